@@ -1,0 +1,39 @@
+# The commands of this project; `make help` lists them.
+PROFILE ?= sample
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := runs/$(PROFILE)
+# A lock that the kernel holds dies with its process: no stale one can be left behind.
+LOCK := $(shell command -v flock >/dev/null 2>&1 && echo "flock --nonblock --conflict-exit-code 9 runs/.lock")
+SNAKEMAKE = mkdir -p runs && $(LOCK) $(BIN)/snakemake --nolock --rerun-incomplete --cores all --quiet host progress reason rules --config profile=$(PROFILE)
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help book test lab clean
+.DEFAULT_GOAL := help
+
+help: ## list these commands
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@echo "  PROFILE=name chooses a file of profiles/: $(basename $(notdir $(wildcard profiles/*.yml)))"
+
+book: .venv/.ready ## run the notebooks of a profile and publish the book
+	@$(SNAKEMAKE) || { code=$$?; [ $$code -ne 9 ] || echo "another make is running this project's notebooks; wait for it" >&2; exit $$code; }
+	@$(BIN)/python book/results.py $(RUN)
+
+test: .venv/.ready ## run the tests, the tiny profile among them
+	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check .
+	@$(BIN)/python -m pytest
+
+lab: .venv/.ready ## open JupyterLab on the notebooks
+	@$(BIN)/jupyter lab --notebook-dir=. notebooks/01-dataset-exploration.ipynb
+
+clean: ## remove what runs and builds left (not the virtual environment)
+	rm -rf runs .snakemake *.egg-info
+
+# The only set-up there is: a virtual environment with the pinned dependencies.
+.venv/.ready: requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11")'
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -r requirements.txt
+	@touch $@

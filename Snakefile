@@ -1,0 +1,206 @@
+"""Order of the runs: dataset → prompts → train (once a setting) → lora → evaluate → memory → site → html.
+
+    snakemake --cores all --config profile=sample
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import yaml
+
+KNOWN = {
+    "title": str, "source": str, "model": str, "bos": bool, "max_length": int, "show_text": bool, "seed": int, "data": dict,
+    "candidate_lengths": list, "prompts": dict, "training": dict, "settings": dict, "memory": dict,
+}  # fmt: skip
+
+
+def read_profile(name: str) -> dict:
+    """The profile `name`; a missing, unknown or ill-typed key ends the program with one line."""
+    path = Path("profiles") / f"{name}.yml"
+    if not path.is_file():
+        sys.exit(f"profile {name!r} is unknown; there are: {', '.join(sorted(file.stem for file in path.parent.glob('*.yml')))}")
+    try:
+        profile = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        sys.exit(f"{path} is not valid YAML: {' '.join(str(error).split())}")
+    if not isinstance(profile, dict):
+        sys.exit(f"{path} must map names to values; see profiles/sample.yml")
+    for key in sorted(KNOWN.keys() | profile.keys()):
+        if key not in KNOWN:
+            sys.exit(f"{path}: unknown key {key!r}; known: {', '.join(KNOWN)}")
+        if not isinstance(profile.get(key), KNOWN[key]):
+            sys.exit(f"{path}: {key} is missing or is no {KNOWN[key].__name__}")
+    for setting, values in profile["settings"].items():
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", setting) or setting.startswith("base-"):
+            sys.exit(f"{path}: setting {setting!r} must be lower-case letters, digits, dots and dashes, and not begin with base-")
+        if not isinstance(values, dict) or not {"template", "rank", "alpha"} <= values.keys():
+            sys.exit(f"{path}: setting {setting!r} needs template, rank and alpha")
+    if not profile["settings"]:
+        sys.exit(f"{path}: settings is empty; name at least one")
+    return profile
+
+
+NAME = config.get("profile", "sample")
+PROFILE = read_profile(NAME)
+SETTINGS = list(PROFILE["settings"])
+RUN = f"runs/{NAME}"
+PYTHON = sys.executable
+
+# What a notebook's run depends on, beside its inputs: the helpers it calls.
+HELPERS = {
+    "01-dataset-exploration": ["sources", "data", "models", "templating", "baselines", "plotting"],
+    "02-prompt-design": ["sources", "data", "models", "templating", "scoring", "plotting"],
+    "03-lora-theory": ["sources", "data", "models", "plotting"],
+    "04-training": ["sources", "data", "models", "templating", "training", "plotting", "swift_plugin"],
+    "05-evaluation": ["sources", "data", "models", "templating", "baselines", "scoring", "training", "plotting"],
+    "06-oom-and-max-length": ["sources", "data", "models", "templating", "memory", "plotting", "swift_plugin"],
+}
+NOTEBOOKS = [
+    f"{RUN}/notebooks/{name}.ipynb"
+    for notebook in HELPERS
+    for name in ([f"04-training-{setting}" for setting in SETTINGS] if notebook == "04-training" else [notebook])
+]
+
+if NAME == "sample" or PROFILE["source"] == "sample":
+    SOURCE_FILES = ["data/sample/train.jsonl", "data/sample/test.jsonl"]
+else:
+    SOURCE_FILES = []
+
+
+def needs(notebook):
+    return [f"notebooks/{notebook}.ipynb", *(f"helpers/{helper}.py" for helper in ["__init__", *HELPERS[notebook]])]
+
+
+def given(*names, **more):
+    """Parameters of a notebook as JSON: keys of the profile, and more."""
+    return json.dumps({"run_dir": RUN} | {name: PROFILE[name] for name in names} | more, ensure_ascii=False)
+
+
+def training_parameters(wildcards):
+    setting = dict(PROFILE["settings"][wildcards.setting])
+    named = {name: setting.pop(name) for name in ("template", "rank", "alpha", *PROFILE["training"], "max_length") if name in setting}
+    values = PROFILE["training"] | {"max_length": PROFILE["max_length"]} | named
+    return given("model", "bos", "seed", setting=wildcards.setting, swift_arguments=setting, **values)
+
+
+def evaluated():
+    """Template and max_length of each setting: what it was trained with, it is asked with."""
+    return {name: [values["template"], values.get("max_length", PROFILE["max_length"])] for name, values in PROFILE["settings"].items()}
+
+
+RUN_NOTEBOOK = PYTHON + " -m helpers.notebooks {input[0]} {output.notebook} --parameters {params.given:q}"
+
+
+rule all:
+    default_target: True
+    input:
+        f"{RUN}/html/index.html",
+
+
+rule dataset:
+    input:
+        needs("01-dataset-exploration"),
+        SOURCE_FILES,
+    output:
+        notebook=f"{RUN}/notebooks/01-dataset-exploration.ipynb",
+        splits=[f"{RUN}/data/{split}.jsonl" for split in ("train", "val", "test")],
+        summary=f"{RUN}/data/summary.json",
+    params:
+        given=given("source", "model", "bos", "show_text", "seed", "candidate_lengths", **PROFILE["data"]),
+    shell:
+        RUN_NOTEBOOK
+
+
+rule prompts:
+    input:
+        needs("02-prompt-design"),
+        rules.dataset.output.splits,
+    output:
+        notebook=f"{RUN}/notebooks/02-prompt-design.ipynb",
+    params:
+        given=given("model", "bos", "max_length", "show_text", "seed", **PROFILE["prompts"]),
+    shell:
+        RUN_NOTEBOOK
+
+
+rule train:
+    input:
+        needs("04-training"),
+        rules.dataset.output.splits,
+    output:
+        notebook=f"{RUN}/notebooks/04-training-{{setting}}.ipynb",
+        summary=f"{RUN}/train/{{setting}}/summary.json",
+    params:
+        given=training_parameters,
+    threads: workflow.cores  # two trainings at once on few cores slow each other more than twofold
+    shell:
+        RUN_NOTEBOOK
+
+
+rule lora:
+    input:
+        needs("03-lora-theory"),
+        expand(rules.train.output.summary, setting=SETTINGS),
+    output:
+        notebook=f"{RUN}/notebooks/03-lora-theory.ipynb",
+    params:
+        given=given("model", settings=SETTINGS),
+    threads: workflow.cores
+    shell:
+        RUN_NOTEBOOK
+
+
+rule evaluate:
+    input:
+        needs("05-evaluation"),
+        rules.dataset.output.splits,
+        expand(rules.train.output.summary, setting=SETTINGS),
+    output:
+        notebook=f"{RUN}/notebooks/05-evaluation.ipynb",
+        metrics=f"{RUN}/eval/metrics.json",
+    params:
+        given=given("model", "bos", "show_text", settings=evaluated()),
+    threads: workflow.cores
+    shell:
+        RUN_NOTEBOOK
+
+
+rule memory:
+    input:
+        needs("06-oom-and-max-length"),
+        rules.dataset.output.splits,
+    output:
+        notebook=f"{RUN}/notebooks/06-oom-and-max-length.ipynb",
+        report=f"{RUN}/memory/report.json",
+    params:
+        given=given("model", "bos", "show_text", **PROFILE["memory"]),
+    threads: workflow.cores
+    shell:
+        RUN_NOTEBOOK
+
+
+rule site:
+    input:
+        "book/stage.py",
+        NOTEBOOKS,
+        rules.evaluate.output.metrics,
+        [str(path) for path in sorted(Path("book").rglob("*")) if path.is_file() and "__pycache__" not in path.parts],
+    output:
+        directory(f"{RUN}/site"),
+    params:
+        settings=SETTINGS,
+        title=PROFILE["title"],
+    shell:
+        PYTHON + " book/stage.py {RUN} {output} --title {params.title:q} --settings {params.settings}"
+
+
+rule html:
+    input:
+        "_config.yml",
+        rules.site.output,
+    output:
+        f"{RUN}/html/index.html",
+    shell:
+        PYTHON + " book/publish.py {input[1]} {input[0]} {RUN}/html"

@@ -1,0 +1,69 @@
+"""Memory and time of exploring a large corpus: `python benchmarks/exploring.py [ROWS]`, 100,000 rows (over 1 GB) by default.
+
+Writes a corpus of that size to a scratch folder, then runs what notebook 01 runs on it. Prints seconds and the peak of the process's own
+memory (anonymous pages; the memory-mapped rows can be dropped by the kernel at any time and are reported apart).
+"""
+
+import random
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from helpers import data, models, sources, templating
+
+
+def write_corpus(path: Path, rows: int) -> None:
+    """`rows` articles of about 3,600 characters, shuffled pieces of the packaged sample, written one by one."""
+    rng = random.Random(0)
+    sample = sources.read_source("sample").splits["train"]
+    pieces = [text[i : i + 120] for text in sample["text"] for i in range(0, len(text) - 120, 120)]
+    menus = list(zip(sample["category"], sample["output"]))
+
+    def article(i: int) -> dict:
+        category, output = rng.choice(menus)
+        return {"text": f"{i}" + "".join(rng.choices(pieces, k=30)), "category": category, "output": output}
+
+    data.write_jsonl(path, (article(i) for i in range(rows)))
+
+
+def watch(peak: dict[str, int], stop: threading.Event) -> None:
+    """Keep the largest RssAnon and RssFile of this process, in KiB."""
+    while not stop.wait(0.2):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name in ("RssAnon", "RssFile"):
+                peak[name] = max(peak.get(name, 0), int(value.split()[0]))
+
+
+def main(count: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.jsonl"
+        write_corpus(path, count)
+        print(f"rows: {count}\ngigabytes: {path.stat().st_size / 1e9:.2f}", flush=True)
+        peak, stop, started = {}, threading.Event(), time.perf_counter()
+        threading.Thread(target=watch, args=(peak, stop), daemon=True).start()
+        tokenizer = models.load_tokenizer(models.PACKAGED)
+        steps = {"tokenizer": time.perf_counter()}
+        rows = sources.read_source(str(path)).splits["train"]
+        steps["read_and_check"] = time.perf_counter()
+        clusters = data.near_duplicate_clusters(text for batch in rows.iter(500) for text in batch["text"])
+        data.digests(text for batch in rows.iter(500) for text in batch["text"])
+        steps["copies"] = time.perf_counter()
+        for batch in rows.iter(500):
+            templating.part_lengths(tokenizer, templating.EDITOR, sources.as_rows(batch), True)
+        steps["lengths"] = time.perf_counter()
+        made = data.make_splits(["train"] * len(rows), list(rows["output"]), clusters, 0.1, 0.3, {}, 42)
+        for name, chosen in made.items():
+            data.write_jsonl(Path(folder) / f"{name}.jsonl", rows.select(chosen))
+        steps["splits"] = time.perf_counter()
+        stop.set()
+        for name, moment in steps.items():
+            print(f"seconds_{name}: {moment - started:.0f}")
+            started = moment
+        print(f"peak_own_gib: {peak['RssAnon'] / 2**20:.2f}\npeak_mapped_gib: {peak['RssFile'] / 2**20:.2f}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)

@@ -1,0 +1,30 @@
+"""Assembling and cutting prompts against the tokenizer's own batch throughput, side by side: `python benchmarks/tokenizing.py [SOURCE]`.
+
+The floor is one batch tokenisation of the same whole texts, nothing else. Prints the median of seven alternating runs.
+"""
+
+import statistics
+import sys
+import time
+
+from helpers import models, sources, templating
+
+
+def main(source: str) -> None:
+    tokenizer = models.load_tokenizer(models.PACKAGED)
+    rows = list(sources.read_source(source).splits["train"])
+    texts = [row["text"] for row in rows]
+    print(f"rows: {len(rows)}")
+    for max_length in (256, 2048, 8192):
+        ratios = []
+        for _ in range(7):
+            started = time.perf_counter()
+            templating.tokenize(tokenizer, texts)["input_ids"]
+            middle = time.perf_counter()
+            templating.fit_all(tokenizer, templating.EDITOR, rows, max_length, True)
+            ratios.append((middle - started) / (time.perf_counter() - middle))
+        print(f"share_of_tokenizer_throughput at {max_length}: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "sample")

