@@ -9,6 +9,8 @@ SNAKEMAKE = mkdir -p runs && $(LOCK) $(BIN)/snakemake --nolock --rerun-incomplet
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
+# Empty is off: a book starts some twenty Python processes, which shall find their modules compiled.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help book test lab clean
 .DEFAULT_GOAL := help
