@@ -12,6 +12,7 @@ def style() -> None:
     """Set the look of every figure that follows."""
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
     plt.rcParams.update({"figure.figsize": (8, 4), "figure.dpi": 100, "savefig.bbox": "tight", "axes.titleweight": "bold"})
+    plt.rcParams["text.parse_math"] = False  # a class may be called $x$: names out of data are not formulas
 
 
 def class_counts(counts: pd.DataFrame):
@@ -140,8 +141,8 @@ def lora_drawing(d_in: int, d_out: int, rank: int):
     for x, y, w, h, colour, text in boxes:
         axes.add_patch(plt.Rectangle((x, y), w, h, facecolor=colour, alpha=0.75, edgecolor="0.2"))
         inside = w > 1 and h > 1
-        axes.text(x + w / 2, y + h / 2 if inside else y + h + 0.12, text, ha="center", va="center" if inside else "bottom")
-    axes.text(width + 0.8, height / 2, r"$+\;\frac{\alpha}{r}\;\cdot$", fontsize=17, ha="center", va="center")
+        axes.text(x + w / 2, y + h / 2 if inside else y + h + 0.12, text, ha="center", va="center" if inside else "bottom", parse_math=True)
+    axes.text(width + 0.8, height / 2, r"$+\;\frac{\alpha}{r}\;\cdot$", fontsize=17, ha="center", va="center", parse_math=True)
     axes.set(xlim=(-0.1, 2 * width + 2.6), ylim=(-0.1, height + 0.8), aspect="equal")
     axes.axis("off")
     return figure

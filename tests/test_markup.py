@@ -1,0 +1,77 @@
+"""Text of a data set is data: markup in a row, an option or a label stands in the published page as text."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from helpers import ROOT
+from helpers.data import write_jsonl
+from helpers.notebooks import run_notebook
+
+HOSTILE = "<script>document.title='run'</script><form action=x><input name=q></form><img src=x onerror=alert(1)> $x$ \\(y\\) {{ z }} {glue:text}`n`"
+LABELS = ["<b>Art</b>", "Sports & $1", "Law"]
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """The published pages of notebooks 1 and 2, run on rows full of markup."""
+    folder = tmp_path_factory.mktemp("markup")
+    run = ROOT / "runs" / "test-markup"
+    rows = [{"text": f"第{i}条 {HOSTILE} 结束", "category": LABELS, "output": LABELS[i % 3]} for i in range(30)]
+    write_jsonl(folder / "rows.jsonl", [{**row, "text": row["text"] + f"{i * i * 7919:08d}" * 9} for i, row in enumerate(rows)])
+    try:
+        common = {"run_dir": "runs/test-markup"}
+        notebooks = ROOT / "notebooks"
+        made = folder / "run" / "notebooks"
+        first = {"source": str(folder / "rows.jsonl"), "val_limit": 4, "test_limit": 4}
+        run_notebook(notebooks / "01-dataset-exploration.ipynb", made / "01-dataset-exploration.ipynb", common | first)
+        run_notebook(
+            notebooks / "02-prompt-design.ipynb",
+            made / "02-prompt-design.ipynb",
+            common | {"probe_rows": 2, "orders": 1, "max_length": 512},
+        )
+    finally:
+        shutil.rmtree(run, ignore_errors=True)
+    site = folder / "site"
+    stage = [sys.executable, "book/stage.py", str(folder / "run"), str(site), "--title", "markup", "--settings", "none"]
+    subprocess.run(stage, cwd=ROOT, check=True)
+    chapters = [{"file": name} for name in ("01-dataset-exploration", "02-prompt-design")]
+    (site / "_toc.yml").write_text(yaml.safe_dump({"format": "jb-book", "root": "references", "chapters": chapters}))
+    built = subprocess.run(
+        [sys.executable, "book/publish.py", str(site), "_config.yml", str(folder / "html")], cwd=ROOT, capture_output=True, text=True
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    return {name["file"]: (folder / "html" / f"{name['file']}.html").read_text(encoding="utf-8") for name in chapters} | {
+        "downloads": [path.read_text(encoding="utf-8") for path in sorted((folder / "html" / "_sources").glob("0*.ipynb"))]
+    }
+
+
+def html(pages):
+    return [(name, page) for name, page in pages.items() if name != "downloads"]
+
+
+def test_markup_in_a_row_is_shown_as_text(pages):
+    for name, page in html(pages):
+        assert "&lt;script&gt;document.title" in page, name
+        assert "{glue:text}`n`" in page.replace("&#96;", "`"), name
+
+
+def test_nothing_of_a_row_becomes_an_element(pages):
+    for name, page in html(pages):
+        assert "<script>document.title" not in page, name
+        assert not re.search(r"<form[^>]*action=.?x|<img[^>]*onerror|<b>Art", page), name
+
+
+def test_the_downloadable_notebook_holds_it_as_plain_text_too(pages):
+    """JupyterLab renders text/html outputs: none of them carries an element out of a row."""
+    assert len(pages["downloads"]) == 2
+    for notebook in map(json.loads, pages["downloads"]):
+        outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+        rich = ["".join(output.get("data", {}).get("text/html", "")) for output in outputs]
+        assert any(rich)
+        assert not [text for text in rich if re.search(r"<script>document|<form|<img|<b>Art", text)]
