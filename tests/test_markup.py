@@ -13,7 +13,10 @@ from helpers import ROOT
 from helpers.data import write_jsonl
 from helpers.notebooks import run_notebook
 
-HOSTILE = "<script>document.title='run'</script><form action=x><input name=q></form><img src=x onerror=alert(1)> $x$ \\(y\\) {{ z }} {glue:text}`n`"
+HOSTILE = (
+    "<script>document.title='run'</script><form action=x><input name=q></form><img src=x onerror=alert(1)> "
+    "$x$ \\(y\\) {{ z }} {glue:text}`n`"
+)
 LABELS = ["<b>Art</b>", "Sports & $1", "Law"]
 
 
