@@ -11,6 +11,17 @@ class NewsTemplate(Template):
     def _tokenize(self, context, **kwargs):
         return tokenize(self.tokenizer, [context])["input_ids"][0]
 
+    def compute_sft_loss(self, model, inputs, num_items_in_batch=None, trainer=None):
+        flatten_rows(trainer.accelerator.unwrap_model(model).get_output_embeddings())
+        return super().compute_sft_loss(model, inputs, num_items_in_batch=num_items_in_batch, trainer=trainer)
+
+
+def flatten_rows(head) -> None:
+    """Feed the output matrix with rows × features: the backward pass of a batch × rows × features input copies the whole matrix."""
+    if "forward" not in vars(head):
+        forward = head.forward
+        head.forward = lambda hidden: forward(hidden.flatten(0, -2)).unflatten(0, hidden.shape[:-1])
+
 
 # Bodies are cut before swift sees a row, so a prompt arrives whole; swift only frames it: [<bos>] prompt answer <eos>.
 for name, prefix in (("news-bos", [["bos_token_id"]]), ("news", [])):

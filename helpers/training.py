@@ -23,17 +23,21 @@ PLUGIN = Path(__file__).with_name("swift_plugin.py")
 
 
 def sft_arguments(
-    model: str, bos: bool, rank: int, alpha: int, dropout: float, steps: int, rows_per_step: int, learning_rate: float,
-    max_length: int, evaluations: int, seed: int, extra: dict | None = None,
+    model: str, bos: bool, rank: int, alpha: int, dropout: float, steps: int, rows_per_step: int, batch_size: int,
+    learning_rate: float, max_length: int, evaluations: int, seed: int, extra: dict | None = None,
 ) -> dict:  # fmt: skip
     """Arguments of `swift sft` for one setting; paths are relative to the setting's folder, where swift runs.
 
-    model: see models.find_model. rows_per_step: effective batch size; rows go one at a time, because with a large
-    vocabulary swift keeps only the answer's logits at batch size one. evaluations: how often to look at val, evenly spread,
-    the end included. extra: further swift arguments, which win over these.
+    model: see models.find_model. rows_per_step: effective batch size. batch_size: rows that go through the model at once;
+    accumulation makes up the rest. They are padded on the left, so that their answers stand together at the end and swift
+    computes no other logits. evaluations: how often to look at val, evenly spread, the end included. extra: further swift
+    arguments, which win over these.
+    Raises InputError when batch_size does not divide rows_per_step.
     """
     import torch
 
+    if rows_per_step % batch_size:
+        raise InputError(f"rows_per_step {rows_per_step} is not a multiple of batch_size {batch_size}")
     every = max(1, steps // evaluations)
     arguments = {
         "model": find_model(model),
@@ -53,9 +57,10 @@ def sft_arguments(
         "lora_dropout": dropout,
         "max_length": max_length,
         "truncation_strategy": "delete",  # never needed: bodies are cut before; swift checks once more
-        "per_device_train_batch_size": 1,
-        "per_device_eval_batch_size": 1,
-        "gradient_accumulation_steps": rows_per_step,
+        "per_device_train_batch_size": batch_size,
+        "per_device_eval_batch_size": batch_size,
+        "gradient_accumulation_steps": rows_per_step // batch_size,
+        "padding_side": "left",
         "gradient_checkpointing": False,
         "learning_rate": learning_rate,
         "lr_scheduler_type": "cosine",
