@@ -37,9 +37,22 @@ def read_profile(name: str) -> dict:
             sys.exit(f"{path}: setting {setting!r} must be lower-case letters, digits, dots and dashes, and not begin with base-")
         if not isinstance(values, dict) or not {"template", "rank", "alpha"} <= values.keys():
             sys.exit(f"{path}: setting {setting!r} needs template, rank and alpha")
+        if not isinstance(values.get("seeds", [0]), list) or not values.get("seeds", [0]):
+            sys.exit(f"{path}: seeds of setting {setting!r} must be a list of numbers")
     if not profile["settings"]:
         sys.exit(f"{path}: settings is empty; name at least one")
+    profile["settings"] = with_seeds(profile["settings"])
     return profile
+
+
+def with_seeds(settings: dict) -> dict:
+    """A setting that lists `seeds` becomes one for each of them: the first keeps its name, the others are called name-seed<n>."""
+    expanded = {}
+    for name, values in settings.items():
+        values = dict(values)
+        for place, seed in enumerate(values.pop("seeds", [None])):
+            expanded[f"{name}-seed{seed}" if place else name] = values | ({} if seed is None else {"seed": seed})
+    return expanded
 
 
 NAME = config.get("profile", "sample")
@@ -80,7 +93,7 @@ def given(*names, **more):
 
 def training_parameters(wildcards):
     setting = dict(PROFILE["settings"][wildcards.setting])
-    named = {name: setting.pop(name) for name in ("template", "rank", "alpha", *PROFILE["training"], "max_length") if name in setting}
+    named = {name: setting.pop(name) for name in ("template", "rank", "alpha", *PROFILE["training"], "max_length", "seed", "nproc") if name in setting}
     values = PROFILE["training"] | {"max_length": PROFILE["max_length"]} | named
     return given("model", "bos", "seed", setting=wildcards.setting, swift_arguments=setting, **values)
 

@@ -63,16 +63,44 @@ def forward(model, ids: list[int], last_only: bool) -> Callable[[], object]:
     return run
 
 
-def lora_step(model, ids: list[int]) -> Callable[[], object]:
-    """Forward and backward over `ids` as a training step does it, supervised on the last two tokens.
+def lora_step(model, ids: list[int], batch: int = 1) -> Callable[[], object]:
+    """Forward and backward over `batch` copies of `ids` as a training step does it, supervised on the last two tokens.
 
     `model` must have trainable adapter weights (see peft.get_peft_model).
     """
 
     def run():
-        tokens = torch.tensor([ids], device=model.device)
-        logits = model(tokens, use_cache=False, logits_to_keep=3).logits[0, :-1].float()
-        torch.nn.functional.cross_entropy(logits, tokens[0, -2:]).backward()
+        tokens = torch.tensor([ids] * batch, device=model.device)
+        logits = model(tokens, use_cache=False, logits_to_keep=3).logits[:, :-1].float()
+        torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, -2:].flatten()).backward()
         model.zero_grad(set_to_none=True)
 
     return run
+
+
+def forecast_training(
+    config, length: int, batch: int, rank: int, targets: str | list[str] = "all-linear", dtype: str = "bfloat16",
+    attention: str = "sdpa", checkpointing: bool = False,
+) -> dict[str, float]:  # fmt: skip
+    """Expected peak of a LoRA training step by part, in GiB: weights, adapters, gradients, optimizer, activations, total.
+
+    config: a transformers config. length: tokens of a row. The model is built and its step is run on meta tensors, which
+    have sizes and no contents: nothing is computed and next to nothing allocated. Adapters, their gradients and Adam's two
+    moments are four-byte floats, as swift keeps them; activations are what the trace adds at its peak.
+    """
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), attn_implementation=attention)
+        weights = weights_gib(model)
+        model = get_peft_model(model, LoraConfig(r=rank, target_modules=targets)).train()
+    if checkpointing:
+        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    adapters = 4 * sum(weight.numel() for weight in model.parameters() if weight.requires_grad) / GIB
+    with torch.autocast("cpu", getattr(torch, dtype), enabled=dtype != "float32"):
+        peak = traced(lora_step(model, [0] * length, batch))["peak_gib"]
+    parts = {"weights": weights, "adapters": adapters, "gradients": adapters, "optimizer": 2 * adapters}
+    parts["activations"] = max(0.0, peak - adapters)
+    return parts | {"total": sum(parts.values())}

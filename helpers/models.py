@@ -1,9 +1,11 @@
 """Find a model, open it, and say in which precision this machine should run it."""
 
 import importlib.resources
+import json
 import os
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 
 import torch
@@ -11,6 +13,8 @@ from tqdm import tqdm
 
 from helpers import InputError, one_line
 
+TRUST = "trust:"
+"""Stands before a model's name to let code from its own folder run."""
 PACKAGED = "gemma-3-270m"
 """Name of the model that the package registry carries (google/gemma-3-270m, four-bit GGUF, dequantised here once)."""
 
@@ -31,10 +35,38 @@ def pick_dtype() -> str:
 def find_model(model: str) -> str:
     """The local folder of `model`: the packaged one's name, a folder, or a ModelScope id (fetched on first use).
 
-    Raises InputError when it is none of these, or when its id cannot be fetched.
+    With `trust:` in front the model's folder may bring code of its own (`auto_map` in its configs), which then runs.
+    Raises InputError when it is none of these, when its id cannot be fetched, or when it brings code and is not trusted.
     """
-    if model == PACKAGED:
-        return str(packaged_model())
+    trusted, model = trusts(model), model.removeprefix(TRUST)
+    folder = str(packaged_model()) if model == PACKAGED else fetch(model)
+    if code := remote_code(Path(folder)):
+        if not trusted:
+            raise InputError(f"model {model!r} brings code of its own ({', '.join(code)}); read it, then say {TRUST}{model} to run it")
+        warnings.warn(f"code of {model}'s own repository may run, as the profile asks", stacklevel=2)
+    return folder
+
+
+def trusts(model: str) -> bool:
+    """Whether `model` is named with `trust:` in front."""
+    return model.startswith(TRUST)
+
+
+def remote_code(folder: Path) -> list[str]:
+    """The configuration files of a model's folder that ask for code of its own to be run."""
+    found = []
+    for path in sorted(folder.glob("*config*.json")):
+        try:
+            content = json.dumps(json.loads(path.read_text(encoding="utf-8")))  # written anew: no escape hides a key
+        except ValueError as error:
+            raise InputError(f"{path} is not valid JSON: {one_line(error)}") from None
+        if '"auto_map": ' in content:
+            found.append(path.name)
+    return found
+
+
+def fetch(model: str) -> str:
+    """The folder `model`, or the ModelScope id fetched into a folder."""
     if (Path(model) / "config.json").is_file():
         return str(Path(model))
     if Path(model).exists() or "/" not in model or model.startswith((".", "/")):
@@ -113,10 +145,10 @@ def qwen_tokenizer():
 
 
 def load_tokenizer(model: str):
-    """The tokenizer of `model` (see find_model); remote code is never run."""
+    """The tokenizer of `model` (see find_model)."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(find_model(model), trust_remote_code=False)
+    return AutoTokenizer.from_pretrained(find_model(model), trust_remote_code=trusts(model))
 
 
 def load_model(model: str, adapter: str | Path | None = None, dtype: str | None = None, attention: str = "sdpa"):
@@ -130,7 +162,7 @@ def load_model(model: str, adapter: str | Path | None = None, dtype: str | None 
     if adapter is not None and not (Path(adapter) / "adapter_config.json").is_file():
         raise InputError(f"no adapter in {adapter} (adapter_config.json is missing); train it with notebook 04 first")
     network = AutoModelForCausalLM.from_pretrained(
-        find_model(model), dtype=getattr(torch, dtype or pick_dtype()), attn_implementation=attention, trust_remote_code=False
+        find_model(model), dtype=getattr(torch, dtype or pick_dtype()), attn_implementation=attention, trust_remote_code=trusts(model)
     )
     if adapter is not None:
         from peft import PeftModel

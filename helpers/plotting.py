@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from statsmodels.stats.proportion import proportion_confint
 
 SETTING_MARKS = "osD^vP"
 
@@ -54,14 +55,17 @@ def survival(frame: pd.DataFrame):
     return figure
 
 
-def learning_curves(logs: dict[str, pd.DataFrame]):
-    """Training loss (smoothed) and loss and sequence accuracy on val against steps, one line a setting."""
+def learning_curves(logs: dict[str, pd.DataFrame], val_rows: int):
+    """Training loss (smoothed) and loss and sequence accuracy on val against steps, one line a setting; bars: 95 % Wilson intervals."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
     for (name, log), mark in zip(logs.items(), SETTING_MARKS * len(logs)):
         train, val = log.dropna(subset="loss"), log.dropna(subset="eval_loss")
         (line,) = left.plot(train["step"], train["loss"].rolling(5, min_periods=1).mean(), label=f"{name}, train")
         left.plot(val["step"], val["eval_loss"], mark, color=line.get_color(), markeredgecolor="white", label=f"{name}, val")
-        right.plot(val["step"], 100 * val["eval_seq_acc"], f"-{mark}", color=line.get_color(), label=name)
+        share = val["eval_seq_acc"].to_numpy()
+        low, high = proportion_confint(share * val_rows, val_rows, method="wilson")
+        bars = np.maximum([100 * (share - low), 100 * (high - share)], 0)
+        right.errorbar(val["step"], 100 * share, yerr=bars, fmt=f"-{mark}", capsize=3, color=line.get_color(), label=name)
     left.set(xlabel="step", ylabel="loss, nats a token", yscale="log")
     right.set(xlabel="step", ylabel="answers right on val, %", ylim=(0, 102))
     left.legend(fontsize=8)
@@ -124,6 +128,15 @@ def singular_values(spectra: dict[str, np.ndarray]):
         axes.fill_between(index, low, high, alpha=0.2)
     axes.set(xlabel="index of the singular value", ylabel="relative to the largest", ylim=(0, 1.05))
     axes.legend()
+    return figure
+
+
+def layer_norms(frame: pd.DataFrame):
+    """Heat map of `norm` by module (down) and block (across)."""
+    figure, axes = plt.subplots(figsize=(9, 3.2))
+    table = frame.pivot(index="module", columns="block", values="norm")
+    sns.heatmap(table, cmap="viridis", ax=axes, cbar_kws={"label": "norm of the correction"})
+    axes.set(xlabel="block", ylabel="")
     return figure
 
 

@@ -2,15 +2,19 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import yaml
 from tqdm import tqdm
 
@@ -20,24 +24,28 @@ from helpers.models import find_model, pick_dtype
 from helpers.templating import encode_answer, find_template, fit_all, to_messages
 
 PLUGIN = Path(__file__).with_name("swift_plugin.py")
+BEGUN = "begun.json"
+"""Stands in a setting's folder while its training is not finished: the fingerprint of what was begun."""
+WATCHED = "CHINESE_NEWS_BOOK_PARENT"
+"""Environment variable: the process without which training shall not go on (see swift_plugin)."""
 
 
 def sft_arguments(
     model: str, bos: bool, rank: int, alpha: int, dropout: float, steps: int, rows_per_step: int, batch_size: int,
-    learning_rate: float, max_length: int, evaluations: int, seed: int, extra: dict | None = None,
+    learning_rate: float, max_length: int, evaluations: int, seed: int, nproc: int = 1, extra: dict | None = None,
 ) -> dict:  # fmt: skip
     """Arguments of `swift sft` for one setting; paths are relative to the setting's folder, where swift runs.
 
-    model: see models.find_model. rows_per_step: effective batch size. batch_size: rows that go through the model at once;
-    accumulation makes up the rest. They are padded on the left, so that their answers stand together at the end and swift
-    computes no other logits. evaluations: how often to look at val, evenly spread, the end included. extra: further swift
-    arguments, which win over these.
-    Raises InputError when batch_size does not divide rows_per_step.
+    model: see models.find_model. rows_per_step: effective batch size. batch_size: rows that go through the model at once in
+    each of nproc processes; accumulation makes up the rest. They are padded on the left, so that their answers stand together
+    at the end and swift computes no other logits. evaluations: how often to look at val, evenly spread, the end included.
+    extra: further swift arguments, which win over these; None takes one away.
+    Raises InputError when batch_size × nproc does not divide rows_per_step.
     """
     import torch
 
-    if rows_per_step % batch_size:
-        raise InputError(f"rows_per_step {rows_per_step} is not a multiple of batch_size {batch_size}")
+    if rows_per_step % (batch_size * nproc):
+        raise InputError(f"rows_per_step {rows_per_step} is not a multiple of batch_size {batch_size} × nproc {nproc}")
     every = max(1, steps // evaluations)
     arguments = {
         "model": find_model(model),
@@ -59,7 +67,7 @@ def sft_arguments(
         "truncation_strategy": "delete",  # never needed: bodies are cut before; swift checks once more
         "per_device_train_batch_size": batch_size,
         "per_device_eval_batch_size": batch_size,
-        "gradient_accumulation_steps": rows_per_step // batch_size,
+        "gradient_accumulation_steps": rows_per_step // (batch_size * nproc),
         "padding_side": "left",
         "gradient_checkpointing": False,
         "learning_rate": learning_rate,
@@ -71,7 +79,7 @@ def sft_arguments(
         "logging_steps": 1,
         "acc_strategy": "seq",
         "metric_for_best_model": "loss",
-        "save_only_model": True,
+        "logging_nan_inf_filter": False,  # a diverged run shall look like one
         "lazy_tokenize": True,  # swift's own tokenising starts a process for every file
         "dataloader_num_workers": 0,
         "report_to": "none",
@@ -79,7 +87,7 @@ def sft_arguments(
     }
     if not torch.cuda.is_available():
         arguments["use_cpu"] = True
-    return arguments | (extra or {})
+    return {name: value for name, value in (arguments | (extra or {})).items() if value is not None}
 
 
 def prepare_rows(tokenizer, template: str, rows: list[dict], max_length: int, bos: bool, cut: str = "head") -> tuple[list[dict], list[int]]:
@@ -94,26 +102,31 @@ def fingerprint(arguments: dict, messages: dict[str, list[dict]]) -> str:
     return hashlib.sha256(json.dumps([arguments, messages], sort_keys=True).encode()).hexdigest()
 
 
-def train(folder: Path, arguments: dict, messages: dict[str, list[dict]], tokenizer, force: bool = False) -> dict:
-    """Train one setting in `folder` and return its summary; a finished run with the same arguments and rows is reused.
+def train(folder: Path, arguments: dict, messages: dict[str, list[dict]], tokenizer, force: bool = False, nproc: int = 1) -> dict:
+    """Train one setting in `folder` and return its summary; a finished run with the same arguments and rows is reused, one that
+    was cut off goes on from its last checkpoint.
 
-    messages: "train" and "val" rows in swift's layout. Writes sft.yaml, swift.log, logging.jsonl, adapter/ (the checkpoint
-    with the lowest loss on val) and summary.json. The same summary lies in adapter/, which appears whole or not at all: that
-    is what a later run looks for, for Snakemake removes a rule's outputs before it runs it again.
-    Raises InputError with swift's last lines when swift fails.
+    messages: "train" and "val" rows in swift's layout. nproc: processes on this machine, each with batch_size rows at once.
+    Writes sft.yaml, swift.log, logging.jsonl, adapter/ (the checkpoint with the lowest loss on val) and summary.json. The same
+    summary lies in adapter/, which appears whole or not at all: that is what a later run looks for, for Snakemake removes a
+    rule's outputs before it runs it again.
+    Raises InputError with swift's last lines when swift fails, and when the loss is no longer a number.
     """
-    key = fingerprint(arguments, messages)
+    key = fingerprint(arguments | {"nproc": nproc}, messages)
     finished = folder / "adapter" / "summary.json"
     if finished.is_file() and not force:
         summary = json.loads(finished.read_text())
         if summary["fingerprint"] == key:
             write_json(folder / "summary.json", summary)
             return summary | {"reused": True}
-    shutil.rmtree(folder, ignore_errors=True)
-    write_text(folder / "sft.yaml", [yaml.safe_dump(arguments, sort_keys=False, allow_unicode=True)])
-    for split, rows in messages.items():
-        write_jsonl(folder / f"{split}.jsonl", rows)
-    seconds = run_swift(folder, arguments["max_steps"], tokenizer)
+    begun = folder / BEGUN
+    if force or not begun.is_file() or json.loads(begun.read_text()) != key:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_text(folder / "sft.yaml", [yaml.safe_dump(arguments, sort_keys=False, allow_unicode=True)])
+        for split, rows in messages.items():
+            write_jsonl(folder / f"{split}.jsonl", rows)
+        write_json(begun, key)
+    seconds, peak = run_swift(folder, arguments, tokenizer, nproc)
     shutil.copy(folder / "swift" / "logging.jsonl", folder / "logging.jsonl")
     last = json.loads((folder / "logging.jsonl").read_text().splitlines()[-1])
     checkpoint = folder / last["best_model_checkpoint"]
@@ -121,49 +134,92 @@ def train(folder: Path, arguments: dict, messages: dict[str, list[dict]], tokeni
     summary = {
         "fingerprint": key,
         "seconds": seconds,
+        "peak_gib": last.get("memory(GiB)", peak),
         "best_step": int(checkpoint.name.rsplit("-", 1)[1]),
         "trainable_millions": float(trained[1]),
         "dtype": arguments["torch_dtype"],
     }
     write_json(checkpoint / "summary.json", summary)
-    for leftover in ("*.bin", "*.pt", "README.md"):
+    for leftover in ("*.bin", "*.pt", "*.pth", "README.md"):
         for path in checkpoint.glob(leftover):
             path.unlink()
     checkpoint.rename(folder / "adapter")
     shutil.rmtree(folder / "swift")
+    begun.unlink()
     write_json(folder / "summary.json", summary)
     return summary | {"reused": False}
 
 
-def run_swift(folder: Path, steps: int, tokenizer) -> float:
-    """Run `swift sft sft.yaml` in `folder` under a progress bar; seconds it took. Its output goes to swift.log."""
+def run_swift(folder: Path, arguments: dict, tokenizer, nproc: int = 1) -> tuple[float, float]:
+    """Run `swift sft sft.yaml` in `folder` under a progress bar, from its last checkpoint if there is one; its output goes to swift.log.
+
+    Returns the seconds it took and the peak of its processes' resident memory in GiB. However this ends, no process is left.
+    """
     command = [sys.executable, "-m", "swift.cli.main", "sft", "sft.yaml"]
-    environment = os.environ | {"PYTHONPATH": str(PLUGIN.parent.parent), "TOKENIZERS_PARALLELISM": "false"}
-    started, looked = time.monotonic(), False
+    if checkpoint := last_checkpoint(folder / "swift"):
+        command += ["--resume_from_checkpoint", str(checkpoint.relative_to(folder))]
+    environment = os.environ | {"PYTHONPATH": str(PLUGIN.parent.parent), "TOKENIZERS_PARALLELISM": "false", WATCHED: str(os.getpid())}
+    if nproc > 1:
+        environment |= {"NPROC_PER_NODE": str(nproc), "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // nproc))}
+    started, looked, peak = time.monotonic(), False, 0.0
     log = folder / "swift.log"
-    with log.open("wb") as output, tqdm(total=steps, desc=f"swift sft · {folder.name}", unit="step", mininterval=2) as bar:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    with log.open("wb") as output, tqdm(total=arguments["max_steps"], desc=f"swift sft · {folder.name}", unit="step", mininterval=2) as bar:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             while process.poll() is None:
                 time.sleep(1)
                 looked = looked or look_at_first_row(folder, tokenizer)
-                show_progress(folder / "swift" / "logging.jsonl", bar)
+                peak = max(peak, resident_gib(process.pid))
+                if not math.isfinite(loss := show_progress(folder / "swift" / "logging.jsonl", bar)):
+                    (folder / BEGUN).unlink(missing_ok=True)  # nothing here is worth going on from
+                    raise InputError(f"the run diverged: loss {loss} near step {bar.n}; lower learning_rate, or train in float32")
         finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     if process.returncode:
-        tail = " | ".join(line.strip() for line in log.read_text(errors="replace").replace("\r", "\n").splitlines()[-4:])
-        raise InputError(
-            f"swift failed ({process.returncode}): {tail} — repeat it with: cd {folder.name} && swift sft sft.yaml; see {log.name}"
-        )
+        raise InputError(explain(process.returncode, log, arguments))
     if not (looked or look_at_first_row(folder, tokenizer)):
         raise InputError(f"swift did not show its first row in {log.name}: nothing proves what it was fed")
-    return time.monotonic() - started
+    return time.monotonic() - started, peak
 
 
-def show_progress(log: Path, bar: tqdm) -> None:
-    """Move the bar to the last step that swift has logged."""
+def last_checkpoint(folder: Path) -> Path | None:
+    """The latest checkpoint in `folder` that is whole: trainer_state.json is what swift writes last."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rsplit("-", 1)[1]), reverse=True)
+    for checkpoint in found:
+        with suppress(OSError, ValueError):
+            json.loads((checkpoint / "trainer_state.json").read_text())
+            return checkpoint
+    return None
+
+
+def resident_gib(pid: int) -> float:
+    """Resident memory of a process and its descendants, GiB."""
+    total = 0
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for one in (process, *process.children(recursive=True)):
+            with suppress(psutil.Error):
+                total += one.memory_info().rss
+    return total / 2**30
+
+
+def explain(code: int, log: Path, arguments: dict) -> str:
+    """One line on a swift run that failed: its last words, or, when memory ran out, the levers with their values."""
+    lines = [line.strip() for line in log.read_text(errors="replace").replace("\r", "\n").splitlines() if line.strip()]
+    repeat = f"repeat it with: cd {log.parent.name} && swift sft sft.yaml; see {log.name}"
+    if code in (-9, 137) or re.search(r"out of memory|can't allocate memory|Cannot allocate memory", "\n".join(lines[-40:])):
+        batch = arguments["per_device_train_batch_size"]
+        levers = [f"max_length {arguments['max_length']} → {arguments['max_length'] // 2}"]
+        levers += [f"batch_size {batch} → {batch // 2}"] if batch > 1 else []
+        levers += ["gradient_checkpointing false → true"] if not arguments["gradient_checkpointing"] else []
+        return f"swift ran out of memory; levers, the strongest first: {'; '.join(levers)} — {repeat}"
+    return f"swift failed ({code}): {' | '.join(lines[-4:])} — {repeat}"
+
+
+def show_progress(log: Path, bar: tqdm) -> float:
+    """Move the bar to the last step that swift has logged; its loss, 0 before the first."""
     lines = log.read_text().splitlines() if log.is_file() else []
     for line in reversed(lines):
         try:
@@ -171,9 +227,11 @@ def show_progress(log: Path, bar: tqdm) -> None:
         except json.JSONDecodeError:
             continue  # swift is still writing it
         if "loss" in entry:
-            bar.set_postfix(loss=f"{entry['loss']:.3f}", refresh=False)
+            loss = float(entry["loss"])
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             bar.update(int(entry["global_step/max_steps"].split("/")[0]) - bar.n)
-            return
+            return loss
+    return 0.0
 
 
 def look_at_first_row(folder: Path, tokenizer) -> bool:
@@ -205,4 +263,5 @@ def read_log(path: Path) -> pd.DataFrame:
         entries = [json.loads(line) for line in file]
     frame = pd.DataFrame([entry for entry in entries if "loss" in entry or "eval_loss" in entry])
     frame.insert(0, "step", frame["global_step/max_steps"].str.split("/").str[0].astype(int))
-    return frame
+    kind = frame["loss"].isna()  # a step that was repeated after a resumption counts once
+    return frame[~pd.DataFrame({"step": frame["step"], "kind": kind}).duplicated(keep="last")].reset_index(drop=True)

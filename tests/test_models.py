@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from helpers import InputError, models
+from helpers import InputError, models, training
 
 
 def test_the_packaged_model_is_converted_once_and_whole():
@@ -25,6 +25,26 @@ def test_an_unknown_model_is_one_line(name):
     with pytest.raises(InputError) as error:
         models.find_model(name)
     assert name in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("key", ["auto_map", "auto\\u005fmap"])
+def test_a_model_that_brings_code_is_refused_before_anything_runs(tmp_path, file, key):
+    """The folder's code would leave a file behind, in every way it could be run."""
+    trap = tmp_path / "sprung"
+    (tmp_path / "trap.py").write_text(f"open({str(trap)!r}, 'w')\nclass Trap: pass\n")
+    (tmp_path / "config.json").write_text('{"model_type": "trap"}')
+    text = '{"model_type": "trap", "KEY": {"AutoConfig": "trap.Trap", "AutoTokenizer": ["trap.Trap", null]}}'
+    (tmp_path / file).write_text(text.replace("KEY", key))
+    for load in (models.find_model, models.load_tokenizer, models.load_model):
+        with pytest.raises(InputError, match="brings code of its own") as error:
+            load(str(tmp_path))
+        assert file in str(error.value) and f"trust:{tmp_path}" in str(error.value)
+    with pytest.raises(InputError, match="brings code of its own"):
+        training.sft_arguments(str(tmp_path), False, 8, 32, 0.0, 1, 1, 1, 1e-4, 64, 1, 1)
+    assert not trap.exists()
+    with pytest.warns(UserWarning, match="may run"):
+        assert models.find_model(f"trust:{tmp_path}") == str(tmp_path)
 
 
 def test_a_missing_adapter_is_one_line(tmp_path):

@@ -57,7 +57,7 @@ def test_a_failing_swift_is_one_line_and_leaves_no_summary(tmp_path, tokenizer):
 
 
 def test_arguments_suit_this_machine_and_can_be_overridden():
-    arguments = training.sft_arguments(models.PACKAGED, True, 16, 32, 0.0, 40, 8, 4, 4e-4, 192, 3, 42, {"lora_dropout": 0.1})
+    arguments = training.sft_arguments(models.PACKAGED, True, 16, 32, 0.0, 40, 8, 4, 4e-4, 192, 3, 42, extra={"lora_dropout": 0.1})
     assert (arguments["lora_rank"], arguments["lora_dropout"], arguments["template"]) == (16, 0.1, "news-bos")
     assert arguments["torch_dtype"] == models.pick_dtype()
     assert arguments["eval_steps"] * 3 <= arguments["max_steps"]
