@@ -25,7 +25,7 @@ book: .venv/.ready ## run the notebooks of a profile and publish the book
 
 test: .venv/.ready ## run the tests, the tiny profile among them
 	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check .
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile  # most of it starts programs and waits: one thread a test, a test a core
 
 lab: .venv/.ready ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --notebook-dir=. notebooks/01-dataset-exploration.ipynb

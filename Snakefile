@@ -64,10 +64,10 @@ PYTHON = sys.executable
 # What a notebook's run depends on, beside its inputs: the helpers it calls.
 HELPERS = {
     "01-dataset-exploration": ["sources", "data", "models", "templating", "baselines", "plotting"],
-    "02-prompt-design": ["sources", "data", "models", "templating", "scoring", "plotting"],
+    "02-prompt-design": ["sources", "data", "models", "templating", "scoring", "metrics", "plotting"],
     "03-lora-theory": ["sources", "data", "models", "plotting"],
-    "04-training": ["sources", "data", "models", "templating", "training", "plotting", "swift_plugin"],
-    "05-evaluation": ["sources", "data", "models", "templating", "baselines", "scoring", "training", "plotting"],
+    "04-training": ["sources", "data", "models", "templating", "training", "memory", "plotting", "swift_plugin"],
+    "05-evaluation": ["sources", "data", "models", "templating", "baselines", "scoring", "metrics", "training", "plotting"],
     "06-oom-and-max-length": ["sources", "data", "models", "templating", "memory", "plotting", "swift_plugin"],
 }
 NOTEBOOKS = [
@@ -93,7 +93,8 @@ def given(*names, **more):
 
 def training_parameters(wildcards):
     setting = dict(PROFILE["settings"][wildcards.setting])
-    named = {name: setting.pop(name) for name in ("template", "rank", "alpha", *PROFILE["training"], "max_length", "seed", "nproc") if name in setting}
+    own = {"template", "rank", "alpha", "max_length", "seed", "nproc", *PROFILE["training"]} & setting.keys()
+    named = {name: setting.pop(name) for name in own}
     values = PROFILE["training"] | {"max_length": PROFILE["max_length"]} | named
     return given("model", "bos", "seed", setting=wildcards.setting, swift_arguments=setting, **values)
 

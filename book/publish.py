@@ -11,7 +11,7 @@ def main(site: Path, config: Path, html: Path) -> None:
     scratch = Path(tempfile.mkdtemp(prefix=".html-", dir=html.parent))
     try:
         command = [
-            "jupyter-book",
+            str(Path(sys.executable).with_name("jupyter-book")),
             "build",
             str(site),
             "--config",

@@ -32,6 +32,7 @@ def record(run: Path, metrics: dict, target: Path, device: str) -> None:
     training = profile["training"]
     value = {
         "title": f"{profile['model']} on {profile['title']}",
+        "packaged": profile["source"] == "sample",
         "date": datetime.date.today().isoformat(),
         "device": device,
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},

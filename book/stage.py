@@ -4,6 +4,8 @@ python book/stage.py runs/sample runs/sample/site --title "the packaged sample" 
 """
 
 import argparse
+import base64
+import importlib.resources
 import json
 import shutil
 from pathlib import Path
@@ -30,12 +32,26 @@ def table_of_contents(settings: list[str]) -> dict:
 
 
 def stage_notebook(source: Path, target: Path) -> None:
-    """Copy an executed notebook; cells of parameters are folded away, training pages carry their setting in the title."""
+    """Copy an executed notebook; housekeeping is folded away under a name, training pages carry their setting in the title."""
     content = json.loads(source.read_text(encoding="utf-8"))
+    injected = any("injected-parameters" in cell["metadata"].get("tags", []) for cell in content["cells"])
     for cell in content["cells"]:
-        tags = cell["metadata"].setdefault("tags", [])
-        if FOLDED & set(tags) and "hide-input" not in tags:
-            tags.append("hide-input")
+        tags = set(cell["metadata"].get("tags", []))
+        if "parameters" in tags and injected:
+            tags.add("remove-cell")  # the values that the run was given follow
+        if tags & FOLDED:
+            tags.add("hide-input")
+        if "hide-input" in tags:
+            text = "".join(cell["source"])
+            named = (
+                "the parameters of this run"
+                if tags & FOLDED
+                else "the set-up"
+                if "import " in text
+                else "how the numbers below are collected"
+            )
+            cell["metadata"]["mystnb"] = {"code_prompt_show": f"Show {named}", "code_prompt_hide": f"Hide {named}"}
+        cell["metadata"]["tags"] = sorted(tags)
     if source.stem.startswith("04-training-"):
         setting = source.stem.removeprefix("04-training-")
         text = "".join(content["cells"][0]["source"])
@@ -46,11 +62,23 @@ def stage_notebook(source: Path, target: Path) -> None:
     target.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
+def extract_figure(notebook: Path, name: str, target: Path) -> None:
+    """The picture of the figure called `name`, out of an executed notebook, as a file that another page can show."""
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        if cell["metadata"].get("mystnb", {}).get("figure", {}).get("name") == name:
+            pictures = [output["data"]["image/png"] for output in cell["outputs"] if "image/png" in output.get("data", {})]
+            target.write_bytes(base64.b64decode(pictures[0]))
+            return
+    raise SystemExit(f"{notebook} has no figure {name}")
+
+
 def real_corpus() -> str:
     """The committed numbers of runs on the real corpus (see results.py) as Markdown: one section a run."""
     sections = []
     for file in sorted((BOOK / "results").glob("*.json")):
         record = json.loads(file.read_text(encoding="utf-8"))
+        if record["packaged"]:
+            continue  # the packaged sample's numbers, for the README
         rows, summary = result_rows(record["metrics"]), record["summary"]
         lines = [f"## {record['title']}", "", f"Measured on {record['date']}: {record['device']}.", ""]
         counts = ", ".join(f"{count:,} {split}" for split, count in summary["rows"].items())
@@ -84,9 +112,13 @@ def main() -> None:
         (arguments.site / page.name).write_text(text, encoding="utf-8")
     shutil.copy(BOOK.parent / "data" / "README.md", arguments.site / "data-card.md")
     shutil.copytree(BOOK / "_static", arguments.site / "_static")
+    mathjax = importlib.resources.files("mathjax") / "static" / "mathjax" / "es5" / "tex-svg.js"
+    (arguments.site / "_static" / "mathjax.js").write_bytes(mathjax.read_bytes())
     for notebook in sorted((arguments.run / "notebooks").glob("*.ipynb")):
         if not notebook.name.endswith(".failed.ipynb"):
             stage_notebook(notebook, arguments.site / notebook.name)
+    if (evaluation := arguments.run / "notebooks" / "05-evaluation.ipynb").is_file():
+        extract_figure(evaluation, "fig-accuracy", arguments.site / "fig-accuracy.png")
     toc = table_of_contents(arguments.settings)
     (arguments.site / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
 

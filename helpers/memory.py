@@ -71,11 +71,23 @@ def lora_step(model, ids: list[int], batch: int = 1) -> Callable[[], object]:
 
     def run():
         tokens = torch.tensor([ids] * batch, device=model.device)
-        logits = model(tokens, use_cache=False, logits_to_keep=3).logits[:, :-1].float()
+        logits = model(tokens, attention_mask=torch.ones_like(tokens), use_cache=False, logits_to_keep=3).logits[:, :-1].float()
         torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, -2:].flatten()).backward()
         model.zero_grad(set_to_none=True)
 
     return run
+
+
+def fake(model) -> None:
+    """Put tensors of the same shapes in the place of the parameters and buffers of a model on the meta device, shared ones once."""
+    made = {}
+    for module in model.modules():
+        for place in (module._parameters, module._buffers):
+            for name, old in place.items():
+                if old is not None and id(old) not in made:
+                    new = torch.zeros(old.shape, dtype=old.dtype)
+                    made[id(old)] = torch.nn.Parameter(new, old.requires_grad) if isinstance(old, torch.nn.Parameter) else new
+                place[name] = old if old is None else made[id(old)]
 
 
 def forecast_training(
@@ -84,23 +96,26 @@ def forecast_training(
 ) -> dict[str, float]:  # fmt: skip
     """Expected peak of a LoRA training step by part, in GiB: weights, adapters, gradients, optimizer, activations, total.
 
-    config: a transformers config. length: tokens of a row. The model is built and its step is run on meta tensors, which
+    config: a transformers config. length: tokens of a row. The model is built and its step is run on fake tensors, which
     have sizes and no contents: nothing is computed and next to nothing allocated. Adapters, their gradients and Adam's two
     moments are four-byte floats, as swift keeps them; activations are what the trace adds at its peak.
     """
     from peft import LoraConfig, get_peft_model
+    from torch._subclasses.fake_tensor import FakeTensorMode
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), attn_implementation=attention)
         weights = weights_gib(model)
         model = get_peft_model(model, LoraConfig(r=rank, target_modules=targets)).train()
-    if checkpointing:
-        model.enable_input_require_grads()
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    adapters = 4 * sum(weight.numel() for weight in model.parameters() if weight.requires_grad) / GIB
-    with torch.autocast("cpu", getattr(torch, dtype), enabled=dtype != "float32"):
-        peak = traced(lora_step(model, [0] * length, batch))["peak_gib"]
+    with FakeTensorMode():
+        fake(model)
+        if checkpointing:
+            model.enable_input_require_grads()
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        adapters = 4 * sum(weight.numel() for weight in model.parameters() if weight.requires_grad) / GIB
+        with torch.autocast("cpu", getattr(torch, dtype), enabled=dtype != "float32"):
+            peak = traced(lora_step(model, [0] * length, batch))["peak_gib"]
     parts = {"weights": weights, "adapters": adapters, "gradients": adapters, "optimizer": 2 * adapters}
     parts["activations"] = max(0.0, peak - adapters)
     return parts | {"total": sum(parts.values())}

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import warnings
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -151,23 +152,36 @@ def load_tokenizer(model: str):
     return AutoTokenizer.from_pretrained(find_model(model), trust_remote_code=trusts(model))
 
 
+def adapter_digest(folder: str | Path) -> str:
+    """SHA-256 of an adapter's weights and configuration. Raises InputError when one of them is missing."""
+    digest = sha256()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (Path(folder) / name).is_file():
+            raise InputError(f"no adapter in {folder} ({name} is missing); train it with notebook 04 first")
+        digest.update((Path(folder) / name).read_bytes())
+    return digest.hexdigest()
+
+
 def load_model(model: str, adapter: str | Path | None = None, dtype: str | None = None, attention: str = "sdpa"):
     """The causal language model in evaluation mode, on the GPU if there is one, LoRA adapter merged in when given.
 
     model: see find_model. adapter: a folder holding adapter_config.json. dtype: a torch type's name, pick_dtype() by default.
-    Raises InputError when the adapter's files are missing.
+    Raises InputError when the adapter's files are missing or belong to another base model.
     """
     from transformers import AutoModelForCausalLM
 
-    if adapter is not None and not (Path(adapter) / "adapter_config.json").is_file():
-        raise InputError(f"no adapter in {adapter} (adapter_config.json is missing); train it with notebook 04 first")
+    if adapter is not None:
+        adapter_digest(adapter)
     network = AutoModelForCausalLM.from_pretrained(
         find_model(model), dtype=getattr(torch, dtype or pick_dtype()), attn_implementation=attention, trust_remote_code=trusts(model)
     )
     if adapter is not None:
         from peft import PeftModel
 
-        network = PeftModel.from_pretrained(network, str(adapter)).merge_and_unload()
+        try:
+            network = PeftModel.from_pretrained(network, str(adapter)).merge_and_unload()
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"the adapter in {adapter} was not trained on {model}: {one_line(error)}") from None
         # For a frozen output matrix torch picks a batched product that first copies the matrix: 0.7 s a call with 262,144 rows.
         network.requires_grad_(True)
     return network.to("cuda" if torch.cuda.is_available() else "cpu").eval()

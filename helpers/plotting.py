@@ -76,10 +76,10 @@ def learning_curves(logs: dict[str, pd.DataFrame], val_rows: int):
 def accuracies(frame: pd.DataFrame):
     """Accuracy with its interval for each row of `frame` (name, mode, accuracy, low, high, all in per cent)."""
     modes, names = list(frame["mode"].unique()), list(frame["name"].unique())
-    figure, axes = plt.subplots(figsize=(8, 0.5 * len(names) + 1.3))
+    figure, axes = plt.subplots(figsize=(8, 0.62 * len(names) + 1.3))
     for i, (mode, mark) in enumerate(zip(modes, SETTING_MARKS)):
         part = frame[frame["mode"] == mode]
-        place = [names.index(name) + 0.22 * (i - (len(modes) - 1) / 2) for name in part["name"]]
+        place = [names.index(name) + 0.16 * (i - (len(modes) - 1) / 2) for name in part["name"]]
         spread = [part["accuracy"] - part["low"], part["high"] - part["accuracy"]]
         axes.errorbar(part["accuracy"], place, xerr=spread, fmt=mark, capsize=3, label=mode)
     axes.set(xlabel="test rows right, % (bars: 95 % interval)", xlim=(-2, 102), yticks=range(len(names)), yticklabels=names)
@@ -107,6 +107,19 @@ def confusion(labels: list[str], predictions: list[str | None], classes: list[st
         annot_kws={"fontsize": 8},
     )
     axes.set(xlabel="predicted", ylabel="true class")
+    return figure
+
+
+def reliability(tables: dict[str, pd.DataFrame], curves: dict[str, pd.DataFrame]):
+    """Share right against stated probability (left) and accuracy against coverage (right), one line a model (see helpers/metrics.py)."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
+    left.plot([0, 1], [0, 1], color="0.6", linestyle=":")
+    for (name, table), mark in zip(tables.items(), SETTING_MARKS * len(tables)):
+        left.plot(table["probability"], table["right"], f"-{mark}", label=name)
+        right.plot(100 * curves[name]["coverage"], 100 * curves[name]["accuracy"], label=name)
+    left.set(xlabel="probability of the answer", ylabel="share right", xlim=(0, 1.02), ylim=(0, 1.02))
+    right.set(xlabel="rows answered, surest first, %", ylabel="of them right, %", ylim=(0, 102))
+    left.legend(fontsize=8)
     return figure
 
 

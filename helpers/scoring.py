@@ -1,64 +1,150 @@
-"""Ask a model for answers, by free generation and by scoring the options; judge them; a linear baseline beside them."""
+"""Ask a model for answers, by free generation and by scoring the options, and judge them."""
 
-import copy
 import json
 import time
+from bisect import bisect_right
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from tqdm import tqdm
+from transformers import DynamicCache
 
 from helpers import InputError
-from helpers.data import write_json
+from helpers.data import write_json, write_jsonl
 from helpers.templating import Prompt, encode_answer
 
 NEW_TOKENS = 16
 """No label of the corpus needs more; the untouched model never stops by itself."""
+CHUNK = 1024
+"""Tokens of a prompt that are read at once: bounds the memory of a long one."""
+MODES = ("generate", "score", "normalised", "calibrated")
+
+
+class Tree(NamedTuple):
+    """The options of one row as a tree of token ids; node 0 is the prompt's last token, so every option's first step starts there."""
+
+    tokens: list[int]
+    parents: list[int]
+    depths: list[int]
+    steps: list[list[tuple[int, int]]]
+    """For each option, in order: the node after which each of its tokens comes, and that token; the end token is the last."""
+    places: dict[tuple[int, ...], int]
+    """The node that each beginning of an option ends in, the empty one among them."""
+
+
+def option_tree(tokenizer, last: int, options: list[str]) -> Tree:
+    """The tree of `options` behind a prompt that ends in the token `last`."""
+    tree = Tree([last], [-1], [0], [], {(): 0})
+    for ids in (encode_answer(tokenizer, option) for option in options):
+        steps = []
+        for k, token in enumerate(ids):
+            steps.append((tree.places[tuple(ids[:k])], token))
+            if k < len(ids) - 1 and tuple(ids[: k + 1]) not in tree.places:
+                tree.places[tuple(ids[: k + 1])] = len(tree.tokens)
+                tree.tokens.append(token)
+                tree.parents.append(steps[-1][0])
+                tree.depths.append(k + 1)
+        tree.steps.append(steps)
+    return tree
 
 
 @torch.inference_mode()
-def answer(model, tokenizer, prompt: list[int], options: list[str]) -> dict:
-    """One prefill of `prompt` (token ids), then both modes from its key/value cache.
+def answers(model, tokenizer, prompts: list[list[int]], menus: list[list[str]]) -> list[dict]:
+    """Both modes for each prompt (token ids) and its options: one prefill a batch, then one pass over the trees of options.
 
-    Returns "generated" (greedy text, stopped at the end token or once no option begins with it) and "logprobs" (nats, of
-    each option with its end token, in order). Raises InputError when the model returns NaN.
+    The prompts are padded on the right, where causal attention never looks; the trees read each its own prompt's keys and
+    values and share them between options. Returns for each prompt "generated" (greedy text, stopped at the end token or once
+    no option begins with it), "logprobs" (nats, of each option with its end token, in order) and "tokens" (of each option,
+    end token included). Raises InputError when the model returns NaN.
     """
-    device = model.device
-    out = model(torch.tensor([prompt], device=device), use_cache=True, logits_to_keep=1)
-    first = out.logits[0, -1].float().log_softmax(-1)
-    if torch.isnan(first).any():
-        raise InputError("the model returned NaN; try dtype float32, or train again with a lower learning rate")
-    tokens = [encode_answer(tokenizer, option) for option in options]
-    scores = first[[ids[0] for ids in tokens]].cpu()
-    width = max(map(len, tokens)) - 1
-    feed = torch.tensor([ids[:-1] + [tokenizer.eos_token_id] * (width - len(ids) + 1) for ids in tokens], device=device)
-    cache = copy.deepcopy(out.past_key_values)
-    cache.batch_repeat_interleave(len(options))
-    logits = model(feed, past_key_values=cache, use_cache=True).logits
-    follows = {(): first.argmax().item()}  # the likeliest token after each beginning of an option: greedy steps that cost nothing
-    for i, ids in enumerate(tokens):
-        steps = logits[i, : len(ids) - 1].float().log_softmax(-1)
-        scores[i] += steps.gather(1, torch.tensor(ids[1:], device=device)[:, None]).sum().cpu()
-        follows |= {tuple(ids[: k + 1]): token for k, token in enumerate(steps.argmax(-1).tolist())}
-    return {"generated": generate(model, tokenizer, follows, out.past_key_values, options), "logprobs": scores.tolist()}
+    width = max(map(len, prompts)) - 1
+    cache = prefill(model, [prompt[:-1] for prompt in prompts], width)
+    trees = [option_tree(tokenizer, prompt[-1], options) for prompt, options in zip(prompts, menus)]
+    lengths = [len(prompt) - 1 for prompt in prompts]
+    logits = read_trees(model, trees, lengths, width, cache)
+    results = []
+    for i, (tree, options) in enumerate(zip(trees, menus)):
+        nodes = logits[i, : len(tree.tokens)].float()
+        total = nodes.logsumexp(-1)
+        if torch.isnan(total).any():
+            raise InputError("the model returned NaN; try dtype float32, or train again with a lower learning rate")
+        where, what = (torch.tensor([step[part] for steps in tree.steps for step in steps], device=nodes.device) for part in (0, 1))
+        parts = (nodes[where, what] - total[where]).split([len(steps) for steps in tree.steps])
+        best = nodes.argmax(-1).tolist()
+        follows = {beginning: best[node] for beginning, node in tree.places.items()}
+        text = generate(model, tokenizer, follows, lambda i=i: one_row(cache, i, lengths[i]), prompts[i][-1], options)
+        logprobs = [part.sum().item() for part in parts]
+        results.append({"generated": text, "logprobs": logprobs, "tokens": [len(steps) for steps in tree.steps]})
+    return results
 
 
-def generate(model, tokenizer, follows: dict[tuple, int], cache, options: list[str]) -> str:
-    """Greedy text given the prompt's cache; see `answer` for where it stops.
+def prefill(model, prompts: list[list[int]], width: int) -> DynamicCache:
+    """Keys and values of `prompts`, padded on the right to `width`, read CHUNK tokens at a time; no logits are computed."""
+    cache = DynamicCache()  # without the config, so that layers with a sliding window keep all: the trees' masks cut the window
+    ids = torch.tensor([prompt + [0] * (width - len(prompt)) for prompt in prompts], device=model.device)
+    for start in range(0, width, CHUNK):
+        part = ids[:, start : start + CHUNK]
+        position = torch.arange(start, start + part.shape[1], device=model.device)[None]
+        model.base_model(part, position_ids=position, past_key_values=cache, use_cache=True)
+    return cache
 
-    follows: the next token after the token sequences for which it is known, the empty one among them; the model is asked for others.
+
+def read_trees(model, trees: list[Tree], lengths: list[int], width: int, cache: DynamicCache) -> torch.Tensor:
+    """Logits (batch × nodes × vocabulary) after every node of every tree; the cache is as before when this returns.
+
+    lengths: tokens of each prompt that are in the cache. width: tokens of the cache.
+    """
+    size, device = max(len(tree.tokens) for tree in trees), model.device
+    tokens, depths = (torch.zeros(len(trees), size, dtype=torch.long) for _ in range(2))
+    related = torch.eye(size, dtype=torch.bool).repeat(len(trees), 1, 1)  # a node sees itself and the nodes above it
+    for i, tree in enumerate(trees):
+        tokens[i, : len(tree.tokens)], depths[i, : len(tree.tokens)] = torch.tensor(tree.tokens), torch.tensor(tree.depths)
+        for node, parent in enumerate(tree.parents):
+            related[i, node] |= related[i, parent] if parent >= 0 else False
+    ends = torch.tensor(lengths)[:, None]
+    positions = ends + depths
+    keys = torch.cat([torch.arange(width).expand(len(trees), -1), positions], dim=1)
+    seen = torch.cat([(torch.arange(width) < ends)[:, None].expand(-1, size, -1), related], dim=2)
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    near = seen if window is None else seen & (positions[:, :, None] - keys[:, None] < window)
+    masks = [
+        torch.zeros(m.shape, dtype=model.dtype).masked_fill(~m, torch.finfo(model.dtype).min)[:, None].to(device) for m in (seen, near)
+    ]
+    kinds = {"full_attention": masks[0], "sliding_attention": masks[1]} if getattr(config, "layer_types", None) else masks[0]
+    inputs = {"attention_mask": kinds, "position_ids": positions.to(device), "past_key_values": cache, "use_cache": True}
+    logits = model(tokens.to(device), **inputs).logits
+    cache.crop(-size)
+    return logits
+
+
+def one_row(cache: DynamicCache, i: int, length: int) -> DynamicCache:
+    """The first `length` keys and values of row `i`, as a cache of their own."""
+    row = DynamicCache()
+    for layer, content in enumerate(cache.layers):
+        row.update(content.keys[i : i + 1, :, :length], content.values[i : i + 1, :, :length], layer)
+    return row
+
+
+def generate(model, tokenizer, follows: dict[tuple, int], cache, last: int, options: list[str]) -> str:
+    """Greedy text behind a prompt; see `answers` for where it stops.
+
+    follows: the next token after the token sequences for which it is known, the empty one among them. For others the model is
+    asked: cache() gives the prompt's keys and values but for its last token, `last`.
     """
     produced: list[int] = []
-    fed = 0
+    state, fed = None, 0
     while True:
         if tuple(produced) in follows:
             token = follows[tuple(produced)]
         else:
-            feed = torch.tensor([produced[fed:]], device=model.device)
-            token = model(feed, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[0, -1].argmax().item()
-            fed = len(produced)
+            state = state or cache()
+            feed = torch.tensor([[last, *produced][fed:]], device=model.device)
+            token = model(feed, past_key_values=state, use_cache=True, logits_to_keep=1).logits[0, -1].argmax().item()
+            fed = len(produced) + 1
         if token == tokenizer.eos_token_id:
             break
         produced.append(token)
@@ -68,41 +154,89 @@ def generate(model, tokenizer, follows: dict[tuple, int], cache, options: list[s
     return tokenizer.decode(produced)
 
 
-def predict(folder: Path, load, tokenizer, rows: list[dict], prompts: list[Prompt], key: dict) -> list[dict]:
-    """Answers for `rows`, one line each in folder/predictions.jsonl; what is there already for the same inputs is kept.
+def answer_all(model, tokenizer, prompts: list[list[int]], menus: list[list[str]], tokens_at_once: int = 4096):
+    """`answers` in batches of prompts of like length; yields the places of a batch, its results and its seconds.
 
-    load: called for the model only when a row is missing. prompts: see templating.fit_all. key: what the answers depend on
-    beside prompts and options (the model, its adapter, its precision); when anything of it changes, all are made anew.
+    tokens_at_once: most tokens in a batch. A batch that does not fit in memory is halved, and so are those after it.
+    Raises InputError when a single prompt does not fit.
+    """
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    while order:
+        size = max(1, bisect_right(range(1, len(order) + 1), tokens_at_once, key=lambda n: n * len(prompts[order[n - 1]])))
+        batch, started = order[:size], time.perf_counter()
+        try:
+            results = answers(model, tokenizer, [prompts[i] for i in batch], [menus[i] for i in batch])
+        except RuntimeError as error:  # torch's OutOfMemoryError is one; on a CPU there is no class of its own
+            if "memory" not in str(error):
+                raise
+            if size == 1:
+                raise InputError(f"a prompt of {len(prompts[batch[0]])} tokens does not fit in memory; lower max_length") from None
+            tokens_at_once = size * len(prompts[batch[-1]]) // 2
+            continue
+        yield batch, results, time.perf_counter() - started
+        order = order[size:]
+
+
+def predict(folder: Path, load, tokenizer, rows: list[dict], prompts: list[Prompt], free: list[Prompt], key: dict) -> list[dict]:
+    """Answers for `rows` in their order, one line each in folder/predictions.jsonl; what is there already for the same inputs is kept.
+
+    load: called for the model only when a row is missing. prompts: see templating.fit_all. free: the prompts with a
+    content-free article, for calibration. key: what the answers depend on beside prompts and options (the model, its adapter,
+    its precision); when anything of it changes, all are made anew. A line: id, label, options, tokens (of the prompt), seconds,
+    and what `judge` returns.
+    Raises InputError when the disk is full; what was written is kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file, key_file = folder / "predictions.jsonl", folder / "key.json"
-    inputs = [Path(__file__).read_text(encoding="utf-8"), [(row["id"], row["category"], p.ids) for row, p in zip(rows, prompts)]]
-    key = key | {"inputs": sha256(json.dumps(inputs).encode()).hexdigest()}
+    asked = [(row["id"], row["category"], prompt.ids, prior.ids) for row, prompt, prior in zip(rows, prompts, free)]
+    key = key | {"inputs": sha256(json.dumps([Path(__file__).read_text(encoding="utf-8"), asked]).encode()).hexdigest()}
     if not key_file.is_file() or json.loads(key_file.read_text()) != key:
         file.unlink(missing_ok=True)
         write_json(key_file, key)
-    done = read_predictions(file) if file.is_file() else []
-    if len(done) == len(rows):
-        return done
-    model, missing = load(), list(zip(rows, prompts))[len(done) :]
-    with file.open("a", encoding="utf-8") as output:
-        for row, prompt in tqdm(missing, desc=folder.name, unit="row", mininterval=2):
-            started = time.perf_counter()
-            result = answer(model, tokenizer, prompt.ids, row["category"])
-            line = {"id": row["id"], "label": row["output"], "options": row["category"], "tokens": len(prompt.ids)}
-            line |= judge(result, row["category"]) | {"seconds": round(time.perf_counter() - started, 4)}
-            output.write(json.dumps(line, ensure_ascii=False) + "\n")
-            output.flush()
-    return read_predictions(file)
+    done = {line["id"]: line for line in read_predictions(file)} if file.is_file() else {}
+    missing = [i for i, row in enumerate(rows) if row["id"] not in done]
+    if missing:
+        model, priors = load(), {}
+        try:
+            with file.open("a", encoding="utf-8") as output, tqdm(total=len(missing), desc=folder.name, unit="row", mininterval=2) as bar:
+                menus = [rows[i]["category"] for i in missing]
+                for batch, results, seconds in answer_all(model, tokenizer, [prompts[i].ids for i in missing], menus):
+                    places = [missing[i] for i in batch]
+                    calibrate(model, tokenizer, priors, [(free[i].ids, rows[i]["category"]) for i in places])
+                    for i, result in zip(places, results):
+                        row = rows[i]
+                        line = {"id": row["id"], "label": row["output"], "options": row["category"], "tokens": len(prompts[i].ids)}
+                        line |= judge(result, row["category"], priors[tuple(free[i].ids)]) | {"seconds": round(seconds / len(batch), 4)}
+                        done[row["id"]] = line
+                        output.write(json.dumps(line, ensure_ascii=False) + "\n")
+                    output.flush()
+                    bar.update(len(batch))
+        except OSError as error:
+            raise InputError(f"{file.name} of {folder.name} could not be written ({error.strerror}); what was answered is kept") from None
+    lines = [done[row["id"]] for row in rows]
+    write_jsonl(file, lines)
+    return lines
 
 
-def judge(result: dict, options: list[str]) -> dict:
-    """The prediction of each mode: `generate` is None unless the trimmed text is exactly one of the options."""
-    text = result["generated"].strip()
-    return {
-        "generate": {"prediction": text if text in options else None, "text": text},
-        "score": {"prediction": options[int(np.argmax(result["logprobs"]))], "logprobs": result["logprobs"]},
-    }
+def calibrate(model, tokenizer, priors: dict, asked: list[tuple[list[int], list[str]]]) -> None:
+    """Add to `priors` the log-probabilities of the options behind each content-free prompt that is not there yet."""
+    fresh = {tuple(ids): options for ids, options in asked if tuple(ids) not in priors}
+    prompts = [list(ids) for ids in fresh]
+    for batch, results, _ in answer_all(model, tokenizer, prompts, list(fresh.values())):
+        priors |= {tuple(prompts[i]): result["logprobs"] for i, result in zip(batch, results)}
+
+
+def judge(result: dict, options: list[str], prior: list[float]) -> dict:
+    """The prediction of each mode, and what it was decided by.
+
+    generate: None unless the trimmed text is exactly one of the options. score: the largest log-probability. normalised: the
+    largest per token, end token included. calibrated: the largest after subtracting `prior`, the log-probabilities behind a
+    content-free article (Zhao et al. 2021).
+    """
+    text, scores = result["generated"].strip(), np.array(result["logprobs"])
+    by = {"score": scores, "normalised": scores / result["tokens"], "calibrated": scores - prior}
+    judged = {mode: {"prediction": options[int(np.argmax(values))], "logprobs": values.tolist()} for mode, values in by.items()}
+    return {"generate": {"prediction": text if text in options else None, "text": text}} | judged
 
 
 def read_predictions(file: Path) -> list[dict]:
@@ -112,26 +246,3 @@ def read_predictions(file: Path) -> list[dict]:
     if whole != text:
         file.write_text(whole, encoding="utf-8")
     return [json.loads(line) for line in whole.splitlines()]
-
-
-def accuracy(correct) -> dict:
-    """Share of true values with its 95 % Wilson interval: {"accuracy", "ci95": [low, high], "n"}."""
-    from statsmodels.stats.proportion import proportion_confint
-
-    correct = np.asarray(correct, dtype=bool)
-    low, high = proportion_confint(int(correct.sum()), len(correct), method="wilson")
-    return {"accuracy": float(correct.mean()), "ci95": [float(low), float(high)], "n": len(correct)}
-
-
-def correct(predictions: list[dict], mode: str) -> np.ndarray:
-    """Which rows `mode` ("generate" or "score") got right."""
-    return np.array([line[mode]["prediction"] == line["label"] for line in predictions])
-
-
-def mcnemar_p(first, second) -> float:
-    """Exact two-sided McNemar p for two settings judged on the same rows (arrays of right/wrong)."""
-    from statsmodels.stats.contingency_tables import mcnemar
-
-    first, second = np.asarray(first, bool), np.asarray(second, bool)
-    table = [[int((a & b).sum()) for b in (second, ~second)] for a in (first, ~first)]
-    return float(mcnemar(table, exact=True).pvalue)

@@ -2,14 +2,18 @@
 
 import getpass
 import json
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 import yaml
 
@@ -124,8 +128,6 @@ def test_an_edit_reruns_only_what_depends_on_it(book, edited, reruns, spares):
     finally:
         stamp = path.stat()
         path.write_bytes(before)
-        import os
-
         os.utime(path, ns=(stamp.st_atime_ns, (RUN / "data" / "summary.json").stat().st_mtime_ns - 10**9))
     rules = set(re.findall(r"^rule (\w+):", done.stdout, re.M))
     assert set(reruns) <= rules and not rules & set(spares), rules
@@ -140,6 +142,45 @@ def test_a_trained_setting_is_reused(book):
     assert done.returncode == 0, done.stderr
     assert log.stat().st_mtime_ns == before
     assert "reused" in done.stdout
+
+
+def test_any_file_of_rows_is_answered_by_plain_papermill(book, tmp_path, sample):
+    rows = [{**row, "output": row["output"] if i % 2 else None} for i, row in enumerate(sample["test"][:4])]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    papermill = [str(Path(sys.executable).with_name("papermill")), "--cwd", "notebooks", "notebooks/05-evaluation.ipynb"]
+    given = {"run_dir": "runs/tiny", "eval_file": tmp_path / "mine.jsonl", "adapter": "runs/tiny/train/rank8/adapter"}
+    command = [*papermill, str(tmp_path / "out.ipynb"), *(word for name, value in given.items() for word in ("-p", name, str(value)))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    answers = (RUN / "eval" / "file-mine" / "answers.csv").read_text(encoding="utf-8").splitlines()
+    assert answers[0] == "id,answer,probability" and len(answers) == 5
+    for line, row in zip(answers[1:], rows):
+        _, answer, probability = line.split(",")
+        assert answer in row["category"] and 0 < float(probability) <= 1
+    said = json.dumps(json.loads((tmp_path / "out.ipynb").read_text(encoding="utf-8")))
+    assert "4 rows answered; 2 of them have a label" in said
+
+
+def test_ctrl_c_loses_no_finished_step_and_leaves_no_lock(book):
+    (RUN / "notebooks" / "05-evaluation.ipynb").unlink()
+    finished = {path: path.stat().st_mtime_ns for path in (RUN / "notebooks").glob("*.ipynb")}
+    process = subprocess.Popen(
+        ["make", "book", "PROFILE=tiny"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    for line in process.stdout:
+        if "▶ 05-evaluation" in line:
+            break
+    time.sleep(3)
+    started = psutil.Process(process.pid).children(recursive=True)
+    assert any("ipykernel" in " ".join(child.cmdline()) for child in started)
+    os.killpg(process.pid, signal.SIGINT)
+    rest = process.communicate(timeout=90)[0]
+    assert process.returncode != 0 and "Traceback" not in rest
+    assert psutil.wait_procs(started, timeout=15)[1] == []
+    again = make("book", "PROFILE=tiny")
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert "▶ 05-evaluation" in again.stdout and "▶ 04-training" not in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
 
 
 @pytest.mark.parametrize(

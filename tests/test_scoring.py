@@ -1,8 +1,8 @@
-import numpy as np
 import pytest
 import torch
 
-from helpers import InputError, baselines, scoring, templating
+from benchmarks.scoring import lm_eval_scores
+from helpers import InputError, scoring, templating
 
 
 @pytest.fixture(scope="module")
@@ -10,10 +10,14 @@ def rows(sample):
     return sorted(sample["test"], key=lambda row: row["id"])[:4]
 
 
+def ask(model, tokenizer, prompt, options):
+    return scoring.answers(model, tokenizer, [prompt], [options])[0]
+
+
 def test_cached_scores_equal_whole_forward_passes(base, tokenizer, rows):
     for row in rows[:2]:
         prompt = templating.fit(tokenizer, templating.PLAIN, row, 160, True).ids
-        result = scoring.answer(base, tokenizer, prompt, row["category"])
+        result = ask(base, tokenizer, prompt, row["category"])
         for option, score in list(zip(row["category"], result["logprobs"]))[:4]:
             ids = templating.encode_answer(tokenizer, option)
             with torch.inference_mode():
@@ -21,10 +25,18 @@ def test_cached_scores_equal_whole_forward_passes(base, tokenizer, rows):
             assert score == pytest.approx(logits.gather(1, torch.tensor(ids)[:, None]).sum().item(), abs=1e-3)
 
 
+def test_scores_are_those_of_the_evaluation_harness(base, tokenizer, rows):
+    """lm-evaluation-harness reads prompt and option together, option by option (see benchmarks/scoring.py)."""
+    prompts = [prompt.ids for prompt in templating.fit_all(tokenizer, templating.PLAIN, rows[:2], 128, True)]
+    menus = [row["category"] for row in rows[:2]]
+    for mine, theirs in zip(scoring.answers(base, tokenizer, prompts, menus), lm_eval_scores(base, tokenizer, prompts, menus)):
+        assert mine["logprobs"] == pytest.approx(theirs, abs=1e-3)
+
+
 def test_cached_scores_hold_beyond_the_sliding_window(base, tokenizer, sample):
     row = max(sample["test"], key=lambda row: len(row["text"]))
     prompt = templating.fit(tokenizer, templating.PLAIN, row, 900, True).ids
-    result = scoring.answer(base, tokenizer, prompt, row["category"])
+    result = ask(base, tokenizer, prompt, row["category"])
     ids = templating.encode_answer(tokenizer, row["category"][0])
     with torch.inference_mode():
         logits = base(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
@@ -34,41 +46,111 @@ def test_cached_scores_hold_beyond_the_sliding_window(base, tokenizer, sample):
 def test_generation_is_the_librarys_greedy_search(base, tokenizer, rows):
     for row in rows:
         prompt = templating.fit(tokenizer, templating.PLAIN, row, 160, True).ids
-        mine = scoring.answer(base, tokenizer, prompt, row["category"])["generated"]
+        mine = ask(base, tokenizer, prompt, row["category"])["generated"]
         library = base.generate(torch.tensor([prompt]), max_new_tokens=scoring.NEW_TOKENS, do_sample=False)[0, len(prompt) :]
         assert tokenizer.decode(library).startswith(mine)
 
 
-def test_generation_writes_a_label_to_its_end(base, tokenizer):
+def test_generation_writes_a_label_to_its_end_outside_of_the_tree(base, tokenizer):
+    """The model writes " Thursday" with a space in front, which no option's tokens begin with: it goes on token by token."""
     prompt = [tokenizer.bos_token_id, *templating.encode(tokenizer, "Mon: Monday. Tue: Tuesday. Wed: Wednesday. Thu:")]
-    with torch.inference_mode():
-        out = base(torch.tensor([prompt]), use_cache=True)
-    text = scoring.generate(base, tokenizer, {(): out.logits[0, -1].argmax().item()}, out.past_key_values, ["Thursday. Fri: Friday"])
-    assert text.strip().startswith("Thursday")
+    options = ["Thursday. Fri: Friday", "Sunday"]
+    text = ask(base, tokenizer, prompt, options)["generated"]
+    library = base.generate(torch.tensor([prompt]), max_new_tokens=scoring.NEW_TOKENS, do_sample=False)[0, len(prompt) :]
+    assert text.strip().startswith("Thursday. Fri") and tokenizer.decode(library).startswith(text)
 
 
-def test_nan_is_refused(tokenizer):
-    class Broken:
-        device = "cpu"
+def test_nothing_depends_on_batch_or_order(base, tokenizer, rows):
+    """Alone or together, in either order, beside longer rows or shorter ones."""
+    prompts = [templating.fit(tokenizer, templating.PLAIN, row, limit, True).ids for row, limit in zip(rows, (100, 130, 160, 700))]
+    menus = [row["category"] for row in rows]
+    alone = [ask(base, tokenizer, prompt, options) for prompt, options in zip(prompts, menus)]
+    together = scoring.answers(base, tokenizer, prompts, menus)
+    backwards = scoring.answers(base, tokenizer, prompts[::-1], menus[::-1])[::-1]
+    for first, second, third in zip(alone, together, backwards):
+        assert second["logprobs"] == pytest.approx(first["logprobs"], abs=1e-4)
+        assert third["logprobs"] == pytest.approx(first["logprobs"], abs=1e-4)
+        assert first["generated"] == second["generated"] == third["generated"]
 
-        def __call__(self, ids, **_):
-            return type("Out", (), {"logits": torch.full((1, 1, 300_000), float("nan")), "past_key_values": None})
 
+@pytest.mark.parametrize("make", ["llama", "qwen2", "qwen3"])
+def test_other_architectures_are_read_as_exactly(make, tokenizer, rows):
+    """Random weights: a whole pass without cache, tree or mask is the reference."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(make, vocab_size=len(tokenizer), head_dim=8, **small)).eval()
+    prompts = [templating.fit(tokenizer, templating.PLAIN, row, limit, True).ids for row, limit in zip(rows, (120, 180))]
+    results = scoring.answers(model, tokenizer, prompts, [row["category"] for row in rows[:2]])
+    for prompt, row, result in zip(prompts, rows, results):
+        for option, score in list(zip(row["category"], result["logprobs"]))[:3]:
+            ids = templating.encode_answer(tokenizer, option)
+            with torch.inference_mode():
+                logits = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+            assert score == pytest.approx(logits.gather(1, torch.tensor(ids)[:, None]).sum().item(), abs=1e-3)
+
+
+def test_odd_menus(base, tokenizer, rows):
+    """One option; options that begin one another; the same option twice; an article of nothing."""
+    row = {**rows[0], "text": ""}
+    for options in (["Law"], ["Art", "Art History", "Art History of China"], ["Law", "Art", "Law"]):
+        prompt = templating.fit(tokenizer, templating.PLAIN, {**row, "category": options}, 160, True).ids
+        result = ask(base, tokenizer, prompt, options)
+        assert len(result["logprobs"]) == len(options) and all(score < 0 for score in result["logprobs"])
+        assert result["logprobs"][0] == pytest.approx(result["logprobs"][options.index(options[0])])
+
+
+def test_a_batch_that_does_not_fit_is_halved(monkeypatch, tokenizer):
+    sizes = []
+
+    def answers(model, tokenizer, prompts, menus):
+        if sum(map(len, prompts)) > 100:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        sizes.append(len(prompts))
+        return [{"of": len(prompt)} for prompt in prompts]
+
+    monkeypatch.setattr(scoring, "answers", answers)
+    prompts = [[0] * n for n in (50, 20, 20, 30, 10, 40)]
+    got = {}
+    for batch, results, _ in scoring.answer_all(None, tokenizer, prompts, [[]] * 6):
+        got |= dict(zip(batch, results))
+    assert [got[i]["of"] for i in range(6)] == [len(prompt) for prompt in prompts] and max(sizes) > 1
+    with pytest.raises(InputError, match="a prompt of 500 tokens does not fit"):
+        list(scoring.answer_all(None, tokenizer, [[0] * 500], [[]]))
+
+
+def test_nan_is_refused(base, tokenizer, monkeypatch):
+    monkeypatch.setattr(scoring, "read_trees", lambda *_: torch.full((1, 8, 300_000), float("nan")))
     with pytest.raises(InputError, match="NaN"):
-        scoring.answer(Broken(), tokenizer, [2, 3], ["A", "B"])
+        ask(base, tokenizer, [2, 3, 4], ["A", "B"])
+
+
+def test_a_full_disk_is_one_line(base, tokenizer, rows, tmp_path):
+    prompts = templating.fit_all(tokenizer, templating.PLAIN, rows, 128, True)
+    arguments = (tmp_path, lambda: base, tokenizer, rows[:1], prompts[:1], prompts[:1], {})
+    scoring.predict(*arguments)
+    (tmp_path / "predictions.jsonl").unlink()
+    (tmp_path / "predictions.jsonl").symlink_to("/dev/full")
+    with pytest.raises(InputError, match="could not be written") as error:
+        scoring.predict(*arguments)
+    assert "\n" not in str(error.value)
 
 
 def test_an_interrupted_evaluation_goes_on(base, tokenizer, rows, tmp_path):
     prompts = templating.fit_all(tokenizer, templating.PLAIN, rows, 128, True)
-    arguments = dict(tokenizer=tokenizer, rows=rows, prompts=prompts, key={"model": "x"})
+    arguments = dict(tokenizer=tokenizer, rows=rows, prompts=prompts, free=prompts, key={"model": "x"})
     whole = scoring.predict(tmp_path / "a", lambda: base, **arguments)
     text = (tmp_path / "a" / "predictions.jsonl").read_text()
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "key.json").write_text((tmp_path / "a" / "key.json").read_text())
     (tmp_path / "b" / "predictions.jsonl").write_text("\n".join(text.split("\n")[:2]) + "\n" + text.split("\n")[2][:40])
     resumed = scoring.predict(tmp_path / "b", lambda: base, **arguments)
-    timeless = [[{k: v for k, v in line.items() if k != "seconds"} for line in lines] for lines in (whole, resumed)]
-    assert timeless[0] == timeless[1]
+    for line, other in zip(whole, resumed):
+        for mode in scoring.MODES:
+            assert line[mode]["prediction"] == other[mode]["prediction"]
+        assert other["score"]["logprobs"] == pytest.approx(line["score"]["logprobs"], abs=1e-4)
+    assert [line["id"] for line in resumed] == [row["id"] for row in rows]
     assert resumed[:2] == whole[:2]  # kept, not made again: even their times are the same
 
     def never():
@@ -81,25 +163,13 @@ def test_an_interrupted_evaluation_goes_on(base, tokenizer, rows, tmp_path):
 
 def test_generate_accepts_only_an_exact_option():
     options = ["Art", "Law"]
-    judged = [scoring.judge({"generated": text, "logprobs": [-2.0, -1.0]}, options) for text in (" Law\n", "Law.", "law", "")]
+    results = [{"generated": text, "logprobs": [-2.0, -1.0], "tokens": [2, 2]} for text in (" Law\n", "Law.", "law", "")]
+    judged = [scoring.judge(result, options, [-1.0, -1.0]) for result in results]
     assert [line["generate"]["prediction"] for line in judged] == ["Law", None, None, None]
     assert {line["score"]["prediction"] for line in judged} == {"Law"}
 
 
-def test_intervals_and_tests_are_the_textbooks():
-    nine_of_ten = scoring.accuracy([True] * 9 + [False])
-    assert nine_of_ten["ci95"] == pytest.approx([0.596, 0.982], abs=1e-3)
-    first, second = np.array([1] * 8 + [0] * 2, bool), np.array([1] * 2 + [0] * 6 + [0] * 2, bool)
-    assert scoring.mcnemar_p(first, second) == pytest.approx(2 * 0.5**6)
-
-
-def test_baselines_respect_the_options():
-    train = [
-        {"text": "足球 比赛 进球", "output": "Sports"},
-        {"text": "法院 判决 诉讼", "output": "Law"},
-        {"text": "油画 展览 画家", "output": "Art"},
-    ] * 4
-    test = [{"text": "足球 进球", "category": ["Law", "Art"]}, {"text": "法院 诉讼", "category": ["Law", "Sports"]}]
-    guesses, seconds = baselines.svm_baseline(train, test)
-    assert guesses[1] == "Law" and guesses[0] in ("Law", "Art") and seconds > 0
-    assert baselines.majority_baseline(train + train[:1], test)[1] == "Sports"
+def test_the_modes_divide_and_subtract_as_they_say():
+    line = scoring.judge({"generated": "", "logprobs": [-3.0, -4.0, -5.0], "tokens": [1, 2, 2]}, ["A", "B C", "D E"], [-1.0, -3.0, -1.0])
+    assert [line[mode]["prediction"] for mode in ("score", "normalised", "calibrated")] == ["A", "B C", "B C"]
+    assert line["normalised"]["logprobs"] == [-3.0, -2.0, -2.5] and line["calibrated"]["logprobs"] == [-2.0, -1.0, -4.0]

@@ -1,0 +1,103 @@
+"""Scoring options against three others, side by side on the same model, rows and threads: `python benchmarks/scoring.py [ROWS]`.
+
+Against lm-evaluation-harness (`pip install lm-eval`; its line is left out without it): log-probabilities of every option, in
+float32, and rows a second in the machine's own dtype. Against the loop of the study: one row at a time, 128 new tokens. Against
+the floor: one forward pass over the same tokens and nothing else. Medians of three runs in turns.
+"""
+
+import statistics
+import sys
+import time
+
+import torch
+
+from helpers import memory, models, scoring, sources, templating
+
+STUDY_ROWS = 4
+
+
+def lm_eval_scores(network, tokenizer, prompts, menus):
+    """Log-probabilities by the harness's own model wrapper, its requests as a multiple_choice task makes them."""
+    from lm_eval.models.huggingface import HFLM
+
+    wrapper = HFLM(pretrained=network, tokenizer=tokenizer, batch_size=8)
+    requests, shape = [], []
+    for prompt, options in zip(prompts, menus):
+        for option in options:
+            requests.append((("", ""), list(prompt), templating.encode_answer(tokenizer, option)))
+        shape.append(len(options))
+    scores = iter(score for score, _ in wrapper._loglikelihood_tokens(requests, disable_tqdm=True))
+    return [[next(scores) for _ in range(count)] for count in shape]
+
+
+def ours(network, tokenizer, prompts, menus):
+    found = {}
+    for batch, results, _ in scoring.answer_all(network, tokenizer, prompts, menus):
+        found |= dict(zip(batch, results))
+    return [found[i]["logprobs"] for i in range(len(prompts))]
+
+
+@torch.inference_mode()
+def study_loop(network, prompts):
+    for prompt in prompts:
+        network.generate(torch.tensor([prompt]), max_new_tokens=128, min_new_tokens=128, do_sample=False)
+
+
+@torch.inference_mode()
+def one_forward(network, prompts):
+    for prompt in prompts:
+        network(torch.tensor([prompt]), use_cache=False, logits_to_keep=1)
+
+
+def timed(action) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def main(count: int) -> None:
+    tokenizer = models.load_tokenizer(models.PACKAGED)
+    rows = list(sources.read_source("sample").splits["test"])[:count]
+    prompts = [prompt.ids for prompt in templating.fit_all(tokenizer, templating.PLAIN, rows, 256, True)]
+    menus = [row["category"] for row in rows]
+    print(f"rows: {count}\nmean_prompt_tokens: {sum(map(len, prompts)) / count:.0f}\nthreads: {torch.get_num_threads()}")
+    network = models.load_model(models.PACKAGED)
+    network.requires_grad_(True)
+    print(f"dtype: {str(network.dtype).removeprefix('torch.')}")
+    contestants = {
+        "ours": lambda: ours(network, tokenizer, prompts, menus),
+        "forward": lambda: one_forward(network, prompts),
+    }
+    try:
+        import lm_eval  # noqa: F401
+
+        contestants["lm_eval"] = lambda: lm_eval_scores(network, tokenizer, prompts[:8], menus[:8])
+    except ImportError:
+        print("lm_eval: not installed")
+    contestants["study"] = lambda: study_loop(network, prompts[:STUDY_ROWS])
+    share = {"ours": count, "forward": count, "lm_eval": min(8, count), "study": STUDY_ROWS}
+    seconds = {name: [] for name in contestants}
+    for _ in range(3):
+        for name, action in contestants.items():
+            seconds[name].append(timed(action) / share[name])
+    middle = {name: statistics.median(values) for name, values in seconds.items()}
+    for name, value in middle.items():
+        print(f"seconds_a_row_{name}: {value:.3f} ({min(seconds[name]):.3f} to {max(seconds[name]):.3f})")
+    print(f"time_over_one_forward: {middle['ours'] / middle['forward']:.2f}")
+    print(f"rows_per_s_vs_study_loop: {middle['study'] / middle['ours']:.1f}")
+    if "lm_eval" in middle:
+        print(f"rows_per_s_vs_lm_eval: {middle['lm_eval'] / middle['ours']:.1f}")
+        exact = models.load_model(models.PACKAGED, dtype="float32")
+        theirs, mine = lm_eval_scores(exact, tokenizer, prompts[:4], menus[:4]), ours(exact, tokenizer, prompts[:4], menus[:4])
+        gap = max(abs(a - b) for row, other in zip(theirs, mine) for a, b in zip(row, other))
+        print(f"max_logprob_difference: {gap:.1e}")
+    long = (prompts[0] * (20_000 // len(prompts[0]) + 1))[:20_000]
+    peak = memory.traced(lambda: scoring.answers(network, tokenizer, [long], menus[:1]))["peak_gib"]
+    config = network.config.get_text_config()
+    cache = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * len(long) * network.dtype.itemsize / memory.GIB
+    weights = memory.weights_gib(network)
+    print(f"peak_over_weights_and_cache_at_20000_tokens: {(weights + peak) / (weights + cache):.2f}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 32)

@@ -1,0 +1,70 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import baselines, metrics
+
+
+def test_intervals_and_tests_are_the_textbooks():
+    nine_of_ten = metrics.accuracy([True] * 9 + [False])
+    assert nine_of_ten["ci95"] == pytest.approx([0.596, 0.982], abs=1e-3)
+    first, second = np.array([1] * 8 + [0] * 2, bool), np.array([1] * 2 + [0] * 6 + [0] * 2, bool)
+    assert metrics.mcnemar_p(first, second) == pytest.approx(2 * 0.5**6)
+
+
+def test_baselines_respect_the_options():
+    train = [
+        {"text": "足球 比赛 进球", "output": "Sports"},
+        {"text": "法院 判决 诉讼", "output": "Law"},
+        {"text": "油画 展览 画家", "output": "Art"},
+    ] * 4
+    test = [{"text": "足球 进球", "category": ["Law", "Art"]}, {"text": "法院 诉讼", "category": ["Law", "Sports"]}]
+    guesses, seconds = baselines.svm_baseline(train, test)
+    assert guesses[1] == "Law" and guesses[0] in ("Law", "Art") and seconds > 0
+    assert baselines.majority_baseline(train + train[:1], test)[1] == "Sports"
+
+
+def lines(probabilities, labels):
+    """Two-option predictions with the given probability of the first option, "A"."""
+    return [
+        {"label": label, "score": {"prediction": "A" if p >= 0.5 else "B", "logprobs": [np.log(p) - 3, np.log(1 - p) - 3]}}
+        for p, label in zip(probabilities, labels)
+    ]
+
+
+def test_confidence_is_the_softmax_over_the_options():
+    frame = metrics.confidence(lines([0.9, 0.2], "AA"))
+    assert frame["probability"].tolist() == pytest.approx([0.9, 0.8])
+    assert frame["right"].tolist() == [True, False]
+
+
+def test_calibration_error_is_the_weighted_gap_of_the_bins():
+    frame = pd.DataFrame({"probability": [0.95, 0.95, 0.95, 0.55], "right": [True, True, False, True]})
+    table, error = metrics.reliability(frame)
+    assert table["rows"].tolist() == [1, 3]
+    assert error == pytest.approx((3 * abs(0.95 - 2 / 3) + 1 * abs(0.55 - 1)) / 4)
+
+
+def test_answering_only_when_sure():
+    frame = pd.DataFrame({"probability": [0.6, 0.9, 0.7], "right": [False, True, True]})
+    assert metrics.coverage(frame)["accuracy"].tolist() == pytest.approx([1, 1, 2 / 3])
+
+
+def test_the_gain_in_macro_f1_has_an_interval_around_it():
+    rng = np.random.default_rng(0)
+    labels = list(rng.choice(["A", "B", "C"], 200))
+    worse = [label if rng.random() < 0.5 else "A" for label in labels]
+    better = [label if rng.random() < 0.9 else None for label in labels]
+    gain = metrics.macro_f1_gain(labels, worse, better, list(range(200)), 1)
+    assert gain["gain"] == pytest.approx(metrics.macro_f1(labels, better) - metrics.macro_f1(labels, worse))
+    assert 0 < gain["ci95"][0] < gain["gain"] < gain["ci95"][1]
+    assert metrics.macro_f1_gain(labels, better, better, list(range(200)), 1)["ci95"] == [0, 0]
+
+
+def test_copies_drawn_together_widen_the_interval():
+    rng = np.random.default_rng(0)
+    labels = list(rng.choice(["A", "B"], 40)) * 5
+    first = list(rng.choice(["A", "B"], 40)) * 5
+    apart = metrics.macro_f1_gain(labels, first, labels, list(range(200)), 1)["ci95"]
+    together = metrics.macro_f1_gain(labels, first, labels, list(range(40)) * 5, 1)["ci95"]
+    assert together[1] - together[0] > 1.5 * (apart[1] - apart[0])
