@@ -69,6 +69,21 @@ def test_every_page_is_there_with_numbers_from_the_run(book):
     assert f"{100 * svm['accuracy']:.1f} % ({100 * svm['ci95'][0]:.1f}" in index
 
 
+def test_a_page_loads_nothing_from_a_network(book):
+    """Scripts, styles, pictures and fonts are local; links that a reader may follow are not looked at."""
+    for path in sorted((RUN / "html").glob("*.html")):
+        page = path.read_text(encoding="utf-8")
+        loads = re.findall(r'<(?:script|img|iframe)[^>]*\ssrc="([^"]+)"', page)
+        loads += re.findall(r'<link(?=[^>]*rel="(?:stylesheet|preload|icon|preconnect)")[^>]*\shref="([^"]+)"', page)
+        assert loads and not [address for address in loads if re.match(r"(https?:)?//", address)], path.name
+
+
+def test_the_formula_on_the_page_is_set_by_the_local_mathjax(book):
+    page = (RUN / "html" / "03-lora-theory.html").read_text(encoding="utf-8")
+    addresses = set(re.findall(r'src="(_static/mathjax\.js)[?"]', page))
+    assert [(RUN / "html" / address).stat().st_size > 10**6 for address in addresses] == [True]
+
+
 def pages(folder):
     for path in [*folder.rglob("*.html"), *folder.rglob("*.ipynb"), *folder.rglob("*.js"), *folder.rglob("*.txt")]:
         yield path, path.read_text(encoding="utf-8", errors="replace")
