@@ -87,8 +87,8 @@ def needs(notebook):
 
 
 def given(*names, **more):
-    """Parameters of a notebook as JSON: keys of the profile, and more."""
-    return json.dumps({"run_dir": RUN} | {name: PROFILE[name] for name in names} | more, ensure_ascii=False)
+    """Parameters of a notebook as JSON: keys of the profile, and more; sorted, for another order would count as a change."""
+    return json.dumps({"run_dir": RUN} | {name: PROFILE[name] for name in names} | more, ensure_ascii=False, sort_keys=True)
 
 
 def training_parameters(wildcards):
