@@ -87,14 +87,14 @@ def needs(notebook):
 
 
 def given(*names, **more):
-    """Parameters of a notebook as JSON: keys of the profile, and more; sorted, for another order would count as a change."""
-    return json.dumps({"run_dir": RUN} | {name: PROFILE[name] for name in names} | more, ensure_ascii=False, sort_keys=True)
+    """Parameters of a notebook as JSON: keys of the profile, and more."""
+    return json.dumps({"run_dir": RUN} | {name: PROFILE[name] for name in names} | more, ensure_ascii=False)
 
 
 def training_parameters(wildcards):
     setting = dict(PROFILE["settings"][wildcards.setting])
-    own = {"template", "rank", "alpha", "max_length", "seed", "nproc", *PROFILE["training"]} & setting.keys()
-    named = {name: setting.pop(name) for name in own}
+    known = ["template", "rank", "alpha", "max_length", "seed", "nproc", *PROFILE["training"]]
+    named = {name: setting.pop(name) for name in known if name in setting}  # in a fixed order: another one would count as a change
     values = PROFILE["training"] | {"max_length": PROFILE["max_length"]} | named
     return given("model", "bos", "seed", setting=wildcards.setting, swift_arguments=setting, **values)
 

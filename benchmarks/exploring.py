@@ -15,7 +15,7 @@ from helpers import data, models, sources, templating
 
 
 def write_corpus(path: Path, rows: int) -> None:
-    """`rows` articles of about 3,600 characters, shuffled pieces of the packaged sample, written one by one."""
+    """`rows` articles of about 4,300 characters, shuffled pieces of the packaged sample, written one by one."""
     rng = random.Random(0)
     sample = sources.read_source("sample").splits["train"]
     pieces = [text[i : i + 120] for text in sample["text"] for i in range(0, len(text) - 120, 120)]
@@ -23,7 +23,7 @@ def write_corpus(path: Path, rows: int) -> None:
 
     def article(i: int) -> dict:
         category, output = rng.choice(menus)
-        return {"text": f"{i}" + "".join(rng.choices(pieces, k=30)), "category": category, "output": output}
+        return {"text": f"{i}" + "".join(rng.choices(pieces, k=36)), "category": category, "output": output}
 
     data.write_jsonl(path, (article(i) for i in range(rows)))
 

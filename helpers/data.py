@@ -111,12 +111,16 @@ def strip_header(text: str) -> str:
 
 
 def cut(rows: list[int], labels: list[str], clusters: list[int], share: float, seed: int) -> tuple[list[int], list[int]]:
-    """`rows` (indices) in two: about 1 - `share` and `share` of them, stratified by label, no cluster on both sides."""
+    """`rows` (indices) in two: about 1 - `share` and `share` of them, stratified by label, no cluster on both sides.
+
+    Where no class has enough rows for so small a share, the second part is as small as it can be.
+    """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    folds = max(2, round(1 / share))
     ours, groups = [labels[i] for i in rows], [clusters[i] for i in rows]
-    if len(set(groups)) < folds or len(set(ours)) < 2 or min(map(ours.count, set(ours))) < 2:
+    counts = [ours.count(label) for label in set(ours)]
+    folds = max(2, min(round(1 / share), max(counts, default=0)))
+    if len(set(groups)) < folds or len(counts) < 2 or min(counts) < 2:
         raise InputError(f"{len(rows)} rows are too few to hold out {share:.0%} of them; two classes and two rows a class are the least")
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():

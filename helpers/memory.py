@@ -63,15 +63,18 @@ def forward(model, ids: list[int], last_only: bool) -> Callable[[], object]:
     return run
 
 
-def lora_step(model, ids: list[int], batch: int = 1) -> Callable[[], object]:
+def lora_step(model, ids: list[int], batch: int = 1, padded: bool = False) -> Callable[[], object]:
     """Forward and backward over `batch` copies of `ids` as a training step does it, supervised on the last two tokens.
 
-    `model` must have trainable adapter weights (see peft.get_peft_model).
+    `model` must have trainable adapter weights (see peft.get_peft_model). padded: the first token is padding, so that an
+    attention mask is written out, as in a batch of rows of unlike length.
     """
 
     def run():
         tokens = torch.tensor([ids] * batch, device=model.device)
-        logits = model(tokens, attention_mask=torch.ones_like(tokens), use_cache=False, logits_to_keep=3).logits[:, :-1].float()
+        mask = torch.ones_like(tokens)
+        mask[:, : int(padded)] = 0
+        logits = model(tokens, attention_mask=mask, use_cache=False, logits_to_keep=3).logits[:, :-1].float()
         torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, -2:].flatten()).backward()
         model.zero_grad(set_to_none=True)
 
@@ -98,7 +101,8 @@ def forecast_training(
 
     config: a transformers config. length: tokens of a row. The model is built and its step is run on fake tensors, which
     have sizes and no contents: nothing is computed and next to nothing allocated. Adapters, their gradients and Adam's two
-    moments are four-byte floats, as swift keeps them; activations are what the trace adds at its peak.
+    moments are four-byte floats, as swift keeps them; activations are what the trace adds at its peak, the attention mask of a
+    padded batch among them.
     """
     from peft import LoraConfig, get_peft_model
     from torch._subclasses.fake_tensor import FakeTensorMode

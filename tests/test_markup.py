@@ -21,12 +21,14 @@ LABELS = ["<b>Art</b>", "Sports & $1", "Law"]
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory):
+def pages(tmp_path_factory, sample):
     """The published pages of notebooks 1 and 2, run on rows full of markup."""
     folder = tmp_path_factory.mktemp("markup")
     run = ROOT / "runs" / "test-markup"
-    rows = [{"text": f"第{i}条 {HOSTILE} 结束", "category": LABELS, "output": LABELS[i % 3]} for i in range(30)]
-    write_jsonl(folder / "rows.jsonl", [{**row, "text": row["text"] + f"{i * i * 7919:08d}" * 9} for i, row in enumerate(rows)])
+    articles = [row["text"][:600] for row in sample["train"] if len(row["text"]) > 600][:30]
+    write_jsonl(
+        folder / "rows.jsonl", [{"text": HOSTILE + text, "category": LABELS, "output": LABELS[i % 3]} for i, text in enumerate(articles)]
+    )
     try:
         common = {"run_dir": "runs/test-markup"}
         notebooks = ROOT / "notebooks"
