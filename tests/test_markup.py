@@ -22,7 +22,7 @@ LABELS = ["<b>Art</b>", "Sports & $1", "Law"]
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory, sample):
-    """The published pages of notebooks 1 and 2, run on rows full of markup."""
+    """The published page of notebook 1, which shows a row as it is, run on rows full of markup."""
     folder = tmp_path_factory.mktemp("markup")
     run = ROOT / "runs" / "test-markup"
     articles = [row["text"][:600] for row in sample["train"] if len(row["text"]) > 600][:30]
@@ -35,17 +35,12 @@ def pages(tmp_path_factory, sample):
         made = folder / "run" / "notebooks"
         first = {"source": str(folder / "rows.jsonl"), "val_limit": 4, "test_limit": 4}
         run_notebook(notebooks / "01-dataset-exploration.ipynb", made / "01-dataset-exploration.ipynb", common | first)
-        run_notebook(
-            notebooks / "02-prompt-design.ipynb",
-            made / "02-prompt-design.ipynb",
-            common | {"probe_rows": 2, "orders": 1, "max_length": 512},
-        )
     finally:
         shutil.rmtree(run, ignore_errors=True)
     site = folder / "site"
     stage = [sys.executable, "book/stage.py", str(folder / "run"), str(site), "--title", "markup", "--settings", "none"]
     subprocess.run(stage, cwd=ROOT, check=True)
-    chapters = [{"file": name} for name in ("01-dataset-exploration", "02-prompt-design")]
+    chapters = [{"file": name} for name in ("01-dataset-exploration",)]
     (site / "_toc.yml").write_text(yaml.safe_dump({"format": "jb-book", "root": "references", "chapters": chapters}))
     built = subprocess.run(
         [sys.executable, "book/publish.py", str(site), "_config.yml", str(folder / "html")], cwd=ROOT, capture_output=True, text=True
@@ -74,7 +69,7 @@ def test_nothing_of_a_row_becomes_an_element(pages):
 
 def test_the_downloadable_notebook_holds_it_as_plain_text_too(pages):
     """JupyterLab renders text/html outputs: none of them carries an element out of a row."""
-    assert len(pages["downloads"]) == 2
+    assert len(pages["downloads"]) == 1
     for notebook in map(json.loads, pages["downloads"]):
         outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
         rich = ["".join(output.get("data", {}).get("text/html", "")) for output in outputs]
