@@ -180,7 +180,13 @@ def test_ctrl_c_loses_no_finished_step_and_leaves_no_lock(book):
     (RUN / "notebooks" / "05-evaluation.ipynb").unlink()
     finished = {path: path.stat().st_mtime_ns for path in (RUN / "notebooks").glob("*.ipynb")}
     process = subprocess.Popen(
-        ["make", "book", "PROFILE=tiny"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        ["make", "book", "PROFILE=tiny"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests that run in the background inherit it ignored
     )
     for line in process.stdout:
         if "▶ 05-evaluation" in line:
