@@ -110,7 +110,8 @@ def fit_all(tokenizer, template: str, rows: list[dict], max_length: int, bos: bo
                 spans[i] = span(size, reach[i], cut)
                 again.append(i)
             else:
-                prompts[i] = Prompt(texts[place], start + ids, 1 - (tail - head) / size if size else 1.0)
+                ids[:0] = start  # in place: a copy of every list would cost a tenth of the tokenizer's time
+                prompts[i] = Prompt(texts[place], ids, 1 - (tail - head) / size if size else 1.0)
         pending = again
     return prompts
 
