@@ -13,7 +13,7 @@ import torch
 
 from helpers import memory, models, scoring, sources, templating
 
-STUDY_ROWS = 4
+STUDY_ROWS = 2
 
 
 def lm_eval_scores(network, tokenizer, prompts, menus):
