@@ -1,8 +1,8 @@
 """Scoring options against three others, side by side on the same model, rows and threads: `python benchmarks/scoring.py [ROWS]`.
 
-Against lm-evaluation-harness (`pip install lm-eval`; its line is left out without it): log-probabilities of every option, in
-float32, and rows a second in the machine's own dtype. Against the loop of the study: one row at a time, 128 new tokens. Against
-the floor: one forward pass over the same tokens and nothing else. Medians of three runs in turns.
+Against lm-evaluation-harness: log-probabilities of every option, in float32, and rows a second in the machine's own dtype. Against
+the loop of the study: one row at a time, 128 new tokens. Against the floor: one forward pass over the same tokens and nothing else.
+Medians of three runs in turns.
 """
 
 import statistics
@@ -31,10 +31,7 @@ def lm_eval_scores(network, tokenizer, prompts, menus):
 
 
 def ours(network, tokenizer, prompts, menus):
-    found = {}
-    for batch, results, _ in scoring.answer_all(network, tokenizer, prompts, menus):
-        found |= dict(zip(batch, results))
-    return [found[i]["logprobs"] for i in range(len(prompts))]
+    return [result["logprobs"] for result in scoring.answer_each(network, tokenizer, prompts, menus)]
 
 
 @torch.inference_mode()
@@ -62,19 +59,13 @@ def main(count: int) -> None:
     menus = [row["category"] for row in rows]
     print(f"rows: {count}\nmean_prompt_tokens: {sum(map(len, prompts)) / count:.0f}\nthreads: {torch.get_num_threads()}")
     network = models.load_model(models.PACKAGED)
-    network.requires_grad_(True)
     print(f"dtype: {str(network.dtype).removeprefix('torch.')}")
     contestants = {
         "ours": lambda: ours(network, tokenizer, prompts, menus),
         "forward": lambda: one_forward(network, prompts),
+        "lm_eval": lambda: lm_eval_scores(network, tokenizer, prompts[:8], menus[:8]),
+        "study": lambda: study_loop(network, prompts[:STUDY_ROWS]),
     }
-    try:
-        import lm_eval  # noqa: F401
-
-        contestants["lm_eval"] = lambda: lm_eval_scores(network, tokenizer, prompts[:8], menus[:8])
-    except ImportError:
-        print("lm_eval: not installed")
-    contestants["study"] = lambda: study_loop(network, prompts[:STUDY_ROWS])
     share = {"ours": count, "forward": count, "lm_eval": min(8, count), "study": STUDY_ROWS}
     seconds = {name: [] for name in contestants}
     for _ in range(3):
@@ -85,12 +76,11 @@ def main(count: int) -> None:
         print(f"seconds_a_row_{name}: {value:.3f} ({min(seconds[name]):.3f} to {max(seconds[name]):.3f})")
     print(f"time_over_one_forward: {middle['ours'] / middle['forward']:.2f}")
     print(f"rows_per_s_vs_study_loop: {middle['study'] / middle['ours']:.1f}")
-    if "lm_eval" in middle:
-        print(f"rows_per_s_vs_lm_eval: {middle['lm_eval'] / middle['ours']:.1f}")
-        exact = models.load_model(models.PACKAGED, dtype="float32")
-        theirs, mine = lm_eval_scores(exact, tokenizer, prompts[:4], menus[:4]), ours(exact, tokenizer, prompts[:4], menus[:4])
-        gap = max(abs(a - b) for row, other in zip(theirs, mine) for a, b in zip(row, other))
-        print(f"max_logprob_difference: {gap:.1e}")
+    print(f"rows_per_s_vs_lm_eval: {middle['lm_eval'] / middle['ours']:.1f}")
+    exact = models.load_model(models.PACKAGED, dtype="float32")
+    theirs, mine = lm_eval_scores(exact, tokenizer, prompts[:4], menus[:4]), ours(exact, tokenizer, prompts[:4], menus[:4])
+    gap = max(abs(a - b) for row, other in zip(theirs, mine) for a, b in zip(row, other))
+    print(f"max_logprob_difference: {gap:.1e}")
     long = (prompts[0] * (20_000 // len(prompts[0]) + 1))[:20_000]
     peak = memory.traced(lambda: scoring.answers(network, tokenizer, [long], menus[:1]))["peak_gib"]
     config = network.config.get_text_config()

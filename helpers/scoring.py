@@ -177,6 +177,14 @@ def answer_all(model, tokenizer, prompts: list[list[int]], menus: list[list[str]
         order = order[size:]
 
 
+def answer_each(model, tokenizer, prompts: list[list[int]], menus: list[list[str]]) -> list[dict]:
+    """`answers` for all prompts, in their order; see `answer_all` for the batches."""
+    found = {}
+    for batch, results, _ in answer_all(model, tokenizer, prompts, menus):
+        found |= dict(zip(batch, results))
+    return [found[i] for i in range(len(prompts))]
+
+
 def predict(folder: Path, load, tokenizer, rows: list[dict], prompts: list[Prompt], free: list[Prompt], key: dict) -> list[dict]:
     """Answers for `rows` in their order, one line each in folder/predictions.jsonl; what is there already for the same inputs is kept.
 
@@ -221,9 +229,8 @@ def predict(folder: Path, load, tokenizer, rows: list[dict], prompts: list[Promp
 def calibrate(model, tokenizer, priors: dict, asked: list[tuple[list[int], list[str]]]) -> None:
     """Add to `priors` the log-probabilities of the options behind each content-free prompt that is not there yet."""
     fresh = {tuple(ids): options for ids, options in asked if tuple(ids) not in priors}
-    prompts = [list(ids) for ids in fresh]
-    for batch, results, _ in answer_all(model, tokenizer, prompts, list(fresh.values())):
-        priors |= {tuple(prompts[i]): result["logprobs"] for i, result in zip(batch, results)}
+    results = answer_each(model, tokenizer, [list(ids) for ids in fresh], list(fresh.values()))
+    priors |= {ids: result["logprobs"] for ids, result in zip(fresh, results)}
 
 
 def judge(result: dict, options: list[str], prior: list[float]) -> dict:
