@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from helpers import InputError
 from helpers.data import write_json, write_jsonl, write_text
-from helpers.models import find_model, pick_dtype
+from helpers.models import find_model, pick_attention, pick_dtype
 from helpers.templating import encode_answer, find_template, fit_all, to_messages
 
 PLUGIN = Path(__file__).with_name("swift_plugin.py")
@@ -54,10 +54,11 @@ def sft_arguments(
         "dataset": ["train.jsonl"],
         "val_dataset": ["val.jsonl"],
         "output_dir": "swift",
+        "logging_dir": "runs",  # what report_to: tensorboard writes outlives swift's own folder
         "add_version": False,
         "check_model": False,
         "torch_dtype": pick_dtype(),
-        "attn_impl": "sdpa",
+        "attn_impl": pick_attention(max_length),
         "tuner_type": "lora",
         "target_modules": "all-linear",
         "lora_rank": rank,

@@ -64,3 +64,15 @@ def test_arguments_suit_this_machine_and_can_be_overridden():
     assert arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"] == 8
     with pytest.raises(InputError, match="not a multiple"):
         training.sft_arguments(models.PACKAGED, True, 16, 32, 0.0, 40, 8, 3, 4e-4, 192, 3, 42)
+
+
+def test_a_run_out_of_memory_names_its_levers_with_their_values(tmp_path):
+    arguments = training.sft_arguments(models.PACKAGED, True, 16, 32, 0.0, 40, 8, 4, 4e-4, 192, 3, 42)
+    log = tmp_path / "rank16" / "swift.log"
+    log.parent.mkdir()
+    log.write_text("step 3\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 6.44 GiB.\n")
+    message = training.explain(1, log, arguments)
+    for lever in ("max_length 192 → 96", "batch_size 4 → 2", "gradient_checkpointing false → true", "swift sft sft.yaml"):
+        assert lever in message
+    killed = training.explain(-9, log, arguments | {"per_device_train_batch_size": 1, "gradient_checkpointing": True})
+    assert "out of memory" in killed and "batch_size" not in killed and "checkpointing" not in killed

@@ -57,7 +57,7 @@ def losses(folder):
 def straight(tmp_path_factory, tiny_model, messages, tokenizer):
     """The run that nothing disturbed."""
     folder = tmp_path_factory.mktemp("straight") / "rank4"
-    summary = training.train(folder, arguments(tiny_model), messages, tokenizer)
+    summary = training.train(folder, arguments(tiny_model) | {"report_to": "tensorboard"}, messages, tokenizer)
     assert not summary["reused"] and summary["peak_gib"] > 0.1
     return folder
 
@@ -65,8 +65,15 @@ def straight(tmp_path_factory, tiny_model, messages, tokenizer):
 def test_a_run_learns_and_leaves_only_its_adapter(straight):
     assert len(losses(straight)) == STEPS and losses(straight)[-1] < losses(straight)[0]
     assert {path.name for path in straight.iterdir()} == {
-        *("sft.yaml", "train.jsonl", "val.jsonl", "swift.log", "logging.jsonl", "summary.json", "adapter")
+        *("sft.yaml", "train.jsonl", "val.jsonl", "swift.log", "logging.jsonl", "summary.json", "adapter", "runs")
     }
+
+
+def test_what_is_reported_to_tensorboard_stays(straight):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(straight / "runs")).Reload()
+    assert [event.value for event in events.Scalars("train/loss")] == pytest.approx(losses(straight), abs=1e-5)
 
 
 def swift_processes(folder):
