@@ -5,14 +5,16 @@ Over a grid of length × batch × mode on the packaged model and two small rando
 needs beside its weights, the stricter figure, and of the total. accelerate's estimate of the same model stands beside them.
 """
 
+import json
 import statistics
 import time
 
+import psutil
 import torch
 from accelerate.utils import calculate_maximum_sizes
 from transformers import AutoConfig
 
-from helpers import memory, models
+from helpers import ROOT, memory, models, swift_plugin
 
 MODES = {
     "inference, last logits": {"training": False},
@@ -45,6 +47,7 @@ def really(config, length: int, batch: int, training: bool, attention: str = "sd
     if not training:
         return weights, memory.measured(memory.forward(model.eval(), ids, last_only, batch))["peak_gib"]
     model = memory.add_lora(model, 8, "all-linear")
+    swift_plugin.flatten_rows(model.get_output_embeddings())
     if checkpointing:
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -55,15 +58,12 @@ def really(config, length: int, batch: int, training: bool, attention: str = "sd
 
 def main() -> None:
     errors: dict[str, list[float]] = {"traced": [], "closed": [], "traced_total": [], "closed_total": []}
-    seconds = []
     print("model, mode, length, batch: measured beside the weights, traced, closed form (GiB)")
     for name, config in configs().items():
         for mode, choices in MODES.items():
             for length, batch in CELLS:
                 weights, peak = really(config, length, batch, **choices)
-                started = time.perf_counter()
                 traced = memory.forecast(config, length, batch, **choices)
-                seconds.append(time.perf_counter() - started)
                 closed = memory.estimate(config, length, batch, **choices)
                 # What stands there before the step begins is known exactly and not part of the measured peak.
                 before = traced["weights"] + traced["adapters"] + traced["optimizer"]
@@ -73,11 +73,23 @@ def main() -> None:
                     errors[f"{kind}_total"].append(abs(value - peak) / (before + peak))
                 print(f"{name}, {mode}, {length}, {batch}: {peak:.3f} {expected['traced']:.3f} {expected['closed']:.3f}", flush=True)
         largest = calculate_maximum_sizes(memory.build(config, "bfloat16", "sdpa"))[0] / memory.GIB
-        print(f"{name}, accelerate: inference {largest:.2f}, training with Adam {4 * largest:.2f}, whatever the length; weights {weights:.2f}")
+        print(
+            f"{name}, accelerate: inference {largest:.2f}, training with Adam {4 * largest:.2f}, whatever the length; weights {weights:.2f}"
+        )
     for kind, values in errors.items():
         print(f"median_error_{kind}: {statistics.median(values):.3f}\nworst_error_{kind}: {max(values):.3f}")
     print(f"median_error: {statistics.median(errors['traced']):.3f}\nworst_error: {max(errors['traced']):.3f}")
-    print(f"cells: {len(errors['traced'])}\nseconds_a_forecast: {statistics.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})")
+    print(f"cells: {len(errors['traced'])}")
+    large = AutoConfig.for_model(**json.loads((ROOT / "data" / "configs" / "Baichuan2-7B-Base.json").read_text()))
+    for what, choices in (("inference", {}), ("training", {"training": True, "checkpointing": True})):
+        seconds, before = [], psutil.Process().memory_info().rss
+        for _ in range(3):
+            started = time.perf_counter()
+            memory.forecast(large, 2048, **choices)
+            seconds.append(time.perf_counter() - started)
+        grown = (psutil.Process().memory_info().rss - before) / memory.GIB
+        print(f"seconds_a_forecast_7b_{what}: {statistics.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})")
+        print(f"gib_grown_by_forecasts_7b_{what}: {grown:.2f}")
 
 
 if __name__ == "__main__":

@@ -190,12 +190,17 @@ def load_model(model: str, adapter: str | Path | None = None, dtype: str | None 
         find_model(model), dtype=getattr(torch, dtype or pick_dtype()), attn_implementation=attention, trust_remote_code=trusts(model)
     )
     if adapter is not None:
-        from peft import PeftModel
+        from peft import PeftModel, get_peft_model_state_dict
+        from safetensors import safe_open
 
         try:
-            network = PeftModel.from_pretrained(network, str(adapter)).merge_and_unload()
+            network = PeftModel.from_pretrained(network, str(adapter))
         except (RuntimeError, ValueError) as error:
             raise InputError(f"the adapter in {adapter} was not trained on {model}: {one_line(error)}") from None
+        with safe_open(Path(adapter) / "adapter_model.safetensors", "pt") as saved:
+            if odd := set(saved.keys()) ^ get_peft_model_state_dict(network).keys():  # peft itself only warns
+                raise InputError(f"the adapter in {adapter} was not trained on {model}: {len(odd)} weights without a counterpart")
+        network = network.merge_and_unload()
         # For a frozen output matrix torch picks a batched product that first copies the matrix: 0.7 s a call with 262,144 rows.
         network.requires_grad_(True)
     return network.to("cuda" if torch.cuda.is_available() else "cpu").eval()

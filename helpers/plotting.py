@@ -1,5 +1,7 @@
 """The book's figures: one look, axis units, colours that colour-blind readers can tell apart."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -171,4 +173,16 @@ def lora_drawing(d_in: int, d_out: int, rank: int):
     axes.text(width + 0.8, height / 2, r"$+\;\frac{\alpha}{r}\;\cdot$", fontsize=17, ha="center", va="center", parse_math=True)
     axes.set(xlim=(-0.1, 2 * width + 2.6), ylim=(-0.1, height + 0.8), aspect="equal")
     axes.axis("off")
+    return figure
+
+
+def cure_curves(lengths: list[int], curves: dict[str, list[float]], card: float):
+    """Memory in GiB against article length, one line a way of reading it; `card` is drawn as the line to stay below."""
+    figure, axes = plt.subplots(figsize=(8, 4.6))
+    for (name, values), style in zip(curves.items(), itertools.cycle(["-", "--", "-.", ":"])):
+        axes.plot(lengths, values, style, marker="o", label=name)
+    axes.axhline(card, color="0.3", linestyle=(0, (6, 3)), linewidth=1)
+    axes.text(lengths[0], card, f"{card} GiB", va="bottom", ha="left", fontsize="small")
+    axes.set(xlabel="length of the article, tokens", ylabel="weights and peak, GiB", ylim=(0, 1.6 * card))
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure

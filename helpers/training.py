@@ -18,7 +18,7 @@ import psutil
 import yaml
 from tqdm import tqdm
 
-from helpers import InputError
+from helpers import InputError, memory
 from helpers.data import write_json, write_jsonl, write_text
 from helpers.models import find_model, pick_attention, pick_dtype
 from helpers.templating import encode_answer, find_template, fit_all, to_messages
@@ -96,6 +96,26 @@ def prepare_rows(tokenizer, template: str, rows: list[dict], max_length: int, bo
     prompts = fit_all(tokenizer, find_template(template), rows, max_length, bos, cut)
     lengths = [len(prompt.ids) + len(encode_answer(tokenizer, row["output"])) for prompt, row in zip(prompts, rows)]
     return [to_messages(prompt, row["output"]) for prompt, row in zip(prompts, rows)], lengths
+
+
+def expected_memory(config, arguments: dict, length: int, free: float, nproc: int = 1) -> dict[str, float]:
+    """Peak of one step by part, GiB (see memory.forecast), for rows of at most `length` tokens.
+
+    config: the model's transformers config. free: GiB that this machine has left; without a GPU all processes share it.
+    Raises InputError, with what would help, when a step needs more than that.
+    """
+    batch = arguments["per_device_train_batch_size"]
+    choices = {"dtype": arguments["torch_dtype"], "attention": arguments["attn_impl"], "rank": arguments["lora_rank"]}
+    choices |= {"checkpointing": arguments["gradient_checkpointing"]}
+    parts = memory.forecast(config, length, batch, training=True, targets=arguments["target_modules"], **choices)
+    if bits := arguments.get("quant_bits"):
+        parts |= {"weights": parts["weights"] * bits / 16}
+        parts["total"] = sum(parts[part] for part in memory.PARTS)
+    budget = free / (nproc if arguments.get("use_cpu") else 1)
+    if parts["total"] > budget:
+        levers = memory.remedies(config, budget, length, batch, **choices)
+        raise InputError(f"a step needs about {parts['total']:.1f} GiB and {budget:.1f} are free; what would help: {levers}")
+    return parts
 
 
 def fingerprint(arguments: dict, messages: dict[str, list[dict]]) -> str:

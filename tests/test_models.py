@@ -52,6 +52,24 @@ def test_a_missing_adapter_is_one_line(tmp_path):
         models.load_model(models.PACKAGED, tmp_path)
 
 
+@pytest.mark.parametrize("other", [{"hidden_size": 48}, {"num_hidden_layers": 3}, {"num_hidden_layers": 1}])
+def test_an_adapter_of_another_model_is_refused(tmp_path, other):
+    """Other widths do not fit at all; other numbers of layers would fit in part, which peft only warns of."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 100}
+    for folder, values in (("mine", shape), ("other", shape | other)):
+        AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **values)).save_pretrained(tmp_path / folder)
+    mine = AutoModelForCausalLM.from_pretrained(tmp_path / "mine")
+    get_peft_model(mine, LoraConfig(r=2, target_modules=r"model\..*_proj")).save_pretrained(
+        tmp_path / "adapter"
+    )  # a pattern, as swift saves it
+    models.load_model(str(tmp_path / "mine"), tmp_path / "adapter", dtype="float32")
+    with pytest.raises(InputError, match="was not trained on"):
+        models.load_model(str(tmp_path / "other"), tmp_path / "adapter", dtype="float32")
+
+
 def test_precision_is_one_that_runs_here():
     name = models.pick_dtype()
     assert name in {"bfloat16", "float16", "float32"}

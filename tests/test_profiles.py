@@ -75,7 +75,8 @@ def test_every_gpu_profile_fits_the_card_it_names(name):
     settings = profile["settings"].values()
     assert all(values["gradient_checkpointing"] for values in settings)
     length, rank = (max(values.get(key, profile.get(key, 0)) for values in settings) for key in ("max_length", "rank"))
-    parts = memory.forecast_training(config_of(NAMED[name]), length, profile["training"]["batch_size"], rank, checkpointing=True)
+    batch = profile["training"]["batch_size"]
+    parts = memory.forecast(config_of(NAMED[name]), length, batch, training=True, rank=rank, checkpointing=True)
     assert 0.5 < parts["total"] < card * 1e9 / 2**30
 
 
