@@ -11,16 +11,19 @@ import subprocess
 import sys
 import time
 import tomllib
+import warnings
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import matplotlib
 import nbformat
+import notojp_matplotlib
 import psutil
 import pytest
 import yaml
 from bs4 import BeautifulSoup
 
-from helpers import ROOT, sources
+from helpers import ROOT, plotting, sources
 
 sys.path.insert(0, str(ROOT / "book"))
 from reference import as_text, helper_reference
@@ -84,7 +87,7 @@ def test_a_page_loads_nothing_from_a_network(book):
 
 def test_every_link_inside_the_book_leads_somewhere(book):
     """The files that pages link to, load or show are there, and so are the places in them."""
-    html, broken, checked = RUN / "html", [], 0
+    html, broken, checked = (RUN / "html").resolve(), [], 0
     soups = {path: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser") for path in html.glob("*.html")}
     places = {path: {element["id"] for element in soup.find_all(id=True)} for path, soup in soups.items()}
     for page, soup in soups.items():
@@ -134,6 +137,14 @@ def test_the_helper_reference_says_what_the_docstrings_say():
         public = re.findall(r"^(?:def|class) ([A-Za-z]\w*)", path.read_text(encoding="utf-8"), re.M)
         assert all(f"### {name}\n" in text for name in public if name != "main"), path.name
     assert "a lone \\<bos>, 3 \\* 4 and `a*b<c>`" == as_text("a lone <bos>, 3 * 4 and `a*b<c>`")
+
+
+def test_chinese_names_in_a_figure_find_their_glyphs(tmp_path):
+    plotting.style()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of a glyph that no font has
+        plotting.confusion(["体育", "环境"], ["体育", None], ["体育", "环境"]).savefig(tmp_path / "figure.svg")
+    assert matplotlib.rcParams["font.family"][-1] == notojp_matplotlib.FAMILY
 
 
 def test_the_citation_names_the_version_of_the_package():
