@@ -198,6 +198,8 @@ rule memory:
 rule site:
     input:
         "book/stage.py",
+        "CITATION.cff",
+        [str(path) for path in sorted(Path("helpers").glob("*.py"))],
         NOTEBOOKS,
         rules.evaluate.output.metrics,
         [str(path) for path in sorted(Path("book").rglob("*")) if path.is_file() and "__pycache__" not in path.parts],

@@ -5,16 +5,20 @@ python book/stage.py runs/sample runs/sample/site --title "the packaged sample" 
 
 import argparse
 import base64
+import datetime
 import importlib.resources
 import json
 import shutil
 from pathlib import Path
 
 import yaml
+from reference import helper_reference
 from results import result_rows
 
 BOOK = Path(__file__).parent
 FOLDED = {"parameters", "injected-parameters"}
+PICTURES = {"image/svg+xml", "image/png"}
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def table_of_contents(settings: list[str]) -> dict:
@@ -31,11 +35,31 @@ def table_of_contents(settings: list[str]) -> dict:
     return toc
 
 
+def provenance(record: dict, name: str) -> str:
+    """The line below a page's title, from papermill's record of its run: when, how long, with which parameters, and the notebook itself."""
+    start = datetime.datetime.fromisoformat(record["start_time"]).astimezone(datetime.UTC)
+    minutes, seconds = divmod(round(record["duration"]), 60)
+    took = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+    return (
+        f"{{.provenance}}\nRan on {start:%Y-%m-%d at %H:%M} UTC for {took}, with the parameters that unfold below. "
+        f"Download {{download}}`the executed notebook <executed/{name}>`."
+    )
+
+
 def stage_notebook(source: Path, target: Path) -> None:
-    """Copy an executed notebook; housekeeping is folded away under a name, training pages carry their setting in the title."""
+    """Copy an executed notebook; housekeeping is folded away under a name, training pages carry their setting in the title.
+
+    The notebook as it was executed is laid beside it for readers to download.
+    """
+    executed = target.parent / "executed" / source.name
+    executed.parent.mkdir(exist_ok=True)
+    shutil.copy(source, executed)
     content = json.loads(source.read_text(encoding="utf-8"))
     injected = any("injected-parameters" in cell["metadata"].get("tags", []) for cell in content["cells"])
+    content["metadata"].pop("widgets", None)  # a page has no kernel: progress bars and sliders are dead in it
     for cell in content["cells"]:
+        if "outputs" in cell:
+            cell["outputs"] = [output for output in cell["outputs"] if WIDGET not in output.get("data", {})]
         tags = set(cell["metadata"].get("tags", []))
         if "parameters" in tags and injected:
             tags.add("remove-cell")  # the values that the run was given follow
@@ -52,6 +76,8 @@ def stage_notebook(source: Path, target: Path) -> None:
             )
             cell["metadata"]["mystnb"] = {"code_prompt_show": f"Show {named}", "code_prompt_hide": f"Hide {named}"}
         cell["metadata"]["tags"] = sorted(tags)
+    title, rest = "".join(content["cells"][0]["source"]).split("\n", 1)
+    content["cells"][0]["source"] = f"{title}\n\n{provenance(content['metadata']['papermill'], source.name)}\n{rest}"
     if source.stem.startswith("04-training-"):
         setting = source.stem.removeprefix("04-training-")
         text = "".join(content["cells"][0]["source"])
@@ -63,11 +89,14 @@ def stage_notebook(source: Path, target: Path) -> None:
 
 
 def extract_figure(notebook: Path, name: str, target: Path) -> None:
-    """The picture of the figure called `name`, out of an executed notebook, as a file that another page can show."""
+    """The picture of the figure called `name`, out of an executed notebook, as a file .svg or .png that another page can show."""
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         if cell["metadata"].get("mystnb", {}).get("figure", {}).get("name") == name:
-            pictures = [output["data"]["image/png"] for output in cell["outputs"] if "image/png" in output.get("data", {})]
-            target.write_bytes(base64.b64decode(pictures[0]))
+            pictures = next(output["data"] for output in cell["outputs"] if PICTURES & output.get("data", {}).keys())
+            if "image/svg+xml" in pictures:
+                target.with_suffix(".svg").write_text("".join(pictures["image/svg+xml"]), encoding="utf-8")
+            else:
+                target.with_suffix(".png").write_bytes(base64.b64decode(pictures["image/png"]))
             return
     raise SystemExit(f"{notebook} has no figure {name}")
 
@@ -95,6 +124,15 @@ def real_corpus() -> str:
     return "\n".join(sections) or "*No run on the real corpus has been recorded yet (`book/results.py --record`).*"
 
 
+def other_book(run: Path) -> str:
+    """A link to the book of the other corpus, when it has been built beside this one."""
+    other = {"sample": "fudan", "fudan": "sample"}.get(run.name)
+    if other is None or not (run.parent / other / "html" / "index.html").is_file():
+        return ""
+    title = yaml.safe_load((BOOK.parent / "profiles" / f"{other}.yml").read_text(encoding="utf-8"))["title"]
+    return f'The same book was built on another corpus: <a href="../../{other}/html/index.html">{title}</a>.'
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
@@ -104,21 +142,29 @@ def main() -> None:
     arguments = parser.parse_args()
     shutil.rmtree(arguments.site, ignore_errors=True)
     arguments.site.mkdir(parents=True)
-    filled = {"{{ run_title }}": arguments.title, "{{ real_corpus }}": real_corpus()}
+    filled = {
+        "{{ run_title }}": arguments.title,
+        "{{ real_corpus }}": real_corpus(),
+        "{{ helpers }}": helper_reference(BOOK.parent / "helpers"),
+        "{{ other_book }}": other_book(arguments.run),
+    }
     for page in [*BOOK.glob("*.md"), *BOOK.glob("*.bib")]:
         text = page.read_text(encoding="utf-8")
         for mark, value in filled.items():
             text = text.replace(mark, value)
         (arguments.site / page.name).write_text(text, encoding="utf-8")
     shutil.copy(BOOK.parent / "data" / "README.md", arguments.site / "data-card.md")
+    shutil.copy(BOOK.parent / "CITATION.cff", arguments.site)
     shutil.copytree(BOOK / "_static", arguments.site / "_static")
     mathjax = importlib.resources.files("mathjax") / "static" / "mathjax" / "es5" / "tex-svg.js"
-    (arguments.site / "_static" / "mathjax.js").write_bytes(mathjax.read_bytes())
+    local = arguments.site / "extra" / "mathjax" / mathjax.name  # not in _static: Jupyter Book loads every script in there on every page
+    local.parent.mkdir(parents=True)
+    local.write_bytes(mathjax.read_bytes())
     for notebook in sorted((arguments.run / "notebooks").glob("*.ipynb")):
         if not notebook.name.endswith(".failed.ipynb"):
             stage_notebook(notebook, arguments.site / notebook.name)
     if (evaluation := arguments.run / "notebooks" / "05-evaluation.ipynb").is_file():
-        extract_figure(evaluation, "fig-accuracy", arguments.site / "fig-accuracy.png")
+        extract_figure(evaluation, "fig-accuracy", arguments.site / "fig-accuracy")
     toc = table_of_contents(arguments.settings)
     (arguments.site / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
 

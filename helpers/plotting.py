@@ -3,9 +3,12 @@
 import itertools
 
 import matplotlib.pyplot as plt
+import notojp_matplotlib
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython import get_ipython
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 from statsmodels.stats.proportion import proportion_confint
 
 SETTING_MARKS = "osD^vP"
@@ -14,8 +17,12 @@ SETTING_MARKS = "osD^vP"
 def style() -> None:
     """Set the look of every figure that follows."""
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
-    plt.rcParams.update({"figure.figsize": (8, 4), "figure.dpi": 100, "savefig.bbox": "tight", "axes.titleweight": "bold"})
+    plt.rcParams.update({"figure.figsize": (8, 4), "figure.dpi": 100, "savefig.bbox": "tight"})
     plt.rcParams["text.parse_math"] = False  # a class may be called $x$: names out of data are not formulas
+    plt.rcParams["font.family"] = ["DejaVu Sans", notojp_matplotlib.FAMILY]  # both come with packages: a class may be called 体育
+    plt.rcParams["svg.hashsalt"] = "book"  # the same figure is the same file
+    if get_ipython():
+        set_matplotlib_formats("svg", metadata={"Date": None})
 
 
 def class_counts(counts: pd.DataFrame):

@@ -10,14 +10,24 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
+import warnings
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+import matplotlib
 import nbformat
+import notojp_matplotlib
 import psutil
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 
-from helpers import ROOT, sources
+from helpers import ROOT, plotting, sources
+
+sys.path.insert(0, str(ROOT / "book"))
+from reference import as_text, helper_reference
+from stage import other_book
 
 RUN = ROOT / "runs" / "tiny"
 SNAKEMAKE = [
@@ -31,11 +41,8 @@ def make(*arguments, **environment):
 
 
 @pytest.fixture(scope="module")
-def book():
-    shutil.rmtree(RUN, ignore_errors=True)
-    done = make("book", "PROFILE=tiny")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
+def book(tiny):
+    return tiny.printed
 
 
 def test_it_ends_with_the_table_and_the_page(book):
@@ -78,14 +85,78 @@ def test_a_page_loads_nothing_from_a_network(book):
         assert loads and not [address for address in loads if re.match(r"(https?:)?//", address)], path.name
 
 
-def test_the_formula_on_the_page_is_set_by_the_local_mathjax(book):
-    page = (RUN / "html" / "03-lora-theory.html").read_text(encoding="utf-8")
-    addresses = set(re.findall(r'src="(_static/mathjax\.js)[?"]', page))
-    assert [(RUN / "html" / address).stat().st_size > 10**6 for address in addresses] == [True]
+def test_every_link_inside_the_book_leads_somewhere(book):
+    """The files that pages link to, load or show are there, and so are the places in them."""
+    html, broken, checked = (RUN / "html").resolve(), [], 0
+    soups = {path: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser") for path in html.glob("*.html")}
+    places = {path: {element["id"] for element in soup.find_all(id=True)} for path, soup in soups.items()}
+    for page, soup in soups.items():
+        for address in [element.get("href") or element.get("src") for element in soup.select("[href], [src]")]:
+            parts = urlsplit(address or "")
+            if parts.scheme or parts.netloc:
+                continue
+            target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+            checked += 1
+            if not target.is_file() or (parts.fragment and target.suffix == ".html" and unquote(parts.fragment) not in places[target]):
+                broken.append((page.name, address))
+    assert checked > 500 and broken == []
+
+
+def test_the_index_follows_the_run(book, tmp_path):
+    """Other figures in the notebooks, other figures in the table of the first page."""
+    shutil.copytree(RUN / "notebooks", tmp_path / "run" / "notebooks")
+    evaluation = tmp_path / "run" / "notebooks" / "05-evaluation.ipynb"
+    content = json.loads(evaluation.read_text(encoding="utf-8"))
+    glued = [output for cell in content["cells"] for output in cell.get("outputs", []) if "scrapbook" in output.get("metadata", {})]
+    (figure,) = [output for output in glued if output["metadata"]["scrapbook"]["name"] == "best_score"]
+    figure["data"]["application/papermill.record/text/plain"] = "12.3456"
+    evaluation.write_text(json.dumps(content), encoding="utf-8")
+    settings = list(yaml.safe_load((ROOT / "profiles" / "tiny.yml").read_text(encoding="utf-8"))["settings"])
+    stage = [sys.executable, "book/stage.py", str(tmp_path / "run"), str(tmp_path / "site"), "--title", "x", "--settings", *settings]
+    subprocess.run(stage, cwd=ROOT, check=True)
+    publish = [sys.executable, "book/publish.py", str(tmp_path / "site"), "_config.yml", str(tmp_path / "html")]
+    subprocess.run(publish, cwd=ROOT, check=True)
+    index = re.sub(r"<[^>]+>", "", (tmp_path / "html" / "index.html").read_text(encoding="utf-8"))
+    assert "12.3 %" in index
+    assert "12.3 %" not in re.sub(r"<[^>]+>", "", (RUN / "html" / "index.html").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("name", "other"), [("sample", "fudan"), ("fudan", "sample")])
+def test_two_books_link_to_each_other(tmp_path, name, other):
+    assert other_book(tmp_path / name) == ""
+    (tmp_path / other / "html").mkdir(parents=True)
+    (tmp_path / other / "html" / "index.html").write_text("")
+    address = re.search(r'href="([^"]+)"', other_book(tmp_path / name))[1]
+    assert (tmp_path / name / "html" / address).resolve() == tmp_path / other / "html" / "index.html"
+    assert other_book(tmp_path / "mine") == ""
+
+
+def test_the_helper_reference_says_what_the_docstrings_say():
+    text = helper_reference(ROOT / "helpers")
+    for path in (ROOT / "helpers").glob("*.py"):
+        public = re.findall(r"^(?:def|class) ([A-Za-z]\w*)", path.read_text(encoding="utf-8"), re.M)
+        assert all(f"### {name}\n" in text for name in public if name != "main"), path.name
+    assert "a lone \\<bos>, 3 \\* 4 and `a*b<c>`" == as_text("a lone <bos>, 3 * 4 and `a*b<c>`")
+
+
+def test_chinese_names_in_a_figure_find_their_glyphs(tmp_path):
+    plotting.style()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of a glyph that no font has
+        plotting.confusion(["体育", "环境"], ["体育", None], ["体育", "环境"]).savefig(tmp_path / "figure.svg")
+    assert matplotlib.rcParams["font.family"][-1] == notojp_matplotlib.FAMILY
+
+
+def test_the_citation_names_the_version_of_the_package():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert citation["version"] == version and citation["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors", "date-released"} <= citation.keys()
+    assert f"Version {version}" in (ROOT / "book" / "citing.md").read_text(encoding="utf-8")
 
 
 def pages(folder):
-    for path in [*folder.rglob("*.html"), *folder.rglob("*.ipynb"), *folder.rglob("*.js"), *folder.rglob("*.txt")]:
+    for path in [*folder.rglob("*.html"), *folder.rglob("*.ipynb"), *folder.rglob("*.js"), *folder.rglob("*.svg")]:
         yield path, path.read_text(encoding="utf-8", errors="replace")
 
 

@@ -47,12 +47,13 @@ def pages(tmp_path_factory, sample):
     )
     assert built.returncode == 0, built.stdout + built.stderr
     return {name["file"]: (folder / "html" / f"{name['file']}.html").read_text(encoding="utf-8") for name in chapters} | {
-        "downloads": [path.read_text(encoding="utf-8") for path in sorted((folder / "html" / "_sources").glob("0*.ipynb"))]
+        "downloads": [path.read_text(encoding="utf-8") for path in sorted((folder / "html" / "_downloads").rglob("*.ipynb"))],
+        "folder": folder / "html",
     }
 
 
 def html(pages):
-    return [(name, page) for name, page in pages.items() if name != "downloads"]
+    return [(name, page) for name, page in pages.items() if name not in ("downloads", "folder")]
 
 
 def test_markup_in_a_row_is_shown_as_text(pages):
@@ -75,3 +76,13 @@ def test_the_downloadable_notebook_holds_it_as_plain_text_too(pages):
         rich = ["".join(output.get("data", {}).get("text/html", "")) for output in outputs]
         assert any(rich)
         assert not [text for text in rich if re.search(r"<script>document|<form|<img|<b>Art", text)]
+
+
+def test_a_browser_runs_nothing_of_a_row(pages, offline):
+    page = offline()
+    for name, _ in html(pages):
+        page.goto((pages["folder"] / f"{name}.html").as_uri())
+        assert page.title() != "run"
+        assert page.locator("form[action=x], img[src=x], article b:text-is('Art')").count() == 0
+        assert "<script>document.title='run'</script><form action=x><input name=q></form>" in page.locator("article").inner_text()
+    assert page.complaints == [] and page.asked == []
