@@ -60,6 +60,18 @@ def test_papermill_help_shows_type_and_meaning(name):
         assert " ".join(entry.split()) in text
 
 
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_the_table_above_names_every_parameter_once_and_its_cost(name):
+    found, place = cells(name)
+    rows = [
+        [part.strip() for part in line.strip("| ").split(" | ")] for line in found[place - 1].source.splitlines() if line.startswith("| `")
+    ]
+    named = [key for row in rows for key in re.findall(r"`(\w+)`", row[0])]
+    assert sorted(named) == sorted(inspected(name))
+    assert all(len(row) == 3 and row[1] and row[2] for row in rows)
+    assert not re.search(r"\d+ (second|minute|GiB|MiB|GB)", found[place - 1].source), "what was measured once is not typed"
+
+
 @pytest.mark.parametrize("name", TYPED)
 def test_the_check_comes_before_everything_else(name):
     found, place = cells(name)
