@@ -5,9 +5,7 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -17,8 +15,6 @@ from playwright.sync_api import expect, sync_playwright
 
 from helpers import ROOT, data, models
 
-LAB = str(Path(sys.executable).with_name("jupyter-lab"))
-AS_ROOT = ["--allow-root"] if os.geteuid() == 0 else []
 TOKEN = {"token": "a-token"}
 LOCAL = re.compile(r"(https?|wss?)://(localhost|127\.0\.0\.1)[:/]|data:|blob:")
 
@@ -60,20 +56,15 @@ def workplace(tmp_path_factory, run_dir):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, workplace):
-    """A JupyterLab server on a free port, with settings of its own; yields its address."""
+    """JupyterLab as `make lab` starts it, but on a free port and with settings of its own; yields its address."""
     own = tmp_path_factory.mktemp("jupyter")
     places = ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR")
     environment = os.environ | {place: str(own / place.lower()) for place in places}
-    command = [
-        LAB,
-        *AS_ROOT,
-        "--no-browser",
-        "--ServerApp.port=0",
-        f"--IdentityProvider.token={TOKEN['token']}",
-        f"--notebook-dir={workplace}",
-    ]
+    command = subprocess.check_output(["make", "--dry-run", "--old-file=.venv/.ready", "lab"], cwd=ROOT, text=True).strip()
+    command = command.replace("--notebook-dir=. notebooks/01-dataset-exploration", f"--notebook-dir={workplace} {workplace}/failing")
+    options = f"--no-browser --ServerApp.port=0 --IdentityProvider.token={TOKEN['token']}"
     with open(own / "log", "w") as log:
-        process = subprocess.Popen(command, cwd=workplace, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(f"exec {command} {options}", shell=True, cwd=ROOT, env=environment, stdout=log, stderr=log)
     try:
         for _ in range(300):
             if found := list((own / "jupyter_runtime_dir").glob("jpserver-*.json")):
@@ -89,7 +80,7 @@ def server(tmp_path_factory, workplace):
 @pytest.fixture(scope="module")
 def browser():
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"] if AS_ROOT else [])
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"] if os.geteuid() == 0 else [])
         yield chromium
         chromium.close()
 
