@@ -30,7 +30,7 @@ test: .venv/.ready ## run the tests, the tiny profile among them
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile  # most of it starts programs and waits: one thread a test, a test a core
 
 lab: .venv/.ready ## open JupyterLab on the notebooks
-	@$(BIN)/jupyter lab --notebook-dir=. notebooks/01-dataset-exploration.ipynb
+	@$(BIN)/jupyter lab $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) --notebook-dir=. notebooks/01-dataset-exploration.ipynb
 
 clean: ## remove what runs and builds left (not the virtual environment)
 	rm -rf runs .snakemake *.egg-info

@@ -1,7 +1,7 @@
 """Run one notebook with parameters: `python -m helpers.notebooks NOTEBOOK OUTPUT --parameters JSON`.
 
-Names are checked before anything runs, output is shown as it comes, a failure ends in one line and leaves OUTPUT untouched. Bad input
-leaves nothing behind; after any other failure what ran until then lies beside OUTPUT as *.failed.ipynb.
+Names and types are checked before anything runs, output is shown as it comes, a failure ends in one line and leaves OUTPUT
+untouched. Bad input leaves nothing behind; after any other failure what ran until then lies beside OUTPUT as *.failed.ipynb.
 """
 
 import argparse
@@ -16,13 +16,16 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from helpers import ROOT, InputError
+from helpers.parameters import refuse_wrong
 
 
 def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
-    """Execute `notebook` into `output`. Raises InputError for an unknown parameter or a cell that failed."""
+    """Execute `notebook` into `output`. Raises InputError for a wrong parameter or a cell that failed."""
     known = papermill.inspect_notebook(str(notebook))
-    if unknown := sorted(set(parameters) - set(known)):
-        raise InputError(f"{notebook.name} has no parameter {', '.join(unknown)}; it has: {', '.join(known)}")
+    try:
+        refuse_wrong(parameters, {name: parameter["inferred_type_name"] for name, parameter in known.items()})
+    except InputError as error:
+        raise InputError(f"{notebook.stem}: {error}") from None
     output.parent.mkdir(parents=True, exist_ok=True)
     scratch = output.with_suffix(".failed.ipynb")
     try:
