@@ -63,12 +63,12 @@ PYTHON = sys.executable
 
 # What a notebook's run depends on, beside its inputs: the helpers it calls.
 HELPERS = {
-    "01-dataset-exploration": ["sources", "data", "models", "templating", "baselines", "plotting"],
-    "02-prompt-design": ["sources", "data", "models", "templating", "scoring", "metrics", "plotting"],
-    "03-lora-theory": ["sources", "data", "models", "plotting"],
-    "04-training": ["sources", "data", "models", "templating", "training", "memory", "plotting", "swift_plugin"],
-    "05-evaluation": ["sources", "data", "models", "templating", "baselines", "scoring", "metrics", "training", "plotting"],
-    "06-oom-and-max-length": ["sources", "data", "models", "templating", "memory", "plotting", "swift_plugin"],
+    "01-dataset-exploration": ["parameters", "sources", "data", "models", "templating", "baselines", "plotting"],
+    "02-prompt-design": ["parameters", "sources", "data", "models", "templating", "scoring", "metrics", "plotting"],
+    "03-lora-theory": ["parameters", "sources", "data", "models", "plotting"],
+    "04-training": ["parameters", "sources", "data", "models", "templating", "training", "memory", "plotting", "swift_plugin"],
+    "05-evaluation": ["parameters", "sources", "data", "models", "templating", "baselines", "scoring", "metrics", "training", "memory", "plotting"],
+    "06-oom-and-max-length": ["parameters", "sources", "data", "models", "templating", "scoring", "memory", "plotting", "swift_plugin"],
 }
 NOTEBOOKS = [
     f"{RUN}/notebooks/{name}.ipynb"

@@ -168,7 +168,9 @@ def move_each_slider(page):
     return names
 
 
-@pytest.mark.parametrize(("name", "sliders", "seconds"), [("03-lora-theory", ["rank", "α"], 240), ("06-oom-and-max-length", [], 420)])
+@pytest.mark.parametrize(
+    ("name", "sliders", "seconds"), [("03-lora-theory", ["rank", "α"], 240), ("06-oom-and-max-length", ["tokens", "batch", "rank"], 420)]
+)
 def test_run_all_ends_without_an_error_and_sliders_move(name, sliders, seconds, server, workplace, page):
     ran = run_all(page, server, workplace / f"{name}.ipynb", seconds)
     assert errors(ran) == [] and never_ran(ran) == []

@@ -19,7 +19,6 @@ from helpers.notebooks import run_notebook
 from helpers.parameters import refuse_wrong
 
 NOTEBOOKS = [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
-TYPED = [name for name in NOTEBOOKS if name[:2] not in ("03", "06")]
 TYPES = {"str", "int", "float", "bool", "list", "dict", "None"}
 
 
@@ -42,7 +41,7 @@ def test_papermill_sees_every_parameter_and_its_meaning(name):
     assert all(len(parameter["help"]) > 8 for parameter in inspected(name).values())
 
 
-@pytest.mark.parametrize("name", TYPED)
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_every_default_has_the_type_that_is_declared(name):
     declared = {key: parameter["inferred_type_name"] for key, parameter in inspected(name).items()}
     for key, kind in declared.items():
@@ -50,7 +49,7 @@ def test_every_default_has_the_type_that_is_declared(name):
     refuse_wrong({key: ast.literal_eval(parameter["default"]) for key, parameter in inspected(name).items()}, declared)
 
 
-@pytest.mark.parametrize("name", TYPED)
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_papermill_help_shows_type_and_meaning(name):
     shown = CliRunner().invoke(command, ["--help-notebook", str(ROOT / "notebooks" / f"{name}.ipynb")])
     assert shown.exit_code == 0
@@ -72,7 +71,7 @@ def test_the_table_above_names_every_parameter_once_and_its_cost(name):
     assert not re.search(r"\d+ (second|minute|GiB|MiB|GB)", found[place - 1].source), "what was measured once is not typed"
 
 
-@pytest.mark.parametrize("name", TYPED)
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_the_check_comes_before_everything_else(name):
     found, place = cells(name)
     first = ast.parse(found[place + 1].source).body
