@@ -143,28 +143,31 @@ def never_ran(notebook):
     return [cell.id for cell in notebook.cells if cell.cell_type == "code" and cell.execution_count is None]
 
 
-def pictures_and_words(page):
-    """Every output of the notebook, as a reader sees it: text, and the contents of pictures."""
-    return page.evaluate(
-        """() => [...document.querySelectorAll('.jp-Cell-outputArea .jp-OutputArea-output')]
+def shown_beside(slider):
+    """What the slider's cell and the one above it show, text and pictures, without the sliders themselves."""
+    return slider.evaluate(
+        """slider => [slider.closest('.jp-Cell'), slider.closest('.jp-Cell').previousElementSibling]
+            .flatMap(cell => [...cell.querySelectorAll('.jp-OutputArea-output')])
             .filter(output => !output.querySelector('.widget-slider'))
-            .map(output => output.innerText + [...output.querySelectorAll('img')].map(image => image.src).join())"""
+            .map(output => output.innerText + [...output.querySelectorAll('img, svg')].map(drawn => drawn.src || drawn.outerHTML))"""
     )
 
 
 def move_each_slider(page):
-    """Names of the sliders; each is moved by one key, after which some output must be another one."""
+    """Names of the sliders; each is moved by one key, after which an output beside it must be another one."""
     names = []
     for slider in page.locator(".widget-slider").all():
         slider.scroll_into_view_if_needed()
+        slider.locator(".noUi-handle").focus()
+        page.wait_for_timeout(1000)  # what scrolling brings into view is drawn
         names.append(slider.locator(".widget-label").inner_text())
-        before = pictures_and_words(page)
-        slider.locator(".noUi-handle").press("ArrowRight")
+        before = shown_beside(slider)
+        page.keyboard.press("ArrowRight")
         for _ in range(100):
-            if pictures_and_words(page) != before:
+            if shown_beside(slider) != before:
                 break
             page.wait_for_timeout(200)
-        assert pictures_and_words(page) != before, f"nothing beside the slider {names[-1]} follows it"
+        assert any(before) and shown_beside(slider) != before, f"nothing beside the slider {names[-1]} follows it"
     return names
 
 
