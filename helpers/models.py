@@ -14,7 +14,7 @@ from unittest.mock import patch
 import torch
 from tqdm import tqdm
 
-from helpers import InputError, one_line
+from helpers import ROOT, InputError, one_line
 
 TRUST = "trust:"
 """Stands before a model's name to let code from its own folder run."""
@@ -77,10 +77,10 @@ def remote_code(folder: Path) -> list[str]:
 
 
 def fetch(model: str) -> str:
-    """The folder `model`, or the ModelScope id fetched into a folder."""
-    if (Path(model) / "config.json").is_file():
-        return str(Path(model))
-    if Path(model).exists() or "/" not in model or model.startswith((".", "/")):
+    """The folder `model`, below the project's root if it is relative, or the ModelScope id fetched into a folder."""
+    if (ROOT / model / "config.json").is_file():
+        return str(ROOT / model)
+    if (ROOT / model).exists() or "/" not in model or model.startswith((".", "/")):
         raise InputError(f"model {model!r}: no such folder with a config.json, nor is it a hub id; the packaged one is {PACKAGED!r}")
     from modelscope import snapshot_download
 

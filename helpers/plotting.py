@@ -25,6 +25,13 @@ def style() -> None:
         set_matplotlib_formats("svg", metadata={"Date": None})
 
 
+def plain_ticks(*axes) -> None:
+    """Ticks of logarithmic axes as plain numbers: the usual ones are formulas, which are switched off (see style)."""
+    for axis in axes:
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+
+
 def class_counts(counts: pd.DataFrame):
     """Horizontal bars of rows by class (index) and split (columns)."""
     figure, axes = plt.subplots(figsize=(8, 0.28 * len(counts) + 1.2))
@@ -41,6 +48,7 @@ def length_histogram(lengths: dict[str, np.ndarray], limits: list[int]):
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
     sns.histplot(frame, x="tokens", hue="tokenizer", log_scale=True, bins=40, element="step", ax=left)
     sns.ecdfplot(frame, x="tokens", hue="tokenizer", log_scale=True, stat="percent", ax=right, linewidth=2)
+    plain_ticks(left.xaxis, right.xaxis)
     left.set(xlabel="whole row, tokens", ylabel="rows")
     right.set(xlabel="whole row, tokens", ylabel="rows that fit, %")
     for limit in limits:
@@ -59,6 +67,7 @@ def survival(frame: pd.DataFrame):
             axes.plot(table["max_length"], 100 * table[part], f"-{mark}", label=way, markersize=5)
         axes.axvline(384, color="0.45", linestyle=":", linewidth=1)
         axes.set(title=title, xlabel="max_length, tokens", xscale="log", ylim=(-3, 103))
+        plain_ticks(axes.xaxis)
     panels[0].set_ylabel("rows, %")
     panels[2].legend(title="cut", fontsize=8)
     return figure
@@ -76,6 +85,7 @@ def learning_curves(logs: dict[str, pd.DataFrame], val_rows: int):
         bars = np.maximum([100 * (share - low), 100 * (high - share)], 0)
         right.errorbar(val["step"], 100 * share, yerr=bars, fmt=f"-{mark}", capsize=3, color=line.get_color(), label=name)
     left.set(xlabel="step", ylabel="loss, nats a token", yscale="log")
+    plain_ticks(left.yaxis)
     right.set(xlabel="step", ylabel="answers right on val, %", ylim=(0, 102))
     left.legend(fontsize=8)
     right.legend(fontsize=8)
@@ -137,6 +147,7 @@ def memory_curves(frame: pd.DataFrame):
     figure, axes = plt.subplots()
     sns.lineplot(frame, x="tokens", y="peak_gib", hue="way", style="way", markers=True, dashes=False, ax=axes)
     axes.set(xlabel="sequence length, tokens", ylabel="peak beyond the weights, GiB", xscale="log", yscale="log")
+    plain_ticks(axes.xaxis, axes.yaxis)
     axes.legend(title="")
     return figure
 
