@@ -174,14 +174,14 @@ def forecast(
     chunk: tokens that an inference reads at once. The model's own code runs on fake tensors, which have sizes and no
     contents: nothing is computed and next to nothing allocated. Adapters, their gradients and Adam's two moments are
     four-byte floats, as swift keeps them; what the trace finds alive at its peak is told apart by its shape. A deep model's
-    training step is traced with four and with six layers; each further one adds half of what these two differ by.
+    training step is traced with six and with eight layers; each further one adds half of what these two differ by.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     text = config.get_text_config()
-    if training and (further := text.num_hidden_layers - 6) > 0:
+    if training and (further := text.num_hidden_layers - 8) > 0:
         step = (length, batch, training, rank, targets, dtype, attention, checkpointing)
-        few, more = (forecast(with_layers(config, count), *step) for count in (4, 6))
+        few, more = (forecast(with_layers(config, count), *step) for count in (6, 8))
         parts = {part: more[part] + further * (more[part] - few[part]) / 2 for part in PARTS}
         return parts | {"total": sum(parts.values())}
     model = build(config, dtype, attention)

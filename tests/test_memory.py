@@ -4,7 +4,7 @@ from transformers import AutoConfig
 
 from helpers import InputError, memory, models, training
 
-SMALL = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 3000}
+SMALL = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 10, "num_attention_heads": 4, "vocab_size": 3000}
 CONFIGS = {
     "llama": AutoConfig.for_model("llama", **SMALL, num_key_value_heads=2),
     "qwen3": AutoConfig.for_model("qwen3", **SMALL, num_key_value_heads=2, head_dim=16),
