@@ -148,6 +148,7 @@ def memory_curves(frame: pd.DataFrame):
     sns.lineplot(frame, x="tokens", y="peak_gib", hue="way", style="way", markers=True, dashes=False, ax=axes)
     axes.set(xlabel="sequence length, tokens", ylabel="peak beyond the weights, GiB", xscale="log", yscale="log")
     plain_ticks(axes.xaxis, axes.yaxis)
+    axes.set_xticks(sorted(frame["tokens"].unique()))
     axes.legend(title="")
     return figure
 
