@@ -201,7 +201,7 @@ def test_nothing_changed_means_nothing_runs(book):
     ("edited", "reruns", "spares"),
     [
         ("notebooks/06-oom-and-max-length.ipynb", ["memory", "site", "html"], ["train", "evaluate", "dataset"]),
-        ("helpers/scoring.py", ["prompts", "evaluate", "site", "html"], ["train", "memory", "dataset", "lora"]),
+        ("helpers/scoring.py", ["prompts", "evaluate", "memory", "site", "html"], ["train", "dataset", "lora"]),
         ("helpers/metrics.py", ["prompts", "evaluate", "site"], ["train", "memory", "dataset", "lora"]),
     ],
 )

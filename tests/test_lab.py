@@ -60,7 +60,9 @@ def server(tmp_path_factory, workplace):
     own = tmp_path_factory.mktemp("jupyter")
     places = ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR")
     environment = os.environ | {place: str(own / place.lower()) for place in places}
-    command = subprocess.check_output(["make", "--dry-run", "--old-file=.venv/.ready", "lab"], cwd=ROOT, text=True).strip()
+    shown = ["make", "--dry-run", "--no-print-directory", "--old-file=.venv/.ready", "lab"]
+    quiet = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}  # make itself runs these tests
+    command = subprocess.check_output(shown, cwd=ROOT, env=quiet, text=True).strip()
     command = command.replace("--notebook-dir=. notebooks/01-dataset-exploration", f"--notebook-dir={workplace} {workplace}/failing")
     options = f"--no-browser --ServerApp.port=0 --IdentityProvider.token={TOKEN['token']}"
     with open(own / "log", "w") as log:
