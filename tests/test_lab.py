@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import time
 
@@ -11,7 +10,7 @@ import nbformat
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from helpers import ROOT, data, models
 
@@ -79,18 +78,10 @@ def server(tmp_path_factory, workplace):
         process.wait(timeout=60)
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"] if os.geteuid() == 0 else [])
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
-def page(browser, server):
+def page(chromium, server):
     """A page that can reach this machine only; what else it asks for is refused and fails the test. Its kernels end with it."""
-    context = browser.new_context(viewport={"width": 1300, "height": 1000})
+    context = chromium.new_context(viewport={"width": 1300, "height": 1000})
     refused = []
 
     def gate(route):
