@@ -59,6 +59,8 @@ NAME = config.get("profile", "sample")
 PROFILE = read_profile(NAME)
 SETTINGS = list(PROFILE["settings"])
 RUN = f"runs/{NAME}"
+# On one machine a training gets all cores; on a cluster one, or what --set-threads says.
+CORES = 1 if workflow.remote_exec else workflow.resource_settings.cores or 1
 PYTHON = sys.executable
 
 # What a notebook's run depends on, beside its inputs: the helpers it calls.
@@ -148,7 +150,7 @@ rule train:
         summary=f"{RUN}/train/{{setting}}/summary.json",
     params:
         given=training_parameters,
-    threads: workflow.cores  # two trainings at once on few cores slow each other more than twofold
+    threads: CORES  # two trainings at once on few cores slow each other more than twofold
     shell:
         RUN_NOTEBOOK
 
@@ -161,7 +163,7 @@ rule lora:
         notebook=f"{RUN}/notebooks/03-lora-theory.ipynb",
     params:
         given=given("model", settings=SETTINGS),
-    threads: workflow.cores
+    threads: CORES
     shell:
         RUN_NOTEBOOK
 
@@ -176,7 +178,7 @@ rule evaluate:
         metrics=f"{RUN}/eval/metrics.json",
     params:
         given=given("model", "bos", "show_text", settings=evaluated()),
-    threads: workflow.cores
+    threads: CORES
     shell:
         RUN_NOTEBOOK
 
@@ -190,7 +192,7 @@ rule memory:
         report=f"{RUN}/memory/report.json",
     params:
         given=given("model", "bos", "show_text", **PROFILE["memory"]),
-    threads: workflow.cores
+    threads: CORES
     shell:
         RUN_NOTEBOOK
 

@@ -52,5 +52,5 @@ sinfo
 # The settings are jobs of their own, side by side as far as the node's cores go.
 .venv/bin/snakemake --executor slurm --jobs 4 --nolock --rerun-incomplete --latency-wait 20 --config profile="$profile" \
     --slurm-no-account --slurm-status-command squeue --slurm-init-seconds-before-status-checks 5 \
-    --default-resources slurm_partition=main runtime=120 mem_mb=0
+    --set-threads evaluate="$(nproc)" --default-resources slurm_partition=main runtime=120 mem_mb=0
 .venv/bin/python book/results.py "runs/$profile"
