@@ -39,5 +39,6 @@ clean: ## remove what runs and builds left (not the virtual environment)
 .venv/.ready: requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11")'
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=26'  # the one that Python 3.11 brings needs twice the time
+	$(BIN)/python -m pip install --no-compile -r requirements.txt
 	@touch $@

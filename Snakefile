@@ -68,7 +68,7 @@ HELPERS = {
     "01-dataset-exploration": ["parameters", "sources", "data", "models", "templating", "baselines", "plotting"],
     "02-prompt-design": ["parameters", "sources", "data", "models", "templating", "scoring", "metrics", "plotting"],
     "03-lora-theory": ["parameters", "sources", "data", "models", "plotting"],
-    "04-training": ["parameters", "sources", "data", "models", "templating", "training", "memory", "plotting", "swift_plugin"],
+    "04-training": ["parameters", "sources", "data", "models", "templating", "training", "memory", "plotting", "swift_plugin", "lean"],
     "05-evaluation": ["parameters", "sources", "data", "models", "templating", "baselines", "scoring", "metrics", "training", "memory", "plotting"],
     "06-oom-and-max-length": ["parameters", "sources", "data", "models", "templating", "scoring", "memory", "plotting", "swift_plugin"],
 }

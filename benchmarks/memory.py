@@ -14,7 +14,7 @@ import torch
 from accelerate.utils import calculate_maximum_sizes
 from transformers import AutoConfig
 
-from helpers import ROOT, memory, models, swift_plugin
+from helpers import ROOT, lean, memory, models
 
 MODES = {
     "inference, last logits": {"training": False},
@@ -47,7 +47,7 @@ def really(config, length: int, batch: int, training: bool, attention: str = "sd
     if not training:
         return weights, memory.measured(memory.forward(model.eval(), ids, last_only, batch))["peak_gib"]
     model = memory.add_lora(model, 8, "all-linear")
-    swift_plugin.flatten_rows(model.get_output_embeddings())
+    lean.flatten_rows(model.get_output_embeddings())
     if checkpointing:
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable({"use_reentrant": False})

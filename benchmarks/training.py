@@ -19,7 +19,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from statsmodels.stats.proportion import proportion_confint
 
-from helpers import memory, models, sources, swift_plugin, training
+from helpers import lean, memory, models, sources, training
 
 MAX_LENGTH = 256
 VAL = 40
@@ -49,10 +49,9 @@ def step_flops(network, tokens: float) -> float:
 def operators(network, dtype: torch.dtype, length: int) -> dict[str, float]:
     """Share of one step's time by operator, the largest first, under torch's profiler."""
     lora = get_peft_model(network, LoraConfig(r=8, lora_alpha=32, target_modules="all-linear")).train()
-    swift_plugin.flatten_rows(lora.get_output_embeddings())
+    lean.slim(lora, mixed=dtype != torch.float32)
     step = memory.lora_step(lora, list(range(1000, 1000 + length)), 8, padded=True)
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        swift_plugin.leave_inputs(lora, "cpu")
         step()
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
             step()
@@ -80,7 +79,7 @@ def main(steps: int) -> None:
         models.load_model(models.PACKAGED, dtype="float32").save_pretrained(full)
         tokenizer.save_pretrained(full)
         # What swift must be told to see the same rows and learn the same thing; everything else is its own default.
-        kept = {"template", "external_plugins", "dataset", "val_dataset", "output_dir", "add_version", "check_model", "max_length", "seed"}
+        kept = {"template", "dataset", "val_dataset", "output_dir", "add_version", "check_model", "max_length", "seed"}
         kept |= {"tuner_type", "lora_rank", "lora_alpha", "target_modules", "learning_rate", "lr_scheduler_type", "warmup_ratio"}
         kept |= {"max_steps", "eval_steps", "save_steps", "logging_steps", "acc_strategy", "report_to", "use_cpu"}
         seconds: dict[str, list[float]] = {}
@@ -88,7 +87,7 @@ def main(steps: int) -> None:
         for count in (*ROUNDS, steps):
             ours = training.sft_arguments(models.PACKAGED, True, 8, 32, 0.0, count, 8, 8, 2e-4, MAX_LENGTH, 1, 42)
             plain = {name: value for name, value in ours.items() if name in kept}
-            plain |= {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
+            plain |= {"external_plugins": [str(training.PLUGIN)], "per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
             runs = {
                 "ours": ours,
                 "swift_default": plain | {"model": str(full), "torch_dtype": "float32", "gradient_checkpointing": True},

@@ -24,6 +24,7 @@ from helpers.models import find_model, pick_attention, pick_dtype
 from helpers.templating import encode_answer, find_template, fit_all, to_messages
 
 PLUGIN = Path(__file__).with_name("swift_plugin.py")
+LEAN = Path(__file__).with_name("lean.py")
 BEGUN = "begun.json"
 """Stands in a setting's folder while its training is not finished: the fingerprint of what was begun."""
 WATCHED = "CHINESE_NEWS_BOOK_PARENT"
@@ -50,7 +51,8 @@ def sft_arguments(
     arguments = {
         "model": find_model(model),
         "template": "news-bos" if bos else "news",
-        "external_plugins": [str(PLUGIN)],
+        "external_plugins": [str(PLUGIN), str(LEAN)],
+        "callbacks": ["lean"],
         "dataset": ["train.jsonl"],
         "val_dataset": ["val.jsonl"],
         "output_dir": "swift",
@@ -198,11 +200,23 @@ def run_swift(folder: Path, arguments: dict, tokenizer, nproc: int = 1) -> tuple
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            while running(process.pid):  # the processes that swift itself had started need a moment to go
+                time.sleep(0.05)
     if process.returncode:
         raise InputError(explain(process.returncode, log, arguments))
     if not (looked or look_at_first_row(folder, tokenizer)):
         raise InputError(f"swift did not show its first row in {log.name}: nothing proves what it was fed")
     return time.monotonic() - started, peak
+
+
+def running(group: int) -> list[int]:
+    """The processes of a process group that still run."""
+    found = []
+    for process in psutil.process_iter(["status"]):
+        with suppress(ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found
 
 
 def last_checkpoint(folder: Path) -> Path | None:

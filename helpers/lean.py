@@ -1,0 +1,111 @@
+"""The same training step in fewer passes over memory: a callback for swift, loaded by `--external_plugins`, called for as `lean`.
+
+What a step computes stays as it is, rounding aside. On a CPU the products of a small model leave the memory idle for a third of a
+step only: the rest goes to reading and writing activations for operations of one flop a number, which is what this file joins.
+"""
+
+import torch
+from peft.tuners.lora import Linear
+from peft.tuners.tuners_utils import BaseTunerLayer
+from swift.callbacks import TrainerCallback
+from swift.callbacks.mapping import callbacks_map
+from torch.autograd import Function
+from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
+
+
+class Lean(TrainerCallback):
+    """Slims the model when the training begins, resumed or new."""
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        slim(self.trainer.accelerator.unwrap_model(model), mixed=args.bf16 or args.fp16)
+
+
+callbacks_map["lean"] = Lean
+
+
+def slim(model, mixed: bool) -> None:
+    """Replace the forward passes of a LoRA model's output matrix and, on a CPU, of its adapted linear layers and Gemma's norms.
+
+    mixed: whether autocast runs the step in fewer bytes than the adapters have. On a GPU peft's own layers stay: other libraries
+    hook into them there.
+    """
+    flatten_rows(model.get_output_embeddings())
+    if model.device.type != "cpu":
+        return
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            # The cast of an adapter's input to four bytes, where autocast casts it straight back.
+            module.cast_input_dtype_enabled = not mixed
+        if is_plain(module):
+            module.forward = lambda x, module=module: adapted(module, x)
+        elif isinstance(module, Gemma3RMSNorm):
+            scale = 1 + module.weight.detach().float()
+            module.forward = lambda x, scale=scale, eps=module.eps: Norm.apply(x, scale, eps)
+
+
+def flatten_rows(head) -> None:
+    """Feed the output matrix with rows × features: the backward pass of a batch × rows × features input copies the whole matrix."""
+    if "forward" not in vars(head):
+        forward = head.forward
+        head.forward = lambda hidden: forward(hidden.flatten(0, -2)).unflatten(0, hidden.shape[:-1])
+
+
+def is_plain(module) -> bool:
+    """Whether `module` is a linear layer with one adapter of low rank and nothing else: no dropout, bias of its own or variant of LoRA."""
+    if type(module) is not Linear or module.merged or module.disable_adapters or len(module.active_adapters) != 1:
+        return False
+    name = module.active_adapters[0]
+    whole = isinstance(module.lora_dropout[name], torch.nn.Identity) and name not in module.lora_variant
+    return whole and type(module.base_layer) is torch.nn.Linear and not module.lora_bias[name]
+
+
+def adapted(module: Linear, x: torch.Tensor) -> torch.Tensor:
+    """W x + bias + s B A x of an adapted layer, in the type that autocast asks for."""
+    name, base = module.active_adapters[0], module.base_layer
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    weights = base.weight, module.lora_A[name].weight, module.lora_B[name].weight
+    result = AdaptedProduct.apply(x.to(dtype), *(weight.to(dtype) for weight in weights), module.scaling[name])
+    return result if base.bias is None else result + base.bias.to(dtype)
+
+
+class AdaptedProduct(Function):
+    """x Wᵀ + s x Aᵀ Bᵀ for a frozen W: the correction is added where the product stands, forward and backward.
+
+    Left to autograd, the correction is written, scaled and added in three passes over a tensor as large as the layer's output.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, a, b, scale):
+        rows = x.flatten(0, -2)
+        low = rows @ a.T
+        ctx.save_for_backward(rows, weight, a, b, low)
+        ctx.scale, ctx.shape = scale, x.shape
+        return (rows @ weight.T).addmm_(low, b.T, alpha=scale).unflatten(0, x.shape[:-1])
+
+    @staticmethod
+    def backward(ctx, gradient):
+        rows, weight, a, b, low = ctx.saved_tensors
+        gradient = gradient.flatten(0, -2)
+        of_low = (gradient @ b).mul_(ctx.scale)
+        of_x = (gradient @ weight).addmm_(of_low, a).view(ctx.shape) if ctx.needs_input_grad[0] else None
+        return of_x, None, of_low.T @ rows, (gradient.T @ low).mul_(ctx.scale), None
+
+
+class Norm(Function):
+    """x / √(mean x² + ε) times a frozen scale, reckoned in four bytes without writing x in four bytes.
+
+    The backward pass is the derivative of that, r (g s − x r² mean(g s x)) with r = 1 / √(mean x² + ε) and g the gradient.
+    """
+
+    @staticmethod
+    def forward(ctx, x, scale, eps):
+        root = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, scale, root)
+        return (x * root).mul_(scale).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, scale, root = ctx.saved_tensors
+        scaled = gradient * scale
+        shared = (scaled * x).mean(-1, keepdim=True).mul_(root.square())
+        return scaled.addcmul_(x.float(), shared, value=-1).mul_(root).to(x.dtype), None, None
