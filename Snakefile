@@ -59,7 +59,8 @@ NAME = config.get("profile", "sample")
 PROFILE = read_profile(NAME)
 SETTINGS = list(PROFILE["settings"])
 RUN = f"runs/{NAME}"
-# On one machine a training gets all cores; on a cluster one, or what --set-threads says.
+# On one machine a notebook gets all cores: two at once on few cores slow each other more than twofold. On a cluster one, or what
+# --set-threads says.
 CORES = 1 if workflow.remote_exec else workflow.resource_settings.cores or 1
 PYTHON = sys.executable
 
@@ -125,6 +126,7 @@ rule dataset:
         summary=f"{RUN}/data/summary.json",
     params:
         given=given("source", "model", "bos", "show_text", "seed", "candidate_lengths", **PROFILE["data"]),
+    threads: CORES
     shell:
         RUN_NOTEBOOK
 
@@ -137,6 +139,7 @@ rule prompts:
         notebook=f"{RUN}/notebooks/02-prompt-design.ipynb",
     params:
         given=given("model", "bos", "max_length", "show_text", "seed", **PROFILE["prompts"]),
+    threads: CORES
     shell:
         RUN_NOTEBOOK
 
@@ -150,7 +153,7 @@ rule train:
         summary=f"{RUN}/train/{{setting}}/summary.json",
     params:
         given=training_parameters,
-    threads: CORES  # two trainings at once on few cores slow each other more than twofold
+    threads: CORES
     shell:
         RUN_NOTEBOOK
 
