@@ -1,7 +1,8 @@
 """This book's training settings against `swift sft` with its defaults, side by side: `python benchmarks/training.py [STEPS]`.
 
 Same rows, same token ids, same effective batch of 8; (a) swift's own defaults with the weights saved in float32, as a plain
-`save_pretrained` leaves them, (b) those defaults in this machine's dtype. Two short rounds, then one of STEPS steps, after
+`save_pretrained` leaves them, (b) those defaults in this machine's dtype; of this book's own code both load the templates and
+nothing else. Two short rounds, then one of STEPS steps, after
 which validation accuracy is compared; a run's time is the median of its steps (swift's own clock, the first step left out), a
 contestant's the median of its runs. Start-up and evaluation do not count. Prints ratios, the share of the measured matrix-product
 rate that a step reaches, and which operators eat the rest.
