@@ -59,8 +59,8 @@ NAME = config.get("profile", "sample")
 PROFILE = read_profile(NAME)
 SETTINGS = list(PROFILE["settings"])
 RUN = f"runs/{NAME}"
-# On one machine a notebook gets all cores: two at once on few cores slow each other more than twofold. On a cluster one, or what
-# --set-threads says.
+# On one machine a notebook gets all cores: two that both want all of a few slow each other more than twofold. On a cluster it gets
+# one, or what --set-threads says.
 CORES = 1 if workflow.remote_exec else workflow.resource_settings.cores or 1
 PYTHON = sys.executable
 
