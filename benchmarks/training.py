@@ -2,10 +2,9 @@
 
 Same rows, same token ids, same effective batch of 8; (a) swift's own defaults with the weights saved in float32, as a plain
 `save_pretrained` leaves them, (b) those defaults in this machine's dtype; of this book's own code both load the templates and
-nothing else. Two short rounds, then one of STEPS steps, after
-which validation accuracy is compared; a run's time is the median of its steps (swift's own clock, the first step left out), a
-contestant's the median of its runs. Start-up and evaluation do not count. Prints ratios, the share of the measured matrix-product
-rate that a step reaches, and which operators eat the rest.
+nothing else. Two short rounds, then one of STEPS steps, after which validation accuracy is compared; a run's time is the median of
+its steps (swift's own clock, the first step left out), a contestant's the median of its runs. Start-up and evaluation do not count.
+Prints ratios, the share of the measured matrix-product rate that a step reaches, and which operators eat the rest.
 """
 
 import json
@@ -50,9 +49,10 @@ def step_flops(network, tokens: float) -> float:
 def operators(network, dtype: torch.dtype, length: int) -> dict[str, float]:
     """Share of one step's time by operator, the largest first, under torch's profiler."""
     lora = get_peft_model(network, LoraConfig(r=8, lora_alpha=32, target_modules="all-linear")).train()
-    lean.slim(lora, mixed=dtype != torch.float32)
+    mixed = dtype != torch.float32
+    lean.slim(lora, mixed)
     step = memory.lora_step(lora, list(range(1000, 1000 + length)), 8, padded=True)
-    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+    with torch.autocast("cpu", dtype, enabled=mixed):
         step()
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
             step()

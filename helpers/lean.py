@@ -1,7 +1,7 @@
 """The same training step in fewer passes over memory: a callback for swift, loaded by `--external_plugins`, called for as `lean`.
 
-What a step computes stays as it is, rounding aside. On a CPU the products of a small model leave the memory idle for a third of a
-step only: the rest goes to reading and writing activations for operations of one flop a number, which is what this file joins.
+What a step computes stays as it is, rounding aside. On a CPU much of a small model's step is no matrix product but the reading and
+writing of activations for operations of one flop a number; those are what this file joins.
 """
 
 import torch
@@ -27,7 +27,7 @@ def slim(model, mixed: bool) -> None:
     """Replace the forward passes of a LoRA model's output matrix and, on a CPU, of its adapted linear layers and Gemma's norms.
 
     mixed: whether autocast runs the step in fewer bytes than the adapters have. On a GPU peft's own layers stay: other libraries
-    hook into them there.
+    hook into them there. What is itself trained (a norm, a base weight) stays everywhere, for no gradient is made for it here.
     """
     flatten_rows(model.get_output_embeddings())
     if model.device.type != "cpu":
@@ -38,7 +38,7 @@ def slim(model, mixed: bool) -> None:
             module.cast_input_dtype_enabled = not mixed
         if is_plain(module):
             module.forward = lambda x, module=module: adapted(module, x)
-        elif isinstance(module, Gemma3RMSNorm):
+        elif isinstance(module, Gemma3RMSNorm) and not module.weight.requires_grad:
             scale = 1 + module.weight.detach().float()
             module.forward = lambda x, scale=scale, eps=module.eps: Norm.apply(x, scale, eps)
 
@@ -51,12 +51,12 @@ def flatten_rows(head) -> None:
 
 
 def is_plain(module) -> bool:
-    """Whether `module` is a linear layer with one adapter of low rank and nothing else: no dropout, bias of its own or variant of LoRA."""
+    """Whether `module` is a frozen linear layer with one adapter of low rank: no dropout, bias of its own or variant of LoRA."""
     if type(module) is not Linear or module.merged or module.disable_adapters or len(module.active_adapters) != 1:
         return False
     name = module.active_adapters[0]
-    whole = isinstance(module.lora_dropout[name], torch.nn.Identity) and name not in module.lora_variant
-    return whole and type(module.base_layer) is torch.nn.Linear and not module.lora_bias[name]
+    whole = isinstance(module.lora_dropout[name], torch.nn.Identity) and name not in module.lora_variant and not module.lora_bias[name]
+    return whole and type(module.base_layer) is torch.nn.Linear and not module.base_layer.weight.requires_grad
 
 
 def adapted(module: Linear, x: torch.Tensor) -> torch.Tensor:

@@ -74,6 +74,19 @@ def test_rank_stabilised_scaling_is_kept():
     assert learned(slimmed)[0] == pytest.approx(learned(plain)[0], rel=1e-5)
 
 
+def test_what_is_trained_beside_the_adapters_keeps_its_gradient():
+    """As `modules_to_save` or full tuning would have it: norms and base weights."""
+    plain, slimmed = (adapted_model("gemma3_text") for _ in range(2))
+    for model in (plain, slimmed):
+        for name, weight in model.named_parameters():
+            weight.requires_grad_("lora_" in name or "norm" in name or "mlp.up_proj" in name)
+    lean.slim(slimmed, mixed=False)
+    (_, gradients), (_, others) = learned(plain), learned(slimmed)
+    assert gradients.keys() == others.keys() and sum("norm" in name for name in gradients) == 2 * 6 + 1
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(others[name], gradient, rtol=1e-3, atol=1e-4 * gradient.abs().max().item())
+
+
 def test_no_gradient_is_made_for_an_evaluation():
     model = adapted_model("gemma3_text")
     lean.slim(model, mixed=False)
