@@ -8,12 +8,14 @@ import re
 import sys
 from pathlib import Path
 
+import psutil
 import yaml
 
 KNOWN = {
     "title": str, "source": str, "model": str, "bos": bool, "max_length": int, "show_text": bool, "seed": int, "data": dict,
     "candidate_lengths": list, "prompts": dict, "training": dict, "settings": dict, "memory": dict,
 }  # fmt: skip
+OPTIONAL = {"side_by_side": dict}
 
 
 def read_profile(name: str) -> dict:
@@ -27,11 +29,15 @@ def read_profile(name: str) -> dict:
         sys.exit(f"{path} is not valid YAML: {' '.join(str(error).split())}")
     if not isinstance(profile, dict):
         sys.exit(f"{path} must map names to values; see profiles/sample.yml")
-    for key in sorted(KNOWN.keys() | profile.keys()):
-        if key not in KNOWN:
-            sys.exit(f"{path}: unknown key {key!r}; known: {', '.join(KNOWN)}")
-        if not isinstance(profile.get(key), KNOWN[key]):
-            sys.exit(f"{path}: {key} is missing or is no {KNOWN[key].__name__}")
+    known = KNOWN | {key: kind for key, kind in OPTIONAL.items() if key in profile}
+    for key in sorted(known.keys() | profile.keys()):
+        if key not in known:
+            sys.exit(f"{path}: unknown key {key!r}; known: {', '.join(KNOWN | OPTIONAL)}")
+        if not isinstance(profile.get(key), known[key]):
+            sys.exit(f"{path}: {key} is missing or is no {known[key].__name__}")
+    beside = profile.setdefault("side_by_side", {"notebooks": 1, "gib": 1})
+    if beside.keys() != {"notebooks", "gib"} or not all(isinstance(value, int) and value > 0 for value in beside.values()):
+        sys.exit(f"{path}: side_by_side needs notebooks and gib, whole numbers above 0")
     for setting, values in profile["settings"].items():
         if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", setting) or setting.startswith("base-"):
             sys.exit(f"{path}: setting {setting!r} must be lower-case letters, digits, dots and dashes, and not begin with base-")
@@ -59,9 +65,13 @@ NAME = config.get("profile", "sample")
 PROFILE = read_profile(NAME)
 SETTINGS = list(PROFILE["settings"])
 RUN = f"runs/{NAME}"
-# On one machine a notebook gets all cores: two that both want all of a few slow each other more than twofold. On a cluster it gets
-# one, or what --set-threads says.
+# On a cluster a notebook gets one core, or what --set-threads says. On one machine it gets all: two that both want all of a few slow
+# each other more than twofold. A profile whose model is small may have notebooks run side by side, each with its share of the cores,
+# as far as there is memory: each then waits less for its own threads, and while one starts up, another computes.
 CORES = 1 if workflow.remote_exec else workflow.resource_settings.cores or 1
+BESIDE = PROFILE["side_by_side"]
+AT_ONCE = max(1, min(BESIDE["notebooks"], CORES, int(psutil.virtual_memory().available / 2**30 / BESIDE["gib"])))
+SHARE = next(share for share in range(CORES // AT_ONCE, CORES + 1) if CORES // share <= AT_ONCE)
 PYTHON = sys.executable
 
 # What a notebook's run depends on, beside its inputs: the helpers it calls.
@@ -139,7 +149,7 @@ rule prompts:
         notebook=f"{RUN}/notebooks/02-prompt-design.ipynb",
     params:
         given=given("model", "bos", "max_length", "show_text", "seed", **PROFILE["prompts"]),
-    threads: CORES
+    threads: SHARE
     shell:
         RUN_NOTEBOOK
 
@@ -153,7 +163,8 @@ rule train:
         summary=f"{RUN}/train/{{setting}}/summary.json",
     params:
         given=training_parameters,
-    threads: CORES
+    priority: 1  # the longest first
+    threads: SHARE
     shell:
         RUN_NOTEBOOK
 
@@ -195,7 +206,7 @@ rule memory:
         report=f"{RUN}/memory/report.json",
     params:
         given=given("model", "bos", "show_text", **PROFILE["memory"]),
-    threads: CORES
+    threads: SHARE
     shell:
         RUN_NOTEBOOK
 

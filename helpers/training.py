@@ -81,7 +81,7 @@ def sft_arguments(
         "save_steps": every,
         "logging_steps": 1,
         "acc_strategy": "seq",
-        "metric_for_best_model": "loss",
+        "metric_for_best_model": "seq_acc",  # of checkpoints that are right equally often on val, the first is kept
         "logging_nan_inf_filter": False,  # a diverged run shall look like one
         "lazy_tokenize": True,  # swift's own tokenising starts a process for every file
         "dataloader_num_workers": 0,
@@ -130,7 +130,7 @@ def train(folder: Path, arguments: dict, messages: dict[str, list[dict]], tokeni
     was cut off goes on from its last checkpoint.
 
     messages: "train" and "val" rows in swift's layout. nproc: processes on this machine, each with batch_size rows at once.
-    Writes sft.yaml, swift.log, logging.jsonl, adapter/ (the checkpoint with the lowest loss on val) and summary.json. The same
+    Writes sft.yaml, swift.log, logging.jsonl, adapter/ (the checkpoint with the best sequence accuracy on val) and summary.json. The same
     summary lies in adapter/, which appears whole or not at all: that is what a later run looks for, for Snakemake removes a
     rule's outputs before it runs it again.
     Raises InputError with swift's last lines when swift fails, and when the loss is no longer a number.

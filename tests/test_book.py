@@ -281,6 +281,7 @@ def test_ctrl_c_loses_no_finished_step_and_leaves_no_lock(book):
         ("missing-key", "title: x\n", "is missing"),
         ("unknown-key", None, "unknown key 'colour'"),
         ("not-yaml", "title: [", "not valid YAML"),
+        ("beside", (ROOT / "profiles/tiny.yml").read_text().replace("gib: 3", "gib: 0"), "side_by_side needs notebooks and gib"),
     ],
 )
 def test_a_bad_profile_is_one_line(name, text, says):
