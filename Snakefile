@@ -112,6 +112,11 @@ def training_parameters(wildcards):
     return given("model", "bos", "seed", setting=wildcards.setting, swift_arguments=setting, **values)
 
 
+def training_threads(wildcards):
+    """The setting that is left over when they are dealt out side by side has all cores."""
+    return SHARE if SETTINGS.index(wildcards.setting) < len(SETTINGS) // AT_ONCE * AT_ONCE else CORES
+
+
 def evaluated():
     """Template and max_length of each setting: what it was trained with, it is asked with."""
     return {name: [values["template"], values.get("max_length", PROFILE["max_length"])] for name, values in PROFILE["settings"].items()}
@@ -164,7 +169,7 @@ rule train:
     params:
         given=training_parameters,
     priority: 1  # the longest first
-    threads: SHARE
+    threads: training_threads
     shell:
         RUN_NOTEBOOK
 
