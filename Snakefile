@@ -113,7 +113,7 @@ def training_parameters(wildcards):
 
 
 def training_threads(wildcards):
-    """The setting that is left over when they are dealt out side by side has all cores."""
+    """Settings that are left over when they are dealt out side by side have all cores."""
     return SHARE if SETTINGS.index(wildcards.setting) < len(SETTINGS) // AT_ONCE * AT_ONCE else CORES
 
 
