@@ -21,6 +21,8 @@ NEW_TOKENS = 16
 CHUNK = 1024
 """Tokens of a prompt that are read at once: bounds the memory of a long one."""
 MODES = ("generate", "score", "normalised", "calibrated")
+CODE = Path(__file__).read_text(encoding="utf-8")
+"""This file as it was loaded: answers depend on it, too."""
 
 
 class Tree(NamedTuple):
@@ -197,7 +199,7 @@ def predict(folder: Path, load, tokenizer, rows: list[dict], prompts: list[Promp
     folder.mkdir(parents=True, exist_ok=True)
     file, key_file = folder / "predictions.jsonl", folder / "key.json"
     asked = [(row["id"], row["category"], prompt.ids, prior.ids) for row, prompt, prior in zip(rows, prompts, free)]
-    key = key | {"inputs": sha256(json.dumps([Path(__file__).read_text(encoding="utf-8"), asked]).encode()).hexdigest()}
+    key = key | {"inputs": sha256(json.dumps([CODE, asked]).encode()).hexdigest()}
     if not key_file.is_file() or json.loads(key_file.read_text()) != key:
         file.unlink(missing_ok=True)
         write_json(key_file, key)
