@@ -13,9 +13,8 @@ import yaml
 
 KNOWN = {
     "title": str, "source": str, "model": str, "bos": bool, "max_length": int, "show_text": bool, "seed": int, "data": dict,
-    "candidate_lengths": list, "prompts": dict, "training": dict, "settings": dict, "memory": dict,
+    "candidate_lengths": list, "prompts": dict, "training": dict, "side_by_side": dict, "settings": dict, "memory": dict,
 }  # fmt: skip
-OPTIONAL = {"side_by_side": dict}
 
 
 def read_profile(name: str) -> dict:
@@ -29,13 +28,12 @@ def read_profile(name: str) -> dict:
         sys.exit(f"{path} is not valid YAML: {' '.join(str(error).split())}")
     if not isinstance(profile, dict):
         sys.exit(f"{path} must map names to values; see profiles/sample.yml")
-    known = KNOWN | {key: kind for key, kind in OPTIONAL.items() if key in profile}
-    for key in sorted(known.keys() | profile.keys()):
-        if key not in known:
-            sys.exit(f"{path}: unknown key {key!r}; known: {', '.join(KNOWN | OPTIONAL)}")
-        if not isinstance(profile.get(key), known[key]):
-            sys.exit(f"{path}: {key} is missing or is no {known[key].__name__}")
     beside = profile.setdefault("side_by_side", {"notebooks": 1, "gib": 1})
+    for key in sorted(KNOWN.keys() | profile.keys()):
+        if key not in KNOWN:
+            sys.exit(f"{path}: unknown key {key!r}; known: {', '.join(KNOWN)}")
+        if not isinstance(profile.get(key), KNOWN[key]):
+            sys.exit(f"{path}: {key} is missing or is no {KNOWN[key].__name__}")
     if beside.keys() != {"notebooks", "gib"} or not all(isinstance(value, int) and value > 0 for value in beside.values()):
         sys.exit(f"{path}: side_by_side needs notebooks and gib, whole numbers above 0")
     for setting, values in profile["settings"].items():

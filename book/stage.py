@@ -144,6 +144,7 @@ def main() -> None:
     arguments.site.mkdir(parents=True)
     filled = {
         "{{ run_title }}": arguments.title,
+        "{{ trainings }}": ", ".join(f"{{doc}}`{setting} <04-training-{setting}>`" for setting in arguments.settings),
         "{{ real_corpus }}": real_corpus(),
         "{{ helpers }}": helper_reference(BOOK.parent / "helpers"),
         "{{ other_book }}": other_book(arguments.run),

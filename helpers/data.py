@@ -20,11 +20,13 @@ from helpers.sources import LAYOUT, Counts, checked, read_file
 SPLITS = ("train", "val", "test")
 
 
-def read_rows(path: Path | str, split: str) -> list[dict]:
-    """The checked rows of one file, in order. Raises InputError naming file and line."""
-    if not Path(path).is_file():
-        raise InputError(f"{path} is missing")
-    rows = list(checked(split, lambda: read_file(Path(path)), LAYOUT, None, "error", Counts()))
+def read_rows(path: Path) -> list[dict]:
+    """The checked rows of one of a run's splits, in order; ids begin with the file's name.
+
+    Raises InputError naming file and line, or the notebook that makes the file.
+    """
+    need(path, "01-dataset-exploration")
+    rows = list(checked(path.stem, lambda: read_file(path), LAYOUT, None, "error", Counts()))
     if not rows:
         raise InputError(f"{path} holds no rows")
     return rows

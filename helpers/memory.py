@@ -19,7 +19,7 @@ SLACK = 0.005
 
 
 class StorageTracker(TorchDispatchMode):
-    """Follows every storage that operators create inside the context: `live`, `peak` and `largest`, in bytes.
+    """Follows every storage that operators create inside the context: `peak` and `largest`, in bytes.
 
     Storages that existed before (the model's weights) are not counted. A storage counts from the operator that returned it until
     it is freed; memory that an operator uses inside itself is not seen. name: what to call a new tensor; `parts` sums what
@@ -41,8 +41,8 @@ class StorageTracker(TorchDispatchMode):
                 self._add(leaf)
         return result
 
-    @property
-    def live(self) -> int:
+    def sweep(self) -> int:
+        """Forget the storages that were freed; bytes of the others."""
         self._alive = {reference: kept for reference, kept in self._alive.items() if not reference.expired()}
         self._bound = sum(size for size, _ in self._alive.values())
         return self._bound
@@ -54,7 +54,7 @@ class StorageTracker(TorchDispatchMode):
         self._alive[reference] = (size, self._name(tensor))
         self._bound += size  # what was freed since the last look is still in it: never too small
         self.largest = max(self.largest, size)
-        if self._bound > self.peak * (1 + SLACK * (len(self._alive) > 256)) and self.live > self.peak:
+        if self._bound > self.peak * (1 + SLACK * (len(self._alive) > 256)) and self.sweep() > self.peak:
             self.peak, self.parts = self._bound, {}
             for held, part in self._alive.values():
                 self.parts[part] = self.parts.get(part, 0) + held
@@ -93,6 +93,12 @@ def weights_gib(model) -> float:
     """Bytes of the model's parameters and buffers, shared storages once, in GiB."""
     storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in (*model.parameters(), *model.buffers())}
     return sum(storages.values()) / GIB
+
+
+def linear_gib(model) -> float:
+    """Bytes of the linear layers' matrices, the output matrix left out: what quantising makes smaller. In GiB."""
+    linear = [part for part in model.modules() if isinstance(part, torch.nn.Linear) and part is not model.get_output_embeddings()]
+    return sum(part.weight.untyped_storage().nbytes() for part in linear) / GIB
 
 
 def forward(model, ids: list[int], last_only: bool, batch: int = 1, chunk: int | None = None) -> Callable[[], object]:
@@ -167,25 +173,29 @@ def build(config, dtype: str, attention: str):
 def forecast(
     config, length: int, batch: int = 1, training: bool = False, rank: int = 8, targets: str | list[str] = "all-linear",
     dtype: str = "bfloat16", attention: str = "sdpa", checkpointing: bool = False, last_only: bool = True, chunk: int | None = None,
+    bits: int | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """Expected peak by part, in GiB (see PARTS) and their total: of a prefill, or of a LoRA training step.
 
     config: a transformers config. length: tokens of a row. last_only: logits of an inference for its last position only.
-    chunk: tokens that an inference reads at once. The model's own code runs on fake tensors, which have sizes and no
-    contents: nothing is computed and next to nothing allocated. Adapters, their gradients and Adam's two moments are
-    four-byte floats, as swift keeps them; what the trace finds alive at its peak is told apart by its shape. A deep model's
-    training step is traced with six and with eight layers; each further one adds half of what these two differ by.
+    chunk: tokens that an inference reads at once. bits: of a number in the linear layers, where they are quantised.
+    The model's own code runs on fake tensors, which have sizes and no contents: nothing is computed and next to nothing
+    allocated. Adapters, their gradients and Adam's two moments are four-byte floats, as swift keeps them; what the trace finds
+    alive at its peak is told apart by its shape. A deep model's training step is traced with six and with eight layers; each
+    further one adds half of what these two differ by.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     text = config.get_text_config()
     if training and (further := text.num_hidden_layers - 8) > 0:
         step = (length, batch, training, rank, targets, dtype, attention, checkpointing)
-        few, more = (forecast(with_layers(config, count), *step) for count in (6, 8))
+        few, more = (forecast(with_layers(config, count), *step, bits=bits) for count in (6, 8))
         parts = {part: more[part] + further * (more[part] - few[part]) / 2 for part in PARTS}
         return parts | {"total": sum(parts.values())}
     model = build(config, dtype, attention)
     weights, adapters, cache = weights_gib(model), 0.0, 0.0
+    if bits:
+        weights -= linear_gib(model) * (1 - bits / 8 / getattr(torch, dtype).itemsize)
 
     def part(tensor) -> str:
         shape = tensor.shape

@@ -18,6 +18,21 @@ def correct(predictions: list[dict], mode: str) -> np.ndarray:
     return np.array([line[mode]["prediction"] == line["label"] for line in predictions])
 
 
+def summary(predictions: list[dict], modes: tuple[str, ...]) -> dict:
+    """What one model's predictions amount to: by mode `accuracy` and "macro_f1"; "seconds_a_row".
+
+    "generate" has also "valid", the share of answers that are an option at all.
+    """
+    labels = [line["label"] for line in predictions]
+    found = {}
+    for mode in modes:
+        guesses = [line[mode]["prediction"] for line in predictions]
+        found[mode] = accuracy(correct(predictions, mode)) | {"macro_f1": macro_f1(labels, guesses)}
+    if "generate" in modes:
+        found["generate"]["valid"] = float(np.mean([line["generate"]["prediction"] is not None for line in predictions]))
+    return found | {"seconds_a_row": float(np.mean([line["seconds"] for line in predictions]))}
+
+
 def mcnemar_p(first, second) -> float:
     """Exact two-sided McNemar p for two settings judged on the same rows (arrays of right/wrong)."""
     from statsmodels.stats.contingency_tables import mcnemar

@@ -166,6 +166,13 @@ def load_tokenizer(model: str):
     return AutoTokenizer.from_pretrained(find_model(model), trust_remote_code=trusts(model))
 
 
+def load_config(model: str):
+    """The transformers configuration of `model` (see find_model)."""
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(find_model(model), trust_remote_code=trusts(model))
+
+
 def adapter_digest(folder: str | Path) -> str:
     """SHA-256 of an adapter's weights and configuration. Raises InputError when one of them is missing."""
     digest = sha256()

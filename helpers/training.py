@@ -81,7 +81,7 @@ def sft_arguments(
         "save_steps": every,
         "logging_steps": 1,
         "acc_strategy": "seq",
-        "metric_for_best_model": "seq_acc",  # of checkpoints that are right equally often on val, the first is kept
+        "metric_for_best_model": "seq_acc",  # see best_step
         "logging_nan_inf_filter": False,  # a diverged run shall look like one
         "lazy_tokenize": True,  # swift's own tokenising starts a process for every file
         "dataloader_num_workers": 0,
@@ -109,10 +109,8 @@ def expected_memory(config, arguments: dict, length: int, free: float, nproc: in
     batch = arguments["per_device_train_batch_size"]
     choices = {"dtype": arguments["torch_dtype"], "attention": arguments["attn_impl"], "rank": arguments["lora_rank"]}
     choices |= {"checkpointing": arguments["gradient_checkpointing"]}
-    parts = memory.forecast(config, length, batch, training=True, targets=arguments["target_modules"], **choices)
-    if bits := arguments.get("quant_bits"):
-        parts |= {"weights": parts["weights"] * bits / 16}
-        parts["total"] = sum(parts[part] for part in memory.PARTS)
+    layers = {"targets": arguments["target_modules"], "bits": arguments.get("quant_bits")}
+    parts = memory.forecast(config, length, batch, training=True, **layers, **choices)
     budget = free / (nproc if arguments.get("use_cpu") else 1)
     if parts["total"] > budget:
         levers = memory.remedies(config, budget, length, batch, **choices)
@@ -130,7 +128,7 @@ def train(folder: Path, arguments: dict, messages: dict[str, list[dict]], tokeni
     was cut off goes on from its last checkpoint.
 
     messages: "train" and "val" rows in swift's layout. nproc: processes on this machine, each with batch_size rows at once.
-    Writes sft.yaml, swift.log, logging.jsonl, adapter/ (the checkpoint with the best sequence accuracy on val) and summary.json. The same
+    Writes sft.yaml, swift.log, logging.jsonl, adapter/ (one of the checkpoints, see best_step) and summary.json. The same
     summary lies in adapter/, which appears whole or not at all: that is what a later run looks for, for Snakemake removes a
     rule's outputs before it runs it again.
     Raises InputError with swift's last lines when swift fails, and when the loss is no longer a number.
@@ -152,13 +150,15 @@ def train(folder: Path, arguments: dict, messages: dict[str, list[dict]], tokeni
     seconds, peak = run_swift(folder, arguments, tokenizer, nproc)
     shutil.copy(folder / "swift" / "logging.jsonl", folder / "logging.jsonl")
     last = json.loads((folder / "logging.jsonl").read_text().splitlines()[-1])
-    checkpoint = folder / last["best_model_checkpoint"]
+    saved = [step_of(path) for path in (folder / "swift").glob("checkpoint-*")]
+    kept = best_step(read_log(folder / "logging.jsonl"), arguments.get("metric_for_best_model", "loss"), saved)
+    checkpoint = folder / "swift" / f"checkpoint-{kept}"
     trained = re.search(r"([\d.]+)M Trainable", last["model_parameter_info"])
     summary = {
         "fingerprint": key,
         "seconds": seconds,
         "peak_gib": last.get("memory(GiB)", peak),
-        "best_step": int(checkpoint.name.rsplit("-", 1)[1]),
+        "best_step": kept,
         "trainable_millions": float(trained[1]),
         "dtype": arguments["torch_dtype"],
     }
@@ -219,10 +219,27 @@ def running(group: int) -> list[int]:
     return found
 
 
+def step_of(checkpoint: Path) -> int:
+    """The step after which swift wrote a checkpoint, which its folder is named by."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def best_step(log: pd.DataFrame, metric: str, saved: list[int]) -> int:
+    """Of the steps with a checkpoint the one that did best on val, and of those that did equally well the latest.
+
+    log: see read_log. metric: swift's metric_for_best_model; a loss is best where it is least. On few validation rows steps are
+    often equal, and the rate has fallen furthest at the latest, so that its weights hang least on the last rows it saw.
+    """
+    seen = log.set_index("step").get(f"eval_{metric.removeprefix('eval_')}", pd.Series(dtype=float)).dropna()
+    seen = seen[seen.index.isin(saved)]
+    if seen.empty:
+        return max(saved)
+    return int(seen.index[seen == (seen.min() if metric.endswith("loss") else seen.max())].max())
+
+
 def last_checkpoint(folder: Path) -> Path | None:
     """The latest checkpoint in `folder` that is whole: trainer_state.json is what swift writes last."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rsplit("-", 1)[1]), reverse=True)
-    for checkpoint in found:
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
         with suppress(OSError, ValueError):
             json.loads((checkpoint / "trainer_state.json").read_text())
             return checkpoint

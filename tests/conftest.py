@@ -1,4 +1,4 @@
-"""Shared parts, made once: the packaged model's tokenizer, rows of the sample, the tiny book, a browser without a network."""
+"""Shared parts: the packaged model and its tokenizer, adapters for it, rows of the sample, the tiny book, a browser without a network."""
 
 import shutil
 import subprocess
@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 from filelock import FileLock
+from peft import LoraConfig, get_peft_model
 from playwright.sync_api import sync_playwright
 
-from helpers import ROOT, models, sources
+from helpers import ROOT, data, models, sources
 
 
 class Book(NamedTuple):
@@ -89,3 +91,19 @@ def sample():
 @pytest.fixture(scope="session")
 def base():
     return models.load_model(models.PACKAGED, dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def draw_adapter():
+    """draw_adapter(folder, **choices of LoraConfig): what a setting's training leaves in its folder, its weights drawn."""
+
+    def draw(folder, **choices):
+        torch.manual_seed(0)
+        adapted = get_peft_model(models.load_model(models.PACKAGED), LoraConfig(**choices))
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.01)
+        adapted.save_pretrained(folder / "adapter")
+        data.write_json(folder / "summary.json", {})
+
+    return draw

@@ -8,30 +8,22 @@ import time
 
 import nbformat
 import pytest
-import torch
-from peft import LoraConfig, get_peft_model
 from playwright.sync_api import expect
 
-from helpers import ROOT, data, models
+from helpers import ROOT, data
 
 TOKEN = {"token": "a-token"}
 LOCAL = re.compile(r"(https?|wss?)://(localhost|127\.0\.0\.1)[:/]|data:|blob:")
 
 
 @pytest.fixture(scope="module")
-def run_dir(tmp_path_factory, sample):
+def run_dir(tmp_path_factory, sample, draw_adapter):
     """What notebooks 3 and 6 read: splits of a few rows, and two adapters whose weights are drawn, not trained."""
     folder = tmp_path_factory.mktemp("run")
     for split, rows in sample.items():
         data.write_jsonl(folder / "data" / f"{split}.jsonl", sorted(rows, key=lambda row: len(row["text"]))[-4:])
-    torch.manual_seed(0)
-    for setting, rank in (("rank4", 4), ("rank8", 8)):
-        adapted = get_peft_model(models.load_model(models.PACKAGED), LoraConfig(r=rank, lora_alpha=16, target_modules="all-linear"))
-        for name, weight in adapted.named_parameters():
-            if "lora_B" in name:
-                torch.nn.init.normal_(weight, std=0.01)
-        adapted.save_pretrained(folder / "train" / setting / "adapter")
-        data.write_json(folder / "train" / setting / "summary.json", {})
+    for rank in (4, 8):
+        draw_adapter(folder / "train" / f"rank{rank}", r=rank, lora_alpha=16, target_modules="all-linear")
     return folder
 
 

@@ -85,6 +85,15 @@ def test_forecast_and_closed_form_agree_with_the_allocator(name, choices):
     assert estimate["total"] - before == pytest.approx(peak, rel=0.25)
 
 
+def test_quantising_makes_the_linear_layers_smaller_and_nothing_else():
+    config = CONFIGS["llama"]
+    whole, quarter = (memory.forecast(config, 64, training=True, bits=bits) for bits in (None, 4))
+    linear = config.num_hidden_layers * (64 * (64 + 32 + 32 + 64) + 3 * 64 * 160)
+    assert (whole["weights"] - quarter["weights"]) * memory.GIB == pytest.approx(linear * (2 - 0.5))
+    same = [part for part in memory.PARTS if part != "weights"]
+    assert [whole[part] for part in same] == [quarter[part] for part in same]
+
+
 def test_the_longest_row_is_the_last_that_fits():
     config, budget = CONFIGS["llama"], 0.05
     n = memory.longest(config, budget, training=True)

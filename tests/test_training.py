@@ -1,5 +1,6 @@
 import json
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -76,3 +77,18 @@ def test_a_run_out_of_memory_names_its_levers_with_their_values(tmp_path):
         assert lever in message
     killed = training.explain(-9, log, arguments | {"per_device_train_batch_size": 1, "gradient_checkpointing": True})
     assert "out of memory" in killed and "batch_size" not in killed and "checkpointing" not in killed
+
+
+@pytest.mark.parametrize(
+    ("metric", "saved", "kept"),
+    [
+        ("seq_acc", [2, 4, 6, 8], 6),  # as good as step 2, and later
+        ("seq_acc", [2, 4, 8], 2),
+        ("loss", [2, 4, 6, 8], 4),
+        ("eval_loss", [2, 6, 8], 8),
+        ("rouge", [2, 4], 4),  # not in the log
+    ],
+)
+def test_the_checkpoint_kept_is_the_best_and_of_equals_the_latest(metric, saved, kept):
+    log = pd.DataFrame({"step": [1, 2, 4, 6, 8], "eval_seq_acc": [None, 0.9, 0.8, 0.9, 0.7], "eval_loss": [None, 0.3, 0.1, 0.3, 0.2]})
+    assert training.best_step(log, metric, saved) == kept
