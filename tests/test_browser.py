@@ -86,6 +86,16 @@ def test_every_picture_loads_and_says_what_it_shows(tiny, offline):
             assert any(pictures for name, pictures in shown.items() if name.startswith(notebook.stem)), notebook.name
 
 
+def test_every_table_of_results_shows_its_headings(tiny, offline):
+    page, tables = offline(viewport=DESK), 0
+    for path in pages(tiny):
+        name = visit(page, path)
+        headings = page.eval_on_selector_all(".cell_output table", "tables => tables.map(table => table.tHead?.innerText.trim() ?? '')")
+        assert all(headings), (name, headings)
+        tables += len(headings)
+    assert tables > 20
+
+
 def test_no_page_is_wider_than_a_phone(tiny, offline):
     page, wide = offline(viewport=PHONE), {}
     for path in pages(tiny):
