@@ -149,7 +149,7 @@ def memory_curves(frame: pd.DataFrame):
     axes.set(xlabel="sequence length, tokens", ylabel="peak beyond the weights, GiB", xscale="log", yscale="log")
     plain_ticks(axes.xaxis, axes.yaxis)
     axes.set_xticks(sorted(frame["tokens"].unique()))
-    axes.legend(title="")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.01), ncols=2)  # above: lines fill the corners
     return figure
 
 
@@ -198,8 +198,9 @@ def lora_drawing(d_in: int, d_out: int, rank: int):
 def cure_curves(lengths: list[int], curves: dict[str, list[float]], card: float):
     """Memory in GiB against article length, one line a way of reading it; `card` is drawn as the line to stay below."""
     figure, axes = plt.subplots(figsize=(8, 4.6))
-    for (name, values), style in zip(curves.items(), itertools.cycle(["-", "--", "-.", ":"])):
-        axes.plot(lengths, values, style, marker="o", label=name)
+    widths = np.linspace(4, 1.2, len(curves))  # so that a line shows behind another one that it agrees with
+    for (name, values), style, width in zip(curves.items(), itertools.cycle(["-", "--", "-.", ":"]), widths):
+        axes.plot(lengths, values, style, marker="o", markersize=2 + width, linewidth=width, label=name)
     axes.axhline(card, color="0.3", linestyle=(0, (6, 3)), linewidth=1)
     axes.text(lengths[0], card, f"{card} GiB", va="bottom", ha="left", fontsize="small")
     axes.set(xlabel="length of the article, tokens", ylabel="weights and peak, GiB", ylim=(0, 1.6 * card))
