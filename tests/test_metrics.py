@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import baselines, metrics
+from helpers import metrics
 
 
 def test_intervals_and_tests_are_the_textbooks():
@@ -12,16 +12,14 @@ def test_intervals_and_tests_are_the_textbooks():
     assert metrics.mcnemar_p(first, second) == pytest.approx(2 * 0.5**6)
 
 
-def test_baselines_respect_the_options():
-    train = [
-        {"text": "足球 比赛 进球", "output": "Sports"},
-        {"text": "法院 判决 诉讼", "output": "Law"},
-        {"text": "油画 展览 画家", "output": "Art"},
-    ] * 4
-    test = [{"text": "足球 进球", "category": ["Law", "Art"]}, {"text": "法院 诉讼", "category": ["Law", "Sports"]}]
-    guesses, seconds = baselines.svm_baseline(train, test)
-    assert guesses[1] == "Law" and guesses[0] in ("Law", "Art") and seconds > 0
-    assert baselines.majority_baseline(train + train[:1], test)[1] == "Sports"
+def test_a_summary_counts_what_is_no_option():
+    def line(label, text, scored):
+        return {"label": label, "seconds": 0.5, "generate": {"prediction": text}, "score": {"prediction": scored}}
+
+    found = metrics.summary([line("A", "A", "B"), line("B", None, "B"), line("B", "A", "B")], ("generate", "score"))
+    assert found["seconds_a_row"] == 0.5 and found["generate"]["valid"] == pytest.approx(2 / 3)
+    assert (found["generate"]["accuracy"], found["score"]["accuracy"]) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+    assert found["score"]["macro_f1"] == pytest.approx(0.8 / 2) and found["score"]["n"] == 3
 
 
 def lines(probabilities, labels):
