@@ -7,15 +7,16 @@ def row(text, label):
     return {"text": text, "category": ["Art", "Law"], "output": label}
 
 
-def test_the_svm_learns_and_answers_with_an_option_of_the_row():
-    train = [row("法院判决法院", "Law"), row("画展开幕画展", "Art"), row("法院开庭法院", "Law"), row("油画画展画展", "Art")]
-    guesses, seconds = baselines.svm_baseline(train, [row("法院", None), row("画展", None), {**row("法院", None), "category": ["Art"]}])
-    assert guesses == ["Law", "Art", "Art"] and seconds > 0
-
-
-def test_the_majority_is_counted_among_the_options_of_the_row():
-    train = [row("", "Law"), row("", "Law"), row("", "Art")]
-    assert baselines.majority_baseline(train, [row("", None), {**row("", None), "category": ["Art", "Mine"]}]) == ["Law", "Art"]
+def test_baselines_respect_the_options():
+    train = [
+        {"text": "足球 比赛 进球", "output": "Sports"},
+        {"text": "法院 判决 诉讼", "output": "Law"},
+        {"text": "油画 展览 画家", "output": "Art"},
+    ] * 4
+    test = [{"text": "足球 进球", "category": ["Law", "Art"]}, {"text": "法院 诉讼", "category": ["Law", "Sports"]}]
+    guesses, seconds = baselines.svm_baseline(train, test)
+    assert guesses[1] == "Law" and guesses[0] in ("Law", "Art") and seconds > 0
+    assert baselines.majority_baseline(train + train[:1], test)[1] == "Sports"
 
 
 def test_cross_validation_never_learns_from_a_copy():

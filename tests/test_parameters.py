@@ -129,9 +129,9 @@ def test_plain_papermill_stops_at_the_first_cell_behind_the_parameters(name, key
 def test_every_profile_gives_what_the_notebooks_take(profile):
     """The parameters that Snakemake would hand over, each against the cell that receives it."""
     snakemake = [str(Path(sys.executable).with_name("snakemake")), "--nolock", "--dry-run", "--forceall", "--printshellcmds"]
-    # Another test may be writing this profile's files just now: without the flag, Snakemake stops at a file that is half there.
-    tolerant = ["--rerun-incomplete", "--cores", "1", "--config", f"profile={profile}"]
-    done = subprocess.run([*snakemake, *tolerant], cwd=ROOT, capture_output=True, text=True)
+    # Another test may be writing this profile's files just now: without the last flag, Snakemake stops at a file that is half there.
+    snakemake += ["--cores", "1", "--rerun-incomplete"]
+    done = subprocess.run([*snakemake, "--config", f"profile={profile}"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     orders = [shlex.split(line) for line in (done.stdout + done.stderr).splitlines() if "-m helpers.notebooks" in line]
     given = [(Path(order[order.index("helpers.notebooks") + 1]).stem, json.loads(order[-1])) for order in orders]
