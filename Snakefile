@@ -77,7 +77,7 @@ HELPERS = {
     "01-dataset-exploration": ["parameters", "sources", "data", "models", "templating", "baselines", "plotting"],
     "02-prompt-design": ["parameters", "sources", "data", "models", "templating", "scoring", "metrics", "plotting"],
     "03-lora-theory": ["parameters", "sources", "data", "models", "plotting"],
-    "04-training": ["parameters", "sources", "data", "models", "templating", "training", "memory", "plotting", "swift_plugin", "lean"],
+    "04-training": ["parameters", "sources", "data", "models", "templating", "training", "memory", "plotting", "swift_plugin", "cpu_step"],
     "05-evaluation": ["parameters", "sources", "data", "models", "templating", "baselines", "scoring", "metrics", "training", "memory", "plotting"],
     "06-oom-and-max-length": ["parameters", "sources", "data", "models", "templating", "scoring", "memory", "plotting", "swift_plugin"],
 }
@@ -216,7 +216,7 @@ rule memory:
 
 rule site:
     input:
-        "book/stage.py",
+        "tools/stage.py",
         "CITATION.cff",
         [str(path) for path in sorted(Path("helpers").glob("*.py"))],
         NOTEBOOKS,
@@ -228,7 +228,7 @@ rule site:
         settings=SETTINGS,
         title=PROFILE["title"],
     shell:
-        PYTHON + " book/stage.py {RUN} {output} --title {params.title:q} --settings {params.settings}"
+        PYTHON + " tools/stage.py {RUN} {output} --title {params.title:q} --settings {params.settings}"
 
 
 rule html:
@@ -238,4 +238,4 @@ rule html:
     output:
         f"{RUN}/html/index.html",
     shell:
-        PYTHON + " book/publish.py {input[1]} {input[0]} {RUN}/html"
+        PYTHON + " tools/publish.py {input[1]} {input[0]} {RUN}/html"

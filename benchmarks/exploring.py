@@ -1,7 +1,9 @@
-"""Memory and time of exploring a large corpus: `python benchmarks/exploring.py [ROWS]`, 100,000 rows (over 1 GB) by default.
+"""Memory and time of exploring a large corpus: `python benchmarks/exploring.py [ROWS]`, 100,000
+rows (over 1 GB) by default.
 
-Writes a corpus of that size to a scratch folder, then runs what notebook 01 runs on it. Prints seconds and the peak of the process's own
-memory (anonymous pages; the memory-mapped rows can be dropped by the kernel at any time and are reported apart).
+Writes a corpus of that size to a scratch folder, then runs what notebook 01 runs on it. Prints
+seconds and the peak of the process's own memory (anonymous pages; the memory-mapped rows can be
+dropped by the kernel at any time and are reported apart).
 """
 
 import random
@@ -11,11 +13,13 @@ import threading
 import time
 from pathlib import Path
 
-from helpers import data, models, sources, templating
+from helpers import duplicates, files, models, sources, splits, templating
 
 
 def write_corpus(path: Path, rows: int) -> None:
-    """`rows` articles of about 4,300 characters, shuffled pieces of the packaged sample, written one by one."""
+    """`rows` articles of about 4,300 characters, shuffled pieces of the packaged sample, written
+    one by one.
+    """
     rng = random.Random(0)
     sample = sources.read_source("sample").splits["train"]
     pieces = [text[i : i + 120] for text in sample["text"] for i in range(0, len(text) - 120, 120)]
@@ -23,9 +27,13 @@ def write_corpus(path: Path, rows: int) -> None:
 
     def article(i: int) -> dict:
         category, output = rng.choice(menus)
-        return {"text": f"{i}" + "".join(rng.choices(pieces, k=36)), "category": category, "output": output}
+        return {
+            "text": f"{i}" + "".join(rng.choices(pieces, k=36)),
+            "category": category,
+            "output": output,
+        }
 
-    data.write_jsonl(path, (article(i) for i in range(rows)))
+    files.write_jsonl(path, (article(i) for i in range(rows)))
 
 
 def watch(peak: dict[str, int], stop: threading.Event) -> None:
@@ -48,21 +56,27 @@ def main(count: int) -> None:
         steps = {"tokenizer": time.perf_counter()}
         rows = sources.read_source(str(path)).splits["train"]
         steps["read_and_check"] = time.perf_counter()
-        clusters = data.near_duplicate_clusters(text for batch in rows.iter(500) for text in batch["text"])
-        data.digests(text for batch in rows.iter(500) for text in batch["text"])
+        clusters = duplicates.near_duplicate_clusters(
+            text for batch in rows.iter(500) for text in batch["text"]
+        )
+        duplicates.digests(text for batch in rows.iter(500) for text in batch["text"])
         steps["copies"] = time.perf_counter()
         for batch in rows.iter(500):
             templating.part_lengths(tokenizer, templating.EDITOR, sources.as_rows(batch), True)
         steps["lengths"] = time.perf_counter()
-        made = data.make_splits(["train"] * len(rows), list(rows["output"]), clusters, 0.1, 0.3, {}, 42)
+        made = splits.make_splits(
+            ["train"] * len(rows), list(rows["output"]), clusters, 0.1, 0.3, {}, 42
+        )
         for name, chosen in made.items():
-            data.write_jsonl(Path(folder) / f"{name}.jsonl", rows.select(chosen))
+            files.write_jsonl(Path(folder) / f"{name}.jsonl", rows.select(chosen))
         steps["splits"] = time.perf_counter()
         stop.set()
         for name, moment in steps.items():
             print(f"seconds_{name}: {moment - started:.0f}")
             started = moment
-        print(f"peak_own_gib: {peak['RssAnon'] / 2**20:.2f}\npeak_mapped_gib: {peak['RssFile'] / 2**20:.2f}")
+        print(
+            f"peak_own_gib: {peak['RssAnon'] / 2**20:.2f}\npeak_mapped_gib: {peak['RssFile'] / 2**20:.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Forecasts of memory against what the allocator saw: `python benchmarks/memory.py`.
 
-Over a grid of length × batch × mode on the packaged model and two small random ones, the peak that `memory.forecast` (traced) and
-`memory.estimate` (closed form) predict is held beside `memory.measured` of the real run; nothing is fitted. Errors are of what a run
-needs beside its weights, the stricter figure, and of the total. accelerate's estimate of the same model stands beside them.
+Over a grid of length × batch × mode on the packaged model and two small random ones, the peak that
+`memory.forecast` (traced) and `memory.estimate` (closed form) predict is held beside
+`memory.measured` of the real run; nothing is fitted. Errors are of what a run needs beside its
+weights, the stricter figure, and of the total. accelerate's estimate of the same model stands
+beside them.
 """
 
 import json
@@ -14,7 +16,7 @@ import torch
 from accelerate.utils import calculate_maximum_sizes
 from transformers import AutoConfig
 
-from helpers import ROOT, lean, memory, models
+from helpers import ROOT, cpu_step, memory, models
 
 MODES = {
     "inference, last logits": {"training": False},
@@ -30,13 +32,27 @@ CELLS = [(128, 1), (512, 1), (512, 4), (1024, 2)]
 def configs() -> dict:
     """The packaged model's architecture, and two others at a tenth of their size."""
     gemma = AutoConfig.from_pretrained(models.find_model(models.PACKAGED))
-    shape = {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8, "num_attention_heads": 8, "vocab_size": 32000}
+    shape = {
+        "hidden_size": 512,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 8,
+        "vocab_size": 32000,
+    }
     llama = AutoConfig.for_model("llama", **shape, num_key_value_heads=2, head_dim=64)
     qwen = AutoConfig.for_model("qwen3", **shape, num_key_value_heads=4, head_dim=64)
     return {"gemma3": gemma, "llama": llama, "qwen3": qwen}
 
 
-def really(config, length: int, batch: int, training: bool, attention: str = "sdpa", checkpointing: bool = False, last_only: bool = True):
+def really(
+    config,
+    length: int,
+    batch: int,
+    training: bool,
+    attention: str = "sdpa",
+    checkpointing: bool = False,
+    last_only: bool = True,
+):
     """Weights and measured peak beside them, GiB, of the real run on this machine."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
@@ -45,9 +61,11 @@ def really(config, length: int, batch: int, training: bool, attention: str = "sd
         torch.nn.init.normal_(weight, std=0.02)
     weights, ids = memory.weights_gib(model), [5] * length
     if not training:
-        return weights, memory.measured(memory.forward(model.eval(), ids, last_only, batch))["peak_gib"]
+        return weights, memory.measured(memory.forward(model.eval(), ids, last_only, batch))[
+            "peak_gib"
+        ]
     model = memory.add_lora(model, 8, "all-linear")
-    lean.flatten_rows(model.get_output_embeddings())
+    cpu_step.flatten_rows(model.get_output_embeddings())
     if checkpointing:
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -57,7 +75,12 @@ def really(config, length: int, batch: int, training: bool, attention: str = "sd
 
 
 def main() -> None:
-    errors: dict[str, list[float]] = {"traced": [], "closed": [], "traced_total": [], "closed_total": []}
+    errors: dict[str, list[float]] = {
+        "traced": [],
+        "closed": [],
+        "traced_total": [],
+        "closed_total": [],
+    }
     print("model, mode, length, batch: measured beside the weights, traced, closed form (GiB)")
     for name, config in configs().items():
         for mode, choices in MODES.items():
@@ -65,30 +88,45 @@ def main() -> None:
                 weights, peak = really(config, length, batch, **choices)
                 traced = memory.forecast(config, length, batch, **choices)
                 closed = memory.estimate(config, length, batch, **choices)
-                # What stands there before the step begins is known exactly and not part of the measured peak.
+                # What stands there before the step begins is known exactly and not part of the
+                # measured peak.
                 before = traced["weights"] + traced["adapters"] + traced["optimizer"]
                 expected = {"traced": traced["total"] - before, "closed": closed["total"] - before}
                 for kind, value in expected.items():
                     errors[kind].append(abs(value / peak - 1))
                     errors[f"{kind}_total"].append(abs(value - peak) / (before + peak))
-                print(f"{name}, {mode}, {length}, {batch}: {peak:.3f} {expected['traced']:.3f} {expected['closed']:.3f}", flush=True)
+                print(
+                    f"{name}, {mode}, {length}, {batch}: {peak:.3f} {expected['traced']:.3f} {expected['closed']:.3f}",
+                    flush=True,
+                )
         largest = calculate_maximum_sizes(memory.build(config, "bfloat16", "sdpa"))[0] / memory.GIB
         print(
             f"{name}, accelerate: inference {largest:.2f}, training with Adam {4 * largest:.2f}, whatever the length; weights {weights:.2f}"
         )
     for kind, values in errors.items():
-        print(f"median_error_{kind}: {statistics.median(values):.3f}\nworst_error_{kind}: {max(values):.3f}")
-    print(f"median_error: {statistics.median(errors['traced']):.3f}\nworst_error: {max(errors['traced']):.3f}")
+        print(
+            f"median_error_{kind}: {statistics.median(values):.3f}\nworst_error_{kind}: {max(values):.3f}"
+        )
+    print(
+        f"median_error: {statistics.median(errors['traced']):.3f}\nworst_error: {max(errors['traced']):.3f}"
+    )
     print(f"cells: {len(errors['traced'])}")
-    large = AutoConfig.for_model(**json.loads((ROOT / "data" / "configs" / "Baichuan2-7B-Base.json").read_text()))
-    for what, choices in (("inference", {}), ("training", {"training": True, "checkpointing": True})):
+    large = AutoConfig.for_model(
+        **json.loads((ROOT / "data" / "configs" / "Baichuan2-7B-Base.json").read_text())
+    )
+    for what, choices in (
+        ("inference", {}),
+        ("training", {"training": True, "checkpointing": True}),
+    ):
         seconds, before = [], psutil.Process().memory_info().rss
         for _ in range(3):
             started = time.perf_counter()
             memory.forecast(large, 2048, **choices)
             seconds.append(time.perf_counter() - started)
         grown = (psutil.Process().memory_info().rss - before) / memory.GIB
-        print(f"seconds_a_forecast_7b_{what}: {statistics.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})")
+        print(
+            f"seconds_a_forecast_7b_{what}: {statistics.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
+        )
         print(f"gib_grown_by_forecasts_7b_{what}: {grown:.2f}")
 
 

@@ -1,7 +1,8 @@
-"""Assembling and cutting prompts against the tokenizer's own batch throughput, side by side: `python benchmarks/tokenizing.py [SOURCE]`.
+"""Assembling and cutting prompts against the tokenizer's own batch throughput, side by side:
+`python benchmarks/tokenizing.py [SOURCE]`.
 
-The floor is one batch tokenisation of the same texts: the whole articles with template and options around them, nothing cut, nothing else.
-Prints the median of seven alternating runs.
+The floor is one batch tokenisation of the same texts: the whole articles with template and options
+around them, nothing cut, nothing else. Prints the median of seven alternating runs.
 """
 
 import statistics
@@ -24,7 +25,9 @@ def main(source: str) -> None:
             middle = time.perf_counter()
             templating.fit_all(tokenizer, templating.EDITOR, rows, max_length, True)
             ratios.append((middle - started) / (time.perf_counter() - middle))
-        print(f"share_of_tokenizer_throughput at {max_length}: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+        print(
+            f"share_of_tokenizer_throughput at {max_length}: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        )
 
 
 if __name__ == "__main__":

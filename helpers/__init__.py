@@ -1,4 +1,6 @@
-"""Helpers of the book's notebooks: each module holds one concern, each takes and returns plain things."""
+"""Helpers of the book's notebooks: each module holds one concern, each takes and returns plain
+things.
+"""
 
 from pathlib import Path
 
@@ -7,7 +9,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class InputError(ValueError):
-    """Something the reader gave is wrong: the message says in one line what it is and what to do about it."""
+    """Something the reader gave is wrong: the message says in one line what it is and what to do
+    about it.
+    """
 
     def _render_traceback_(self) -> list[str]:
         """IPython shows this in place of a traceback."""
@@ -20,7 +24,9 @@ def one_line(error: Exception) -> str:
 
 
 def skip_the_rest(reason: str, until: str) -> None:
-    """Print `reason` and let every later cell of this notebook do nothing, until one that contains `until` is run."""
+    """Print `reason` and let every later cell of this notebook do nothing, until one that contains
+    `until` is run.
+    """
     from IPython import get_ipython
 
     transformers = get_ipython().input_transformers_cleanup

@@ -1,4 +1,6 @@
-"""Classifiers without a language model, to hold beside one: they too may only answer with an option of the row."""
+"""Classifiers without a language model, to hold beside one: they too may only answer with an option
+of the row.
+"""
 
 import time
 
@@ -6,13 +8,17 @@ import numpy as np
 
 
 def svm_baseline(train: list[dict], test: list[dict]) -> tuple[list[str], float]:
-    """Predictions for `test` of TF-IDF over characters 1–2 with a linear SVM, options respected, and seconds of training."""
+    """Predictions for `test` of TF-IDF over characters 1–2 with a linear SVM, options respected,
+    and seconds of training.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_pipeline
     from sklearn.svm import LinearSVC
 
     started = time.perf_counter()
-    pipeline = make_pipeline(TfidfVectorizer(analyzer="char", ngram_range=(1, 2), sublinear_tf=True), LinearSVC())
+    pipeline = make_pipeline(
+        TfidfVectorizer(analyzer="char", ngram_range=(1, 2), sublinear_tf=True), LinearSVC()
+    )
     pipeline.fit([row["text"] for row in train], [row["output"] for row in train])
     seconds = time.perf_counter() - started
     classes = list(pipeline.classes_)
@@ -20,13 +26,18 @@ def svm_baseline(train: list[dict], test: list[dict]) -> tuple[list[str], float]
     if len(classes) == 2:
         margins = np.stack([-margins.ravel(), margins.ravel()], 1)
     scores = [dict(zip(classes, line)) for line in margins]
-    return [max(row["category"], key=lambda option: score.get(option, -np.inf)) for row, score in zip(test, scores)], seconds
+    return [
+        max(row["category"], key=lambda option: score.get(option, -np.inf))
+        for row, score in zip(test, scores)
+    ], seconds
 
 
 def cross_validated(rows: list[dict], clusters: list[int]) -> list[bool]:
-    """Whether the SVM is right about each row when it learns from the others: five parts at most, no cluster in two of them.
+    """Whether the SVM is right about each row when it learns from the others: five parts at most,
+    no cluster in two of them.
 
-    Rows are left out that it could learn nothing for: everything is one cluster, or all the others have one label.
+    Rows are left out that it could learn nothing for: everything is one cluster, or all the others
+    have one label.
     """
     from sklearn.model_selection import GroupKFold
 

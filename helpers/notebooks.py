@@ -1,7 +1,9 @@
-"""Run one notebook with parameters: `python -m helpers.notebooks NOTEBOOK OUTPUT --parameters JSON`.
+"""Run one notebook with parameters: `python -m helpers.notebooks NOTEBOOK OUTPUT --parameters
+JSON`.
 
-Names and types are checked before anything runs, output is shown as it comes, a failure ends in one line and leaves OUTPUT
-untouched. Bad input leaves nothing behind; after any other failure what ran until then lies beside OUTPUT as *.failed.ipynb.
+Names and types are checked before anything runs, output is shown as it comes, a failure ends in one
+line and leaves OUTPUT untouched. Bad input leaves nothing behind; after any other failure what ran
+until then lies beside OUTPUT as *.failed.ipynb.
 """
 
 import argparse
@@ -20,10 +22,14 @@ from helpers.parameters import refuse_wrong
 
 
 def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
-    """Execute `notebook` into `output`. Raises InputError for a wrong parameter or a cell that failed."""
+    """Execute `notebook` into `output`. Raises InputError for a wrong parameter or a cell that
+    failed.
+    """
     known = papermill.inspect_notebook(str(notebook))
     try:
-        refuse_wrong(parameters, {name: parameter["inferred_type_name"] for name, parameter in known.items()})
+        refuse_wrong(
+            parameters, {name: parameter["inferred_type_name"] for name, parameter in known.items()}
+        )
     except InputError as error:
         raise InputError(f"{notebook.stem}: {error}") from None
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -38,16 +44,22 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
             scratch.unlink()
             raise InputError(f"{output.stem}: {error.evalue}") from None
         message = f"{error.ename}: {' '.join(error.evalue.split())[:300]}"
-        raise InputError(f"{output.stem}, cell {error.exec_count}: {message} (the run until there: {scratch})") from None
+        raise InputError(
+            f"{output.stem}, cell {error.exec_count}: {message} (the run until there: {scratch})"
+        ) from None
     strip_paths(scratch)
     scratch.replace(output)
 
 
 def strip_paths(notebook: Path) -> None:
-    """Keep of papermill's record only what a reader may see: parameters and times, no path of this machine."""
+    """Keep of papermill's record only what a reader may see: parameters and times, no path of this
+    machine.
+    """
     content = json.loads(notebook.read_text(encoding="utf-8"))
     record = content["metadata"]["papermill"]
-    content["metadata"]["papermill"] = {name: record[name] for name in ("parameters", "start_time", "end_time", "duration")}
+    content["metadata"]["papermill"] = {
+        name: record[name] for name in ("parameters", "start_time", "end_time", "duration")
+    }
     notebook.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
 
 

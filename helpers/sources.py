@@ -1,7 +1,9 @@
-"""Sources: rows out of files, folders or hubs; every row checked, nothing dropped in silence, memory bounded.
+"""Sources: rows out of files, folders or hubs; every row checked, nothing dropped in silence,
+memory bounded.
 
-A row is a dict with `id` ("<split>-<number>"), `text` (str), `category` (list of str, the options offered for this row) and `output`
-(str, the label, or None). This is the layout of ModelScope's swift/zh_cls_fudan-news; other layouts are mapped to it by `columns`.
+A row is a dict with `id` ("<split>-<number>"), `text` (str), `category` (list of str, the options
+offered for this row) and `output` (str, the label, or None). This is the layout of ModelScope's
+swift/zh_cls_fudan-news; other layouts are mapped to it by `columns`.
 """
 
 import ast
@@ -18,6 +20,7 @@ from typing import NamedTuple
 from datasets import Dataset, Features, List, Value
 
 from helpers import ROOT, InputError, one_line
+from helpers.files import need
 
 SAMPLE = ROOT / "data" / "sample"
 SPLITS = {"train": ("train",), "val": ("val", "validation", "dev"), "test": ("test",)}
@@ -25,16 +28,27 @@ SPLITS = {"train": ("train",), "val": ("val", "validation", "dev"), "test": ("te
 FORMATS = (".jsonl", ".csv", ".parquet")
 LAYOUT = {"text": "text", "category": "category", "output": "output"}
 KNOWN_LAYOUTS = {"damo/zh_cls_fudan-news": {"text": "prompt", "category": None, "output": "answer"}}
-FEATURES = Features({"id": Value("string"), "text": Value("large_string"), "category": List(Value("string")), "output": Value("string")})
+FEATURES = Features(
+    {
+        "id": Value("string"),
+        "text": Value("large_string"),
+        "category": List(Value("string")),
+        "output": Value("string"),
+    }
+)
 LINE_LIMIT = 64 * 2**20
 """Longest line that is read, in bytes."""
 EXPANSION_LIMIT = 200
-"""A gzipped file beyond 256 MiB may grow by this factor; text grows by three to ten, a bomb by a thousand."""
+"""A gzipped file beyond 256 MiB may grow by this factor; text grows by three to ten, a bomb by a
+thousand.
+"""
 EMPTY = "\0\ufeff \t\r\n\u3000"
 
 
 class BadRow(InputError):
-    """A row that is not sound: `reason` is the kind of fault, the message names file and row as well."""
+    """A row that is not sound: `reason` is the kind of fault, the message names file and row as
+    well.
+    """
 
     def __init__(self, where: str, reason: str, detail: str = ""):
         super().__init__(f"{where}: {reason}{detail}")
@@ -53,38 +67,52 @@ class Source(NamedTuple):
 
 
 def read_source(
-    source: str, columns: dict[str, str | None] | None = None, revision: str | None = None, on_bad_row: str = "error"
+    source: str,
+    columns: dict[str, str | None] | None = None,
+    revision: str | None = None,
+    on_bad_row: str = "error",
 ) -> Source:
     """The checked rows of `source`.
 
-    source: "sample" (packaged); a .jsonl, .csv or .parquet file, gzipped or not (it becomes the train split); a folder of such
-    files named after the splits; a ModelScope id such as "swift/zh_cls_fudan-news"; or "hf:owner/name" on Hugging Face.
-    Relative paths start at the project's root. Text files are UTF-8 or GB18030.
-    columns: which of the source's columns holds `text`, `category` (the options: a list, a JSON or Python list in a string, or
-    a separated string) and `output`; category None gives every row the set of all labels as its options.
-    revision: of a hub's data set. on_bad_row: "error" stops at the first row that is not sound, "skip" counts it.
-    Raises InputError for a source that is missing, unreadable or of an unknown kind, naming the remedy.
+    source: "sample" (packaged); a .jsonl, .csv or .parquet file, gzipped or not (it becomes the
+    train split); a folder of such files named after the splits; a ModelScope id such as
+    "swift/zh_cls_fudan-news"; or "hf:owner/name" on Hugging Face. Relative paths start at the
+    project's root. Text files are UTF-8 or GB18030.
+    columns: which of the source's columns holds `text`, `category` (the options: a list, a JSON or
+    Python list in a string, or a separated string) and `output`; category None gives every row the
+    set of all labels as its options.
+    revision: of a hub's data set. on_bad_row: "error" stops at the first row that is not sound,
+    "skip" counts it. Raises InputError for a source that is missing, unreadable or of an unknown
+    kind, naming the remedy.
     """
     if on_bad_row not in ("error", "skip"):
         raise InputError(f"on_bad_row is {on_bad_row!r}; it must be 'error' or 'skip'")
     files = find_splits(source)
     columns = LAYOUT | (columns or KNOWN_LAYOUTS.get(source, {}))
     if unknown := columns.keys() - LAYOUT.keys():
-        raise InputError(f"columns maps {', '.join(sorted(unknown))}; only text, category and output can be mapped")
+        raise InputError(
+            f"columns maps {', '.join(sorted(unknown))}; only text, category and output can be mapped"
+        )
     readers = (
-        hub_splits(source, revision) if files is None else {split: (lambda path=path: read_file(path)) for split, path in files.items()}
+        hub_splits(source, revision)
+        if files is None
+        else {split: (lambda path=path: read_file(path)) for split, path in files.items()}
     )
     if "train" not in readers:
-        raise InputError(f"source {source!r} has no training rows; a folder needs at least a train file ({', '.join(FORMATS)})")
+        raise InputError(
+            f"source {source!r} has no training rows; a folder needs at least a train file ({', '.join(FORMATS)})"
+        )
     counts = Counts()
     labels = None if columns["category"] else all_labels(readers, columns)
     splits = {
-        split: to_arrow(lambda s=split, r=read: checked(s, r, columns, labels, on_bad_row, counts)) for split, read in readers.items()
+        split: to_arrow(lambda s=split, r=read: checked(s, r, columns, labels, on_bad_row, counts))
+        for split, read in readers.items()
     }
     empty = [split for split, rows in splits.items() if not len(rows)]
     if empty:
         raise InputError(
-            f"source {source!r}: {', '.join(empty)} holds no rows" + (f"; all were skipped: {counts.text()}" if counts.skipped else "")
+            f"source {source!r}: {', '.join(empty)} holds no rows"
+            + (f"; all were skipped: {counts.text()}" if counts.skipped else "")
         )
     return Source(splits, dict(counts.skipped), counts.padded)
 
@@ -106,21 +134,36 @@ def find_splits(source: str) -> dict[str, Path] | None:
     if path.is_dir():
         found = {}
         for split, names in SPLITS.items():
-            candidates = [path / f"{name}{form}{end}" for name in names for form in FORMATS for end in ("", ".gz")]
+            candidates = [
+                path / f"{name}{form}{end}"
+                for name in names
+                for form in FORMATS
+                for end in ("", ".gz")
+            ]
             there = [candidate for candidate in candidates if candidate.is_file()]
             if len(there) > 1:
-                raise InputError(f"{path} holds {' and '.join(file.name for file in there)}; keep one file for {split}")
+                raise InputError(
+                    f"{path} holds {' and '.join(file.name for file in there)}; keep one file for {split}"
+                )
             found |= {split: there[0]} if there else {}
         return found
     if path.is_file():
         return {"train": path}
     named = source.removeprefix("hf:")
-    if named.count("/") == 1 and not named.startswith((".", "~", "/")) and not named.endswith((*FORMATS, ".gz", ".json")):
+    if (
+        named.count("/") == 1
+        and not named.startswith((".", "~", "/"))
+        and not named.endswith((*FORMATS, ".gz", ".json"))
+    ):
         return None
-    raise InputError(f"source {source!r}: no such file or folder, and not a hub id; give 'sample', a file, a folder or owner/name")
+    raise InputError(
+        f"source {source!r}: no such file or folder, and not a hub id; give 'sample', a file, a folder or owner/name"
+    )
 
 
-def hub_splits(source: str, revision: str | None) -> dict[str, Callable[[], Iterator[tuple[str, dict]]]]:
+def hub_splits(
+    source: str, revision: str | None
+) -> dict[str, Callable[[], Iterator[tuple[str, dict]]]]:
     """Readers by split for a data set on ModelScope, or on Hugging Face when it begins with hf:."""
 
     def load(split: str):
@@ -139,9 +182,13 @@ def hub_splits(source: str, revision: str | None) -> dict[str, Callable[[], Iter
                 rows = load(name)
             except Exception as error:
                 if split == "train":
-                    raise InputError(f"source {source!r} could not be fetched ({one_line(error)}); check the id and the network") from None
+                    raise InputError(
+                        f"source {source!r} could not be fetched ({one_line(error)}); check the id and the network"
+                    ) from None
                 continue
-            readers[split] = lambda rows=rows, name=name: ((f"{source} {name} row {i}", dict(row)) for i, row in enumerate(rows, 1))
+            readers[split] = lambda rows=rows, name=name: (
+                (f"{source} {name} row {i}", dict(row)) for i, row in enumerate(rows, 1)
+            )
             break
     return readers
 
@@ -156,7 +203,9 @@ def read_file(path: Path) -> Iterator[tuple[str, dict]]:
     try:
         yield from readers[form](path)
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: neither UTF-8 nor GB18030 ({error.reason} after a good start); convert the file to UTF-8") from None
+        raise InputError(
+            f"{path}: neither UTF-8 nor GB18030 ({error.reason} after a good start); convert the file to UTF-8"
+        ) from None
     except (OSError, EOFError) as error:
         raise InputError(f"{path} cannot be read: {one_line(error)}") from None
 
@@ -175,14 +224,27 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
             number += 1
             total += len(line)
             if len(line) > LINE_LIMIT:
-                raise InputError(f"{path} line {number}: longer than {LINE_LIMIT >> 20} MiB; one row a line, please")
-            if path.suffix == ".gz" and total > 2**28 and total > EXPANSION_LIMIT * path.stat().st_size:
-                raise InputError(f"{path}: grows more than {EXPANSION_LIMIT}-fold when unpacked, which no text does; it is not read")
-            yield number, line.decode("utf-8-sig" if number == 1 and encoding == "utf-8" else encoding)
+                raise InputError(
+                    f"{path} line {number}: longer than {LINE_LIMIT >> 20} MiB; one row a line, please"
+                )
+            if (
+                path.suffix == ".gz"
+                and total > 2**28
+                and total > EXPANSION_LIMIT * path.stat().st_size
+            ):
+                raise InputError(
+                    f"{path}: grows more than {EXPANSION_LIMIT}-fold when unpacked, which no text does; it is not read"
+                )
+            yield (
+                number,
+                line.decode("utf-8-sig" if number == 1 and encoding == "utf-8" else encoding),
+            )
 
 
 def find_encoding(path: Path) -> str:
-    """ "utf-8" or "gb18030", judged by the first megabyte. Raises UnicodeDecodeError for neither."""
+    """ "utf-8" or "gb18030", judged by the first megabyte. Raises UnicodeDecodeError for
+    neither.
+    """
     with open_bytes(path) as file:
         start = file.read(2**20)
     whole = start[: start.rfind(b"\n") + 1] or start
@@ -191,7 +253,9 @@ def find_encoding(path: Path) -> str:
             whole.decode(encoding)
             return encoding
         except UnicodeDecodeError as error:
-            if error.end >= len(whole) and not whole.endswith(b"\n"):  # a character cut at the megabyte
+            if error.end >= len(whole) and not whole.endswith(
+                b"\n"
+            ):  # a character cut at the megabyte
                 return encoding
             last = error
     raise last
@@ -206,10 +270,19 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict]]:
         try:
             row = json.loads(line)
         except (json.JSONDecodeError, RecursionError) as error:
-            detail = f" ({error.msg} at column {error.colno})" if isinstance(error, json.JSONDecodeError) else " (nested too deep)"
+            detail = (
+                f" ({error.msg} at column {error.colno})"
+                if isinstance(error, json.JSONDecodeError)
+                else " (nested too deep)"
+            )
             yield where, BadRow(where, "invalid JSON", detail)
             continue
-        yield where, row if isinstance(row, dict) else BadRow(where, "expected an object with text, category and output")
+        yield (
+            where,
+            row
+            if isinstance(row, dict)
+            else BadRow(where, "expected an object with text, category and output"),
+        )
 
 
 def read_csv(path: Path) -> Iterator[tuple[str, dict]]:
@@ -234,7 +307,9 @@ def read_parquet(path: Path) -> Iterator[tuple[str, dict]]:
         with open_bytes(path) as packed:
             content = packed.read(2**31)
         if len(content) > max(2**28, EXPANSION_LIMIT * path.stat().st_size):
-            raise InputError(f"{path}: grows more than {EXPANSION_LIMIT}-fold when unpacked; it is not read")
+            raise InputError(
+                f"{path}: grows more than {EXPANSION_LIMIT}-fold when unpacked; it is not read"
+            )
         file = io.BytesIO(content)
     try:
         number = 0
@@ -246,8 +321,12 @@ def read_parquet(path: Path) -> Iterator[tuple[str, dict]]:
         raise InputError(f"{path} is no sound Parquet file: {one_line(error)}") from None
 
 
-def checked(split: str, read, columns: dict, labels: list[str] | None, on_bad_row: str, counts: Counts) -> Iterator[dict]:
-    """The sound rows of one split. A row that is not sound raises BadRow or is counted, as on_bad_row says."""
+def checked(
+    split: str, read, columns: dict, labels: list[str] | None, on_bad_row: str, counts: Counts
+) -> Iterator[dict]:
+    """The sound rows of one split. A row that is not sound raises BadRow or is counted, as
+    on_bad_row says.
+    """
     for number, (where, raw) in enumerate(read(), 1):
         try:
             if isinstance(raw, BadRow):
@@ -259,11 +338,21 @@ def checked(split: str, read, columns: dict, labels: list[str] | None, on_bad_ro
             counts.skipped[error.reason] += 1
 
 
-def check_row(raw: dict, columns: dict, labels: list[str] | None, where: str, number: str, counts: Counts) -> dict:
+def check_row(
+    raw: dict, columns: dict, labels: list[str] | None, where: str, number: str, counts: Counts
+) -> dict:
     """`raw` in this module's layout. Raises BadRow when it is not sound."""
     for name, column in columns.items():
-        if column is not None and column not in raw and not (name == "output" and column == "output"):
-            raise BadRow(where, f"no column {column!r} for {name}", f"; there are {', '.join(map(repr, raw))}: map them with `columns`")
+        if (
+            column is not None
+            and column not in raw
+            and not (name == "output" and column == "output")
+        ):
+            raise BadRow(
+                where,
+                f"no column {column!r} for {name}",
+                f"; there are {', '.join(map(repr, raw))}: map them with `columns`",
+            )
     text, label = raw[columns["text"]], raw.get(columns["output"])
     if not isinstance(text, str) or not text.strip(EMPTY):
         raise BadRow(where, "a row needs a non-empty `text`")
@@ -296,7 +385,11 @@ def parse_options(value, where: str) -> list[str]:
         else:
             separator = next((mark for mark in "\t|;；、，," if mark in text), "，")
             value = text.split(separator)
-    if not isinstance(value, list | tuple) or not value or not all(isinstance(option, str) and option.strip() for option in value):
+    if (
+        not isinstance(value, list | tuple)
+        or not value
+        or not all(isinstance(option, str) and option.strip() for option in value)
+    ):
         raise BadRow(where, "`category` must be a non-empty list of options")
     options = [option.strip() for option in value]
     if len(set(options)) < len(options):
@@ -308,9 +401,15 @@ def all_labels(readers: dict, columns: dict) -> list[str]:
     """The sorted set of labels over all splits, for sources whose rows bring no options."""
     labels = set()
     for read in readers.values():
-        labels |= {str(row.get(columns["output"])).strip() for _, row in read() if isinstance(row, dict) and row.get(columns["output"])}
+        labels |= {
+            str(row.get(columns["output"])).strip()
+            for _, row in read()
+            if isinstance(row, dict) and row.get(columns["output"])
+        }
     if len(labels) < 2:
-        raise InputError(f"column {columns['output']!r} holds {len(labels)} class(es); without an options column at least two are needed")
+        raise InputError(
+            f"column {columns['output']!r} holds {len(labels)} class(es); without an options column at least two are needed"
+        )
     return sorted(labels)
 
 
@@ -334,3 +433,15 @@ def to_arrow(rows: Callable[[], Iterator[dict]]) -> Dataset:
     dataset = Dataset.from_file(str(path))
     dataset._scratch = folder  # the folder lives as long as the data set
     return dataset
+
+
+def read_rows(path: Path) -> list[dict]:
+    """The checked rows of one of a run's splits, in order; ids begin with the file's name.
+
+    Raises InputError naming file and line, or the notebook that makes the file.
+    """
+    need(path, "01-dataset-exploration")
+    rows = list(checked(path.stem, lambda: read_file(path), LAYOUT, None, "error", Counts()))
+    if not rows:
+        raise InputError(f"{path} holds no rows")
+    return rows

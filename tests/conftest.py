@@ -1,4 +1,6 @@
-"""Shared parts: the packaged model and its tokenizer, adapters for it, rows of the sample, the tiny book, a browser without a network."""
+"""Shared parts: the packaged model and its tokenizer, adapters for it, rows of the sample, the tiny
+book, a browser without a network.
+"""
 
 import shutil
 import subprocess
@@ -11,7 +13,7 @@ from filelock import FileLock
 from peft import LoraConfig, get_peft_model
 from playwright.sync_api import sync_playwright
 
-from helpers import ROOT, data, models, sources
+from helpers import ROOT, files, models, sources
 
 
 class Book(NamedTuple):
@@ -31,7 +33,9 @@ def tiny(tmp_path_factory, request) -> Book:
     with FileLock(shared / "tiny.lock"):
         if not html.is_dir():
             shutil.rmtree(ROOT / "runs" / "tiny", ignore_errors=True)
-            done = subprocess.run(["make", "-s", "book", "PROFILE=tiny"], cwd=ROOT, capture_output=True, text=True)
+            done = subprocess.run(
+                ["make", "-s", "book", "PROFILE=tiny"], cwd=ROOT, capture_output=True, text=True
+            )
             assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
             printed.write_text(done.stdout, encoding="utf-8")
             shutil.copytree(ROOT / "runs" / "tiny" / "html", html)
@@ -41,18 +45,26 @@ def tiny(tmp_path_factory, request) -> Book:
 @pytest.fixture(scope="session")
 def chromium():
     """A browser: Debian's Chromium, or what is called so elsewhere."""
-    found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
+    found = [
+        path
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (path := shutil.which(name))
+    ]
     if not found:
         pytest.skip("needs Chromium: apt-get install chromium fonts-noto-cjk")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found[0], args=["--no-sandbox"])  # root, as in a container, has none
+        browser = playwright.chromium.launch(
+            executable_path=found[0], args=["--no-sandbox"]
+        )  # root, as in a container, has none
         yield browser
         browser.close()
 
 
 @pytest.fixture
 def offline(chromium):
-    """Opens browser windows that read files only: `offline(…)` gives a page; what it complained of and what it asked for are beside it."""
+    """Opens browser windows that read files only: `offline(…)` gives a page; what it complained of
+    and what it asked for are beside it.
+    """
     contexts = []
 
     def window(**options):
@@ -68,7 +80,14 @@ def offline(chromium):
             return route.abort()
 
         context.route("**/*", serve)
-        page.on("console", lambda message: page.complaints.append(message.text) if message.type in ("error", "warning") else None)
+        page.on(
+            "console",
+            lambda message: (
+                page.complaints.append(message.text)
+                if message.type in ("error", "warning")
+                else None
+            ),
+        )
         page.on("pageerror", lambda error: page.complaints.append(str(error)))
         page.on("requestfailed", lambda request: page.complaints.append(f"failed: {request.url}"))
         return page
@@ -95,7 +114,9 @@ def base():
 
 @pytest.fixture(scope="session")
 def draw_adapter():
-    """draw_adapter(folder, **choices of LoraConfig): what a setting's training leaves in its folder, its weights drawn."""
+    """draw_adapter(folder, **choices of LoraConfig): what a setting's training leaves in its
+    folder, its weights drawn.
+    """
 
     def draw(folder, **choices):
         torch.manual_seed(0)
@@ -104,6 +125,6 @@ def draw_adapter():
             if "lora_B" in name:
                 torch.nn.init.normal_(weight, std=0.01)
         adapted.save_pretrained(folder / "adapter")
-        data.write_json(folder / "summary.json", {})
+        files.write_json(folder / "summary.json", {})
 
     return draw

@@ -13,16 +13,31 @@ def test_baselines_respect_the_options():
         {"text": "法院 判决 诉讼", "output": "Law"},
         {"text": "油画 展览 画家", "output": "Art"},
     ] * 4
-    test = [{"text": "足球 进球", "category": ["Law", "Art"]}, {"text": "法院 诉讼", "category": ["Law", "Sports"]}]
+    test = [
+        {"text": "足球 进球", "category": ["Law", "Art"]},
+        {"text": "法院 诉讼", "category": ["Law", "Sports"]},
+    ]
     guesses, seconds = baselines.svm_baseline(train, test)
     assert guesses[1] == "Law" and guesses[0] in ("Law", "Art") and seconds > 0
     assert baselines.majority_baseline(train + train[:1], test)[1] == "Sports"
 
 
 def test_cross_validation_never_learns_from_a_copy():
-    """Every text stands there twice and shares nothing with the others: only its copy could tell its label."""
-    pairs = [("甲乙丙丁", "Art"), ("戊己庚辛", "Law"), ("壬癸子丑", "Art"), ("寅卯辰巳", "Law"), ("午未申酉", "Art"), ("戌亥天地", "Law")]
-    rows, clusters = [row(*pair) for pair in pairs for _ in range(2)], [i for i in range(len(pairs)) for _ in range(2)]
+    """Every text stands there twice and shares nothing with the others: only its copy could tell
+    its label.
+    """
+    pairs = [
+        ("甲乙丙丁", "Art"),
+        ("戊己庚辛", "Law"),
+        ("壬癸子丑", "Art"),
+        ("寅卯辰巳", "Law"),
+        ("午未申酉", "Art"),
+        ("戌亥天地", "Law"),
+    ]
+    rows, clusters = (
+        [row(*pair) for pair in pairs for _ in range(2)],
+        [i for i in range(len(pairs)) for _ in range(2)],
+    )
     copies_apart = [place % 2 for place in range(len(rows))]
     assert all(baselines.cross_validated(rows, copies_apart))
     assert sum(baselines.cross_validated(rows, clusters)) < len(rows) * 0.75

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from helpers import InputError, data
+from helpers import InputError, duplicates, files, headers, sources, splits
 
 
 def texts_of(count):
@@ -19,45 +19,56 @@ def with_copies(count, copies):
 
 def test_near_copies_share_a_cluster_and_others_do_not():
     texts, _ = with_copies(60, 5)
-    clusters = data.near_duplicate_clusters(iter(texts))
+    clusters = duplicates.near_duplicate_clusters(iter(texts))
     assert len(set(clusters)) == 60
     assert clusters[60:] == clusters[:5]
 
 
 def test_exact_copies_and_conflicting_labels():
-    prints = data.digests(["甲 乙", "甲乙", "丙", "丙"])
-    assert data.exact_copies(prints) == 2
-    assert data.conflicting_copies(prints, ["A", "B", "A", "A"]) == 1
+    prints = duplicates.digests(["甲 乙", "甲乙", "丙", "丙"])
+    assert duplicates.exact_copies(prints) == 2
+    assert duplicates.conflicting_copies(prints, ["A", "B", "A", "A"]) == 1
 
 
 def test_a_naive_split_would_straddle():
     clusters = [i // 2 for i in range(200)]
-    assert 10 < data.straddling(clusters, 0.3, seed=1) < 80
-    assert data.straddling(list(range(200)), 0.3, seed=1) == 0
+    assert 10 < duplicates.straddling(clusters, 0.3, seed=1) < 80
+    assert duplicates.straddling(list(range(200)), 0.3, seed=1) == 0
 
 
 def test_splits_are_disjoint_stratified_and_repeatable():
     texts, labels = with_copies(200, 40)
-    clusters = data.near_duplicate_clusters(texts)
-    made, again = (data.make_splits(["train"] * 240, labels, clusters, 0.1, 0.3, {}, seed=1) for _ in range(2))
+    clusters = duplicates.near_duplicate_clusters(texts)
+    made, again = (
+        splits.make_splits(["train"] * 240, labels, clusters, 0.1, 0.3, {}, seed=1)
+        for _ in range(2)
+    )
     assert made == again
     assert sorted(i for rows in made.values() for i in rows) == list(range(240))
     sides = {name: {clusters[i] for i in rows} for name, rows in made.items()}
-    assert not (sides["train"] & sides["val"] or sides["train"] & sides["test"] or sides["val"] & sides["test"])
+    assert not (
+        sides["train"] & sides["val"]
+        or sides["train"] & sides["test"]
+        or sides["val"] & sides["test"]
+    )
     for rows in made.values():
         assert 0.35 < sum(labels[i] == "A" for i in rows) / len(rows) < 0.65
 
 
 def test_splits_are_the_same_on_every_machine():
     labels = ["AB"[i % 2] for i in range(40)]
-    made = data.make_splits(["train"] * 40, labels, list(range(40)), 0.25, 0.25, {"test": 3}, seed=7)
+    made = splits.make_splits(
+        ["train"] * 40, labels, list(range(40)), 0.25, 0.25, {"test": 3}, seed=7
+    )
     assert made["test"] == [33, 13, 11]
 
 
 def test_a_labelled_test_split_stays_and_its_copies_leave_train():
     texts, labels = with_copies(100, 1)
     given = ["train"] * 100 + ["test"]
-    made = data.make_splits(given, labels, data.near_duplicate_clusters(texts), 0.1, 0.3, {}, seed=1)
+    made = splits.make_splits(
+        given, labels, duplicates.near_duplicate_clusters(texts), 0.1, 0.3, {}, seed=1
+    )
     assert made["test"] == [100]
     assert 0 not in made["train"] + made["val"]
     assert len(made["train"]) + len(made["val"]) == 99
@@ -65,33 +76,36 @@ def test_a_labelled_test_split_stays_and_its_copies_leave_train():
 
 def test_too_few_rows_to_split_is_one_line():
     with pytest.raises(InputError, match="too few"):
-        data.make_splits(["train"] * 3, ["A", "B", "A"], [0, 1, 2], 0.1, 0.3, {}, seed=1)
+        splits.make_splits(["train"] * 3, ["A", "B", "A"], [0, 1, 2], 0.1, 0.3, {}, seed=1)
     with pytest.raises(InputError, match="no labelled row"):
-        data.make_splits(["test"], ["A"], [0], 0.1, 0.3, {}, seed=1)
+        splits.make_splits(["test"], ["A"], [0], 0.1, 0.3, {}, seed=1)
 
 
 @pytest.mark.parametrize(
     ("text", "body"),
     [
-        ("【 文献号 】1-24\n【 分 类 名 】体育\n【 标 题 】赛\n【 正 文 】\n比赛开始了", "\n比赛开始了"),
+        (
+            "【 文献号 】1-24\n【 分 类 名 】体育\n【 标 题 】赛\n【 正 文 】\n比赛开始了",
+            "\n比赛开始了",
+        ),
         ("临江大学学报 Vol.3 题目 张三 摘 要 本文研究", "摘 要 本文研究"),
         ("没有头的文章，一开始就是正文。", "没有头的文章，一开始就是正文。"),
         ("【 标 题 】只有头【 正 文 】", "【 标 题 】只有头【 正 文 】"),
     ],
 )
 def test_headers_end_where_the_body_begins(text, body):
-    assert data.strip_header(text) == body
+    assert headers.strip_header(text) == body
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     target, row = tmp_path / "rows.jsonl", {"text": "正文", "category": ["A", "B"], "output": "A"}
-    data.write_jsonl(target, [row])
+    files.write_jsonl(target, [row])
     with pytest.raises(TypeError):
-        data.write_jsonl(target, [row, {"text": object()}])
-    assert len(data.read_rows(target)) == 1
+        files.write_jsonl(target, [row, {"text": object()}])
+    assert len(sources.read_rows(target)) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
 def test_a_missing_step_names_its_notebook(tmp_path):
     with pytest.raises(InputError, match="01-dataset-exploration"):
-        data.need(tmp_path / "data" / "train.jsonl", "01-dataset-exploration")
+        files.need(tmp_path / "data" / "train.jsonl", "01-dataset-exploration")

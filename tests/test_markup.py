@@ -1,4 +1,6 @@
-"""Text of a data set is data: markup in a row, an option or a label stands in the published page as text."""
+"""Text of a data set is data: markup in a row, an option or a label stands in the published page as
+text.
+"""
 
 import json
 import re
@@ -10,7 +12,7 @@ import pytest
 import yaml
 
 from helpers import ROOT
-from helpers.data import write_jsonl
+from helpers.files import write_jsonl
 from helpers.notebooks import run_notebook
 
 HOSTILE = (
@@ -27,27 +29,55 @@ def pages(tmp_path_factory, sample):
     run = ROOT / "runs" / "test-markup"
     articles = [row["text"][:600] for row in sample["train"] if len(row["text"]) > 600][:30]
     write_jsonl(
-        folder / "rows.jsonl", [{"text": HOSTILE + text, "category": LABELS, "output": LABELS[i % 3]} for i, text in enumerate(articles)]
+        folder / "rows.jsonl",
+        [
+            {"text": HOSTILE + text, "category": LABELS, "output": LABELS[i % 3]}
+            for i, text in enumerate(articles)
+        ],
     )
     try:
         common = {"run_dir": "runs/test-markup"}
         notebooks = ROOT / "notebooks"
         made = folder / "run" / "notebooks"
         first = {"source": str(folder / "rows.jsonl"), "val_limit": 4, "test_limit": 4}
-        run_notebook(notebooks / "01-dataset-exploration.ipynb", made / "01-dataset-exploration.ipynb", common | first)
+        run_notebook(
+            notebooks / "01-dataset-exploration.ipynb",
+            made / "01-dataset-exploration.ipynb",
+            common | first,
+        )
     finally:
         shutil.rmtree(run, ignore_errors=True)
     site = folder / "site"
-    stage = [sys.executable, "book/stage.py", str(folder / "run"), str(site), "--title", "markup", "--settings", "none"]
+    stage = [
+        sys.executable,
+        "tools/stage.py",
+        str(folder / "run"),
+        str(site),
+        "--title",
+        "markup",
+        "--settings",
+        "none",
+    ]
     subprocess.run(stage, cwd=ROOT, check=True)
     chapters = [{"file": name} for name in ("01-dataset-exploration",)]
-    (site / "_toc.yml").write_text(yaml.safe_dump({"format": "jb-book", "root": "references", "chapters": chapters}))
+    (site / "_toc.yml").write_text(
+        yaml.safe_dump({"format": "jb-book", "root": "references", "chapters": chapters})
+    )
     built = subprocess.run(
-        [sys.executable, "book/publish.py", str(site), "_config.yml", str(folder / "html")], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "tools/publish.py", str(site), "_config.yml", str(folder / "html")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert built.returncode == 0, built.stdout + built.stderr
-    return {name["file"]: (folder / "html" / f"{name['file']}.html").read_text(encoding="utf-8") for name in chapters} | {
-        "downloads": [path.read_text(encoding="utf-8") for path in sorted((folder / "html" / "_downloads").rglob("*.ipynb"))],
+    return {
+        name["file"]: (folder / "html" / f"{name['file']}.html").read_text(encoding="utf-8")
+        for name in chapters
+    } | {
+        "downloads": [
+            path.read_text(encoding="utf-8")
+            for path in sorted((folder / "html" / "_downloads").rglob("*.ipynb"))
+        ],
         "folder": folder / "html",
     }
 
@@ -84,5 +114,8 @@ def test_a_browser_runs_nothing_of_a_row(pages, offline):
         page.goto((pages["folder"] / f"{name}.html").as_uri())
         assert page.title() != "run"
         assert page.locator("form[action=x], img[src=x], article b:text-is('Art')").count() == 0
-        assert "<script>document.title='run'</script><form action=x><input name=q></form>" in page.locator("article").inner_text()
+        assert (
+            "<script>document.title='run'</script><form action=x><input name=q></form>"
+            in page.locator("article").inner_text()
+        )
     assert page.complaints == [] and page.asked == []

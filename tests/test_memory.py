@@ -4,7 +4,13 @@ from transformers import AutoConfig
 
 from helpers import InputError, memory, models, training
 
-SMALL = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 10, "num_attention_heads": 4, "vocab_size": 3000}
+SMALL = {
+    "hidden_size": 64,
+    "intermediate_size": 160,
+    "num_hidden_layers": 10,
+    "num_attention_heads": 4,
+    "vocab_size": 3000,
+}
 CONFIGS = {
     "llama": AutoConfig.for_model("llama", **SMALL, num_key_value_heads=2),
     "qwen3": AutoConfig.for_model("qwen3", **SMALL, num_key_value_heads=2, head_dim=16),
@@ -18,7 +24,10 @@ def test_peak_counts_what_is_alive_together():
         del first
         return second * 2  # 8 MiB alive
 
-    assert memory.traced(run) == {"peak_gib": pytest.approx(8 / 1024), "largest_gib": pytest.approx(4 / 1024)}
+    assert memory.traced(run) == {
+        "peak_gib": pytest.approx(8 / 1024),
+        "largest_gib": pytest.approx(4 / 1024),
+    }
 
 
 def test_views_and_in_place_results_cost_nothing():
@@ -28,13 +37,17 @@ def test_views_and_in_place_results_cost_nothing():
 
 def test_logits_for_every_position_are_length_times_vocabulary(base):
     ids = list(range(100, 164))
-    naive, last = (memory.traced(memory.forward(base, ids, last_only)) for last_only in (False, True))
+    naive, last = (
+        memory.traced(memory.forward(base, ids, last_only)) for last_only in (False, True)
+    )
     assert naive["largest_gib"] == pytest.approx(64 * base.config.vocab_size * 4 / memory.GIB)
     assert last["peak_gib"] < naive["peak_gib"] / 2
 
 
 def test_weights_are_counted_once(base):
-    assert memory.weights_gib(base) == pytest.approx(sum(p.numel() for p in base.parameters()) * 4 / memory.GIB, rel=1e-3)
+    assert memory.weights_gib(base) == pytest.approx(
+        sum(p.numel() for p in base.parameters()) * 4 / memory.GIB, rel=1e-3
+    )
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -43,10 +56,20 @@ def test_a_forecast_is_what_the_real_step_allocates(checkpointing):
     from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    small = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
+    small = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
     config = AutoConfig.for_model("qwen3", vocab_size=1000, head_dim=16, **small)
-    expected = memory.forecast(config, 96, 2, training=True, dtype="float32", checkpointing=checkpointing)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
+    expected = memory.forecast(
+        config, 96, 2, training=True, dtype="float32", checkpointing=checkpointing
+    )
+    model = AutoModelForCausalLM.from_config(
+        config, dtype=torch.float32, attn_implementation="sdpa"
+    )
     assert expected["weights"] == pytest.approx(memory.weights_gib(model))
     model = get_peft_model(model, LoraConfig(r=8, target_modules="all-linear")).train()
     if checkpointing:
@@ -61,12 +84,25 @@ def test_a_forecast_is_what_the_real_step_allocates(checkpointing):
 
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize(
-    "choices", [{}, {"last_only": False}, {"attention": "eager"}, {"training": True}, {"training": True, "checkpointing": True}], ids=str
+    "choices",
+    [
+        {},
+        {"last_only": False},
+        {"attention": "eager"},
+        {"training": True},
+        {"training": True, "checkpointing": True},
+    ],
+    ids=str,
 )
 def test_forecast_and_closed_form_agree_with_the_allocator(name, choices):
-    """Real runs of small random models, every allocation counted; the forecast within a tenth, the closed form within a quarter."""
+    """Real runs of small random models, every allocation counted; the forecast within a tenth, the
+    closed form within a quarter.
+    """
     config, length, batch = CONFIGS[name], 160, 3
-    forecast, estimate = (f(config, length, batch, dtype="float32", **choices) for f in (memory.forecast, memory.estimate))
+    forecast, estimate = (
+        f(config, length, batch, dtype="float32", **choices)
+        for f in (memory.forecast, memory.estimate)
+    )
     attention, checkpointing = choices.get("attention", "sdpa"), choices.get("checkpointing", False)
     model = memory.build(config, "float32", attention).to_empty(device="cpu")
     for weight in model.parameters():
@@ -98,8 +134,15 @@ def test_the_longest_row_is_the_last_that_fits():
     config, budget = CONFIGS["llama"], 0.05
     n = memory.longest(config, budget, training=True)
     assert 0 < n < config.max_position_embeddings
-    assert memory.estimate(config, n, training=True)["total"] <= budget < memory.estimate(config, n + 1, training=True)["total"]
-    assert memory.longest(config, 1e-6) == 0 and memory.longest(config, 1e6) == config.max_position_embeddings
+    assert (
+        memory.estimate(config, n, training=True)["total"]
+        <= budget
+        < memory.estimate(config, n + 1, training=True)["total"]
+    )
+    assert (
+        memory.longest(config, 1e-6) == 0
+        and memory.longest(config, 1e6) == config.max_position_embeddings
+    )
 
 
 def test_a_training_that_cannot_fit_stops_with_what_would_help():

@@ -14,18 +14,34 @@ def test_intervals_and_tests_are_the_textbooks():
 
 def test_a_summary_counts_what_is_no_option():
     def line(label, text, scored):
-        return {"label": label, "seconds": 0.5, "generate": {"prediction": text}, "score": {"prediction": scored}}
+        return {
+            "label": label,
+            "seconds": 0.5,
+            "generate": {"prediction": text},
+            "score": {"prediction": scored},
+        }
 
-    found = metrics.summary([line("A", "A", "B"), line("B", None, "B"), line("B", "A", "B")], ("generate", "score"))
+    found = metrics.summary(
+        [line("A", "A", "B"), line("B", None, "B"), line("B", "A", "B")], ("generate", "score")
+    )
     assert found["seconds_a_row"] == 0.5 and found["generate"]["valid"] == pytest.approx(2 / 3)
-    assert (found["generate"]["accuracy"], found["score"]["accuracy"]) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+    assert (found["generate"]["accuracy"], found["score"]["accuracy"]) == (
+        pytest.approx(1 / 3),
+        pytest.approx(2 / 3),
+    )
     assert found["score"]["macro_f1"] == pytest.approx(0.8 / 2) and found["score"]["n"] == 3
 
 
 def lines(probabilities, labels):
     """Two-option predictions with the given probability of the first option, "A"."""
     return [
-        {"label": label, "score": {"prediction": "A" if p >= 0.5 else "B", "logprobs": [np.log(p) - 3, np.log(1 - p) - 3]}}
+        {
+            "label": label,
+            "score": {
+                "prediction": "A" if p >= 0.5 else "B",
+                "logprobs": [np.log(p) - 3, np.log(1 - p) - 3],
+            },
+        }
         for p, label in zip(probabilities, labels)
     ]
 
@@ -37,7 +53,9 @@ def test_confidence_is_the_softmax_over_the_options():
 
 
 def test_calibration_error_is_the_weighted_gap_of_the_bins():
-    frame = pd.DataFrame({"probability": [0.95, 0.95, 0.95, 0.55], "right": [True, True, False, True]})
+    frame = pd.DataFrame(
+        {"probability": [0.95, 0.95, 0.95, 0.55], "right": [True, True, False, True]}
+    )
     table, error = metrics.reliability(frame)
     assert table["rows"].tolist() == [1, 3]
     assert error == pytest.approx((3 * abs(0.95 - 2 / 3) + 1 * abs(0.55 - 1)) / 4)
@@ -54,7 +72,9 @@ def test_the_gain_in_macro_f1_has_an_interval_around_it():
     worse = [label if rng.random() < 0.5 else "A" for label in labels]
     better = [label if rng.random() < 0.9 else None for label in labels]
     gain = metrics.macro_f1_gain(labels, worse, better, list(range(200)), 1)
-    assert gain["gain"] == pytest.approx(metrics.macro_f1(labels, better) - metrics.macro_f1(labels, worse))
+    assert gain["gain"] == pytest.approx(
+        metrics.macro_f1(labels, better) - metrics.macro_f1(labels, worse)
+    )
     assert 0 < gain["ci95"][0] < gain["gain"] < gain["ci95"][1]
     assert metrics.macro_f1_gain(labels, better, better, list(range(200)), 1)["ci95"] == [0, 0]
 

@@ -6,7 +6,9 @@ from helpers import InputError, models, training
 
 def test_the_packaged_model_is_converted_once_and_whole():
     folder = models.packaged_model()
-    assert {"config.json", "model.safetensors", "tokenizer.json", "GEMMA_TERMS.html"} <= {path.name for path in folder.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "GEMMA_TERMS.html"} <= {
+        path.name for path in folder.iterdir()
+    }
     assert not [path for path in folder.parent.iterdir() if path.name.startswith(".")]
 
 
@@ -52,15 +54,27 @@ def test_a_missing_adapter_is_one_line(tmp_path):
         models.load_model(models.PACKAGED, tmp_path)
 
 
-@pytest.mark.parametrize("other", [{"hidden_size": 48}, {"num_hidden_layers": 3}, {"num_hidden_layers": 1}])
+@pytest.mark.parametrize(
+    "other", [{"hidden_size": 48}, {"num_hidden_layers": 3}, {"num_hidden_layers": 1}]
+)
 def test_an_adapter_of_another_model_is_refused(tmp_path, other):
-    """Other widths do not fit at all; other numbers of layers would fit in part, which peft only warns of."""
+    """Other widths do not fit at all; other numbers of layers would fit in part, which peft only
+    warns of.
+    """
     from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 100}
+    shape = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "vocab_size": 100,
+    }
     for folder, values in (("mine", shape), ("other", shape | other)):
-        AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **values)).save_pretrained(tmp_path / folder)
+        AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **values)).save_pretrained(
+            tmp_path / folder
+        )
     mine = AutoModelForCausalLM.from_pretrained(tmp_path / "mine")
     get_peft_model(mine, LoraConfig(r=2, target_modules=r"model\..*_proj")).save_pretrained(
         tmp_path / "adapter"
@@ -73,12 +87,19 @@ def test_an_adapter_of_another_model_is_refused(tmp_path, other):
 def test_precision_is_one_that_runs_here():
     name = models.pick_dtype()
     assert name in {"bfloat16", "float16", "float32"}
-    assert torch.ones(2, 2, dtype=getattr(torch, name)).matmul(torch.ones(2, 2, dtype=getattr(torch, name))).sum() == 8
+    assert (
+        torch.ones(2, 2, dtype=getattr(torch, name))
+        .matmul(torch.ones(2, 2, dtype=getattr(torch, name)))
+        .sum()
+        == 8
+    )
 
 
 def test_the_base_model_expects_bos(base, tokenizer):
     """Without its first token the model is much less sure of ordinary text."""
-    ids = tokenizer.encode("今天上午，会议在北京举行。来自各地的代表参加了会议。", add_special_tokens=False)
+    ids = tokenizer.encode(
+        "今天上午，会议在北京举行。来自各地的代表参加了会议。", add_special_tokens=False
+    )
 
     def loss(tokens, first):
         with torch.inference_mode():

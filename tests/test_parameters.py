@@ -1,4 +1,6 @@
-"""What each notebook can be given: documented, shown by papermill, and refused in one line where it is wrong."""
+"""What each notebook can be given: documented, shown by papermill, and refused in one line where it
+is wrong.
+"""
 
 import ast
 import json
@@ -30,13 +32,18 @@ def inspected(name):
 def cells(name):
     """The notebook's cells, and the place of the one that holds its parameters."""
     found = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
-    return found, next(i for i, cell in enumerate(found) if "parameters" in cell.metadata.get("tags", []))
+    return found, next(
+        i for i, cell in enumerate(found) if "parameters" in cell.metadata.get("tags", [])
+    )
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_papermill_sees_every_parameter_and_its_meaning(name):
     found, place = cells(name)
-    assigned = [getattr(line, "target", None) or line.targets[0] for line in ast.parse(found[place].source).body]
+    assigned = [
+        getattr(line, "target", None) or line.targets[0]
+        for line in ast.parse(found[place].source).body
+    ]
     assert [target.id for target in assigned] == list(inspected(name))
     assert all(len(parameter["help"]) > 8 for parameter in inspected(name).values())
 
@@ -46,12 +53,17 @@ def test_every_default_has_the_type_that_is_declared(name):
     declared = {key: parameter["inferred_type_name"] for key, parameter in inspected(name).items()}
     for key, kind in declared.items():
         assert kind != "None" and set(kind.split(" or ")) <= TYPES, key
-    refuse_wrong({key: ast.literal_eval(parameter["default"]) for key, parameter in inspected(name).items()}, declared)
+    refuse_wrong(
+        {key: ast.literal_eval(parameter["default"]) for key, parameter in inspected(name).items()},
+        declared,
+    )
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_papermill_help_shows_type_and_meaning(name):
-    shown = CliRunner().invoke(command, ["--help-notebook", str(ROOT / "notebooks" / f"{name}.ipynb")])
+    shown = CliRunner().invoke(
+        command, ["--help-notebook", str(ROOT / "notebooks" / f"{name}.ipynb")]
+    )
     assert shown.exit_code == 0
     text = " ".join(shown.output.split())
     for key, parameter in inspected(name).items():
@@ -63,12 +75,16 @@ def test_papermill_help_shows_type_and_meaning(name):
 def test_the_table_above_names_every_parameter_once_and_its_cost(name):
     found, place = cells(name)
     rows = [
-        [part.strip() for part in line.strip("| ").split(" | ")] for line in found[place - 1].source.splitlines() if line.startswith("| `")
+        [part.strip() for part in line.strip("| ").split(" | ")]
+        for line in found[place - 1].source.splitlines()
+        if line.startswith("| `")
     ]
     named = [key for row in rows for key in re.findall(r"`(\w+)`", row[0])]
     assert sorted(named) == sorted(inspected(name))
     assert all(len(row) == 3 and row[1] and row[2] for row in rows)
-    assert not re.search(r"\d+ (second|minute|GiB|MiB|GB)", found[place - 1].source), "what was measured once is not typed"
+    assert not re.search(r"\d+ (second|minute|GiB|MiB|GB)", found[place - 1].source), (
+        "what was measured once is not typed"
+    )
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -96,12 +112,19 @@ def test_the_check_comes_before_everything_else(name):
 )
 def test_a_wrong_parameter_is_refused_before_anything_runs(given, says, tmp_path):
     with pytest.raises(InputError, match=f"04-training: this notebook {re.escape(says)}"):
-        run_notebook(ROOT / "notebooks" / "04-training.ipynb", tmp_path / "run" / "out.ipynb", {"run_dir": "runs/test-bad"} | given)
+        run_notebook(
+            ROOT / "notebooks" / "04-training.ipynb",
+            tmp_path / "run" / "out.ipynb",
+            {"run_dir": "runs/test-bad"} | given,
+        )
     assert not list(tmp_path.iterdir()) and not (ROOT / "runs" / "test-bad").exists()
 
 
 def test_a_whole_number_is_a_float_and_some_may_be_none():
-    refuse_wrong({"dropout": 0, "limit": None, "columns": {}}, {"dropout": "float", "limit": "int or None", "columns": "dict or None"})
+    refuse_wrong(
+        {"dropout": 0, "limit": None, "columns": {}},
+        {"dropout": "float", "limit": "int or None", "columns": "dict or None"},
+    )
     with pytest.raises(InputError, match="takes int or None for the parameter limit"):
         refuse_wrong({"limit": "all"}, {"limit": "int or None"})
 
@@ -109,32 +132,77 @@ def test_a_whole_number_is_a_float_and_some_may_be_none():
 @pytest.mark.parametrize(
     ("name", "key", "value", "says"),
     [
-        ("02-prompt-design", "colour", "red", "this notebook has no parameter colour; it has: run_dir, model"),
-        ("04-training", "rank", "four", "this notebook takes int for the parameter rank, not 'four'"),
-        ("05-evaluation", "settings", "rank8", "this notebook takes dict for the parameter settings, not 'rank8'"),
+        (
+            "02-prompt-design",
+            "colour",
+            "red",
+            "this notebook has no parameter colour; it has: run_dir, model",
+        ),
+        (
+            "04-training",
+            "rank",
+            "four",
+            "this notebook takes int for the parameter rank, not 'four'",
+        ),
+        (
+            "05-evaluation",
+            "settings",
+            "rank8",
+            "this notebook takes dict for the parameter settings, not 'rank8'",
+        ),
     ],
 )
-def test_plain_papermill_stops_at_the_first_cell_behind_the_parameters(name, key, value, says, tmp_path):
-    program = [str(Path(sys.executable).with_name("papermill")), "--cwd", "notebooks", f"notebooks/{name}.ipynb"]
+def test_plain_papermill_stops_at_the_first_cell_behind_the_parameters(
+    name, key, value, says, tmp_path
+):
+    program = [
+        str(Path(sys.executable).with_name("papermill")),
+        "--cwd",
+        "notebooks",
+        f"notebooks/{name}.ipynb",
+    ]
     given = ["-p", "run_dir", "runs/test-bad", "-p", key, value]
-    done = subprocess.run([*program, str(tmp_path / "out.ipynb"), *given], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [*program, str(tmp_path / "out.ipynb"), *given], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode != 0
     assert done.stderr.strip().splitlines()[-1].startswith(f"InputError: {says}")
     ran = nbformat.read(tmp_path / "out.ipynb", as_version=4)
-    assert max(cell.execution_count or 0 for cell in ran.cells if cell.cell_type == "code") == 3  # the third is the check
+    assert (
+        max(cell.execution_count or 0 for cell in ran.cells if cell.cell_type == "code") == 3
+    )  # the third is the check
     assert not (ROOT / "runs" / "test-bad").exists()
 
 
 @pytest.mark.parametrize("profile", sorted(path.stem for path in (ROOT / "profiles").glob("*.yml")))
 def test_every_profile_gives_what_the_notebooks_take(profile):
     """The parameters that Snakemake would hand over, each against the cell that receives it."""
-    snakemake = [str(Path(sys.executable).with_name("snakemake")), "--nolock", "--dry-run", "--forceall", "--printshellcmds"]
-    # Another test may be writing this profile's files just now: without the last flag, Snakemake stops at a file that is half there.
+    snakemake = [
+        str(Path(sys.executable).with_name("snakemake")),
+        "--nolock",
+        "--dry-run",
+        "--forceall",
+        "--printshellcmds",
+    ]
+    # Another test may be writing this profile's files just now: without the last flag, Snakemake
+    # stops at a file that is half there.
     snakemake += ["--cores", "1", "--rerun-incomplete"]
-    done = subprocess.run([*snakemake, "--config", f"profile={profile}"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [*snakemake, "--config", f"profile={profile}"], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    orders = [shlex.split(line) for line in (done.stdout + done.stderr).splitlines() if "-m helpers.notebooks" in line]
-    given = [(Path(order[order.index("helpers.notebooks") + 1]).stem, json.loads(order[-1])) for order in orders]
+    orders = [
+        shlex.split(line)
+        for line in (done.stdout + done.stderr).splitlines()
+        if "-m helpers.notebooks" in line
+    ]
+    given = [
+        (Path(order[order.index("helpers.notebooks") + 1]).stem, json.loads(order[-1]))
+        for order in orders
+    ]
     assert {name for name, _ in given} == set(NOTEBOOKS)
     for name, values in given:
-        refuse_wrong(values, {key: parameter["inferred_type_name"] for key, parameter in inspected(name).items()})
+        refuse_wrong(
+            values,
+            {key: parameter["inferred_type_name"] for key, parameter in inspected(name).items()},
+        )

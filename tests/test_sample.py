@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from helpers import baselines, data, sources
+from helpers import baselines, duplicates, sources
 
 MODULE = runpy.run_path(str(sources.SAMPLE / "compose.py"))
 NAMES = (
@@ -23,7 +23,9 @@ NAMED = dict(
 
 def test_compose_makes_the_committed_files(sample):
     for split, rows in MODULE["compose"]().items():
-        committed = [{name: row[name] for name in ("text", "category", "output")} for row in sample[split]]
+        committed = [
+            {name: row[name] for name in ("text", "category", "output")} for row in sample[split]
+        ]
         assert rows == committed
 
 
@@ -36,7 +38,11 @@ def test_paragraphs(name):
 
 
 def test_size_classes_and_options(sample):
-    assert {row["output"] for row in sample["train"]} == {row["output"] for row in sample["test"]} == set(NAMES)
+    assert (
+        {row["output"] for row in sample["train"]}
+        == {row["output"] for row in sample["test"]}
+        == set(NAMES)
+    )
     assert len(sample["train"]) >= 400 and len(sample["test"]) >= 200
     sizes = [len(row["category"]) for rows in sample.values() for row in rows]
     assert (min(sizes), max(sizes)) == (4, 15)
@@ -45,12 +51,16 @@ def test_size_classes_and_options(sample):
 def test_no_test_article_uses_a_paragraph_of_a_training_article(sample):
     import re
 
-    fixed = {}  # the longest text between slots identifies a paragraph whatever its slots were filled with
+    # the longest text between slots identifies a paragraph whatever its slots were filled with
+    fixed = {}
     for name in NAMES:
         for line in MODULE["read_class"](sources.SAMPLE / "classes" / f"{name}.txt")["paragraphs"]:
             fixed[line] = max(re.split(r"\{\w+\}", line), key=len)
     joined = {split: "\n".join(row["text"] for row in rows) for split, rows in sample.items()}
-    used = {split: {line for line, part in fixed.items() if part in text} for split, text in joined.items()}
+    used = {
+        split: {line for line, part in fixed.items() if part in text}
+        for split, text in joined.items()
+    }
     assert len(used["train"]) > 400 and len(used["test"]) > 200
     assert not used["train"] & used["test"]
 
@@ -61,21 +71,29 @@ def grams(text, size):
 
 def test_overlap_between_the_splits_is_small(sample):
     seen = set().union(*(grams(row["text"], 13) for row in sample["train"]))
-    shares = [len(grams(row["text"], 13) & seen) / len(grams(row["text"], 13)) for row in sample["test"]]
+    shares = [
+        len(grams(row["text"], 13) & seen) / len(grams(row["text"], 13)) for row in sample["test"]
+    ]
     assert np.mean(shares) < 0.05
 
 
 def test_long_articles(sample, tokenizer):
     texts = [row["text"] for rows in sample.values() for row in rows if len(row["text"]) > 9000]
     assert sum(len(tokenizer.encode(text)) > 10_000 for text in texts) >= 5
-    assert max(len(grams(a, 8) & grams(b, 8)) / min(len(grams(a, 8)), len(grams(b, 8))) for a, b in combinations(texts, 2)) < 0.3
+    assert (
+        max(
+            len(grams(a, 8) & grams(b, 8)) / min(len(grams(a, 8)), len(grams(b, 8)))
+            for a, b in combinations(texts, 2)
+        )
+        < 0.3
+    )
 
 
 def test_what_makes_real_data_hard_is_there(sample):
     texts = [row["text"] for row in sample["train"]]
-    exact = data.exact_copies(data.digests(texts))
+    exact = duplicates.exact_copies(duplicates.digests(texts))
     assert exact >= 5
-    assert len(texts) - len(set(data.near_duplicate_clusters(texts))) > exact
+    assert len(texts) - len(set(duplicates.near_duplicate_clusters(texts))) > exact
     assert sum("【 正 文 】" in text for text in texts) >= 20
     assert sum("Abstract" in text for text in texts) >= 20
 

@@ -21,15 +21,29 @@ def test_cached_scores_equal_whole_forward_passes(base, tokenizer, rows):
         for option, score in list(zip(row["category"], result["logprobs"]))[:4]:
             ids = templating.encode_answer(tokenizer, option)
             with torch.inference_mode():
-                logits = base(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
-            assert score == pytest.approx(logits.gather(1, torch.tensor(ids)[:, None]).sum().item(), abs=1e-3)
+                logits = (
+                    base(torch.tensor([prompt + ids]))
+                    .logits[0, len(prompt) - 1 : -1]
+                    .log_softmax(-1)
+                )
+            assert score == pytest.approx(
+                logits.gather(1, torch.tensor(ids)[:, None]).sum().item(), abs=1e-3
+            )
 
 
 def test_scores_are_those_of_the_evaluation_harness(base, tokenizer, rows):
-    """lm-evaluation-harness reads prompt and option together, option by option (see benchmarks/scoring.py)."""
-    prompts = [prompt.ids for prompt in templating.fit_all(tokenizer, templating.PLAIN, rows[:2], 128, True)]
+    """lm-evaluation-harness reads prompt and option together, option by option (see
+    benchmarks/scoring.py).
+    """
+    prompts = [
+        prompt.ids
+        for prompt in templating.fit_all(tokenizer, templating.PLAIN, rows[:2], 128, True)
+    ]
     menus = [row["category"] for row in rows[:2]]
-    for mine, theirs in zip(scoring.answers(base, tokenizer, prompts, menus), lm_eval_scores(base, tokenizer, prompts, menus)):
+    for mine, theirs in zip(
+        scoring.answers(base, tokenizer, prompts, menus),
+        lm_eval_scores(base, tokenizer, prompts, menus),
+    ):
         assert mine["logprobs"] == pytest.approx(theirs, abs=1e-3)
 
 
@@ -40,29 +54,43 @@ def test_cached_scores_hold_beyond_the_sliding_window(base, tokenizer, sample):
     ids = templating.encode_answer(tokenizer, row["category"][0])
     with torch.inference_mode():
         logits = base(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
-    assert result["logprobs"][0] == pytest.approx(logits.gather(1, torch.tensor(ids)[:, None]).sum().item(), abs=1e-3)
+    assert result["logprobs"][0] == pytest.approx(
+        logits.gather(1, torch.tensor(ids)[:, None]).sum().item(), abs=1e-3
+    )
 
 
 def test_generation_is_the_librarys_greedy_search(base, tokenizer, rows):
     for row in rows:
         prompt = templating.fit(tokenizer, templating.PLAIN, row, 160, True).ids
         mine = ask(base, tokenizer, prompt, row["category"])["generated"]
-        library = base.generate(torch.tensor([prompt]), max_new_tokens=scoring.NEW_TOKENS, do_sample=False)[0, len(prompt) :]
+        library = base.generate(
+            torch.tensor([prompt]), max_new_tokens=scoring.NEW_TOKENS, do_sample=False
+        )[0, len(prompt) :]
         assert tokenizer.decode(library).startswith(mine)
 
 
 def test_generation_writes_a_label_to_its_end_outside_of_the_tree(base, tokenizer):
-    """The model writes " Thursday" with a space in front, which no option's tokens begin with: it goes on token by token."""
-    prompt = [tokenizer.bos_token_id, *templating.encode(tokenizer, "Mon: Monday. Tue: Tuesday. Wed: Wednesday. Thu:")]
+    """The model writes " Thursday" with a space in front, which no option's tokens begin with: it
+    goes on token by token.
+    """
+    prompt = [
+        tokenizer.bos_token_id,
+        *templating.encode(tokenizer, "Mon: Monday. Tue: Tuesday. Wed: Wednesday. Thu:"),
+    ]
     options = ["Thursday. Fri: Friday", "Sunday"]
     text = ask(base, tokenizer, prompt, options)["generated"]
-    library = base.generate(torch.tensor([prompt]), max_new_tokens=scoring.NEW_TOKENS, do_sample=False)[0, len(prompt) :]
+    library = base.generate(
+        torch.tensor([prompt]), max_new_tokens=scoring.NEW_TOKENS, do_sample=False
+    )[0, len(prompt) :]
     assert text.strip().startswith("Thursday. Fri") and tokenizer.decode(library).startswith(text)
 
 
 def test_nothing_depends_on_batch_or_order(base, tokenizer, rows):
     """Alone or together, in either order, beside longer rows or shorter ones."""
-    prompts = [templating.fit(tokenizer, templating.PLAIN, row, limit, True).ids for row, limit in zip(rows, (100, 130, 160, 700))]
+    prompts = [
+        templating.fit(tokenizer, templating.PLAIN, row, limit, True).ids
+        for row, limit in zip(rows, (100, 130, 160, 700))
+    ]
     menus = [row["category"] for row in rows]
     alone = [ask(base, tokenizer, prompt, options) for prompt, options in zip(prompts, menus)]
     together = scoring.answers(base, tokenizer, prompts, menus)
@@ -78,26 +106,47 @@ def test_other_architectures_are_read_as_exactly(make, tokenizer, rows):
     """Random weights: a whole pass without cache, tree or mask is the reference."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    small = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(make, vocab_size=len(tokenizer), head_dim=8, **small)).eval()
-    prompts = [templating.fit(tokenizer, templating.PLAIN, row, limit, True).ids for row, limit in zip(rows, (120, 180))]
+    model = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(make, vocab_size=len(tokenizer), head_dim=8, **small)
+    ).eval()
+    prompts = [
+        templating.fit(tokenizer, templating.PLAIN, row, limit, True).ids
+        for row, limit in zip(rows, (120, 180))
+    ]
     results = scoring.answers(model, tokenizer, prompts, [row["category"] for row in rows[:2]])
     for prompt, row, result in zip(prompts, rows, results):
         for option, score in list(zip(row["category"], result["logprobs"]))[:3]:
             ids = templating.encode_answer(tokenizer, option)
             with torch.inference_mode():
-                logits = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
-            assert score == pytest.approx(logits.gather(1, torch.tensor(ids)[:, None]).sum().item(), abs=1e-3)
+                logits = (
+                    model(torch.tensor([prompt + ids]))
+                    .logits[0, len(prompt) - 1 : -1]
+                    .log_softmax(-1)
+                )
+            assert score == pytest.approx(
+                logits.gather(1, torch.tensor(ids)[:, None]).sum().item(), abs=1e-3
+            )
 
 
 def test_odd_menus(base, tokenizer, rows):
     """One option; options that begin one another; the same option twice; an article of nothing."""
     row = {**rows[0], "text": ""}
     for options in (["Law"], ["Art", "Art History", "Art History of China"], ["Law", "Art", "Law"]):
-        prompt = templating.fit(tokenizer, templating.PLAIN, {**row, "category": options}, 160, True).ids
+        prompt = templating.fit(
+            tokenizer, templating.PLAIN, {**row, "category": options}, 160, True
+        ).ids
         result = ask(base, tokenizer, prompt, options)
-        assert len(result["logprobs"]) == len(options) and all(score < 0 for score in result["logprobs"])
+        assert len(result["logprobs"]) == len(options) and all(
+            score < 0 for score in result["logprobs"]
+        )
         assert result["logprobs"][0] == pytest.approx(result["logprobs"][options.index(options[0])])
 
 
@@ -115,7 +164,9 @@ def test_a_batch_that_does_not_fit_is_halved(monkeypatch, tokenizer):
     got = {}
     for batch, results, _ in scoring.answer_all(None, tokenizer, prompts, [[]] * 6):
         got |= dict(zip(batch, results))
-    assert [got[i]["of"] for i in range(6)] == [len(prompt) for prompt in prompts] and max(sizes) > 1
+    assert [got[i]["of"] for i in range(6)] == [len(prompt) for prompt in prompts] and max(
+        sizes
+    ) > 1
     with pytest.raises(InputError, match="a prompt of 500 tokens does not fit"):
         list(scoring.answer_all(None, tokenizer, [[0] * 500], [[]]))
 
@@ -139,12 +190,16 @@ def test_a_full_disk_is_one_line(base, tokenizer, rows, tmp_path):
 
 def test_an_interrupted_evaluation_goes_on(base, tokenizer, rows, tmp_path):
     prompts = templating.fit_all(tokenizer, templating.PLAIN, rows, 128, True)
-    arguments = dict(tokenizer=tokenizer, rows=rows, prompts=prompts, free=prompts, key={"model": "x"})
+    arguments = dict(
+        tokenizer=tokenizer, rows=rows, prompts=prompts, free=prompts, key={"model": "x"}
+    )
     whole = scoring.predict(tmp_path / "a", lambda: base, **arguments)
     text = (tmp_path / "a" / "predictions.jsonl").read_text()
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "key.json").write_text((tmp_path / "a" / "key.json").read_text())
-    (tmp_path / "b" / "predictions.jsonl").write_text("\n".join(text.split("\n")[:2]) + "\n" + text.split("\n")[2][:40])
+    (tmp_path / "b" / "predictions.jsonl").write_text(
+        "\n".join(text.split("\n")[:2]) + "\n" + text.split("\n")[2][:40]
+    )
     resumed = scoring.predict(tmp_path / "b", lambda: base, **arguments)
     for line, other in zip(whole, resumed):
         for mode in scoring.MODES:
@@ -163,13 +218,26 @@ def test_an_interrupted_evaluation_goes_on(base, tokenizer, rows, tmp_path):
 
 def test_generate_accepts_only_an_exact_option():
     options = ["Art", "Law"]
-    results = [{"generated": text, "logprobs": [-2.0, -1.0], "tokens": [2, 2]} for text in (" Law\n", "Law.", "law", "")]
+    results = [
+        {"generated": text, "logprobs": [-2.0, -1.0], "tokens": [2, 2]}
+        for text in (" Law\n", "Law.", "law", "")
+    ]
     judged = [scoring.judge(result, options, [-1.0, -1.0]) for result in results]
     assert [line["generate"]["prediction"] for line in judged] == ["Law", None, None, None]
     assert {line["score"]["prediction"] for line in judged} == {"Law"}
 
 
 def test_the_modes_divide_and_subtract_as_they_say():
-    line = scoring.judge({"generated": "", "logprobs": [-3.0, -4.0, -5.0], "tokens": [1, 2, 2]}, ["A", "B C", "D E"], [-1.0, -3.0, -1.0])
-    assert [line[mode]["prediction"] for mode in ("score", "normalised", "calibrated")] == ["A", "B C", "B C"]
-    assert line["normalised"]["logprobs"] == [-3.0, -2.0, -2.5] and line["calibrated"]["logprobs"] == [-2.0, -1.0, -4.0]
+    line = scoring.judge(
+        {"generated": "", "logprobs": [-3.0, -4.0, -5.0], "tokens": [1, 2, 2]},
+        ["A", "B C", "D E"],
+        [-1.0, -3.0, -1.0],
+    )
+    assert [line[mode]["prediction"] for mode in ("score", "normalised", "calibrated")] == [
+        "A",
+        "B C",
+        "B C",
+    ]
+    assert line["normalised"]["logprobs"] == [-3.0, -2.0, -2.5] and line["calibrated"][
+        "logprobs"
+    ] == [-2.0, -1.0, -4.0]

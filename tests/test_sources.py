@@ -1,4 +1,6 @@
-"""Every kind of source, and every kind of malformed one: a clear line or a counted skip, never a traceback."""
+"""Every kind of source, and every kind of malformed one: a clear line or a counted skip, never a
+traceback.
+"""
 
 import csv
 import gzip
@@ -16,7 +18,10 @@ OTHER = {"text": "画家举办展览", "category": ["Sports", "Art"], "output": 
 
 
 def write(path, *rows, encoding="utf-8"):
-    lines = "".join((row if isinstance(row, str) else json.dumps(row, ensure_ascii=False)) + "\n" for row in rows)
+    lines = "".join(
+        (row if isinstance(row, str) else json.dumps(row, ensure_ascii=False)) + "\n"
+        for row in rows
+    )
     content = lines.encode(encoding)
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
     return str(path)
@@ -32,7 +37,9 @@ def write_csv(path, rows, encoding="utf-8"):
 
 
 def rows_of(source, **options):
-    return [{k: row[k] for k in GOOD} for row in sources.read_source(source, **options).splits["train"]]
+    return [
+        {k: row[k] for k in GOOD} for row in sources.read_source(source, **options).splits["train"]
+    ]
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
@@ -41,17 +48,35 @@ def test_json_lines(tmp_path, name, encoding):
     assert rows_of(write(tmp_path / name, GOOD, OTHER, encoding=encoding)) == [GOOD, OTHER]
 
 
-@pytest.mark.parametrize("options", ['["Sports", "Art"]', "['Sports', 'Art']", "Sports，Art", "Sports,Art", "Sports、Art", "Sports|Art"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        '["Sports", "Art"]',
+        "['Sports', 'Art']",
+        "Sports，Art",
+        "Sports,Art",
+        "Sports、Art",
+        "Sports|Art",
+    ],
+)
 @pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])
 def test_csv_with_options_in_any_form(tmp_path, options, encoding):
-    path = write_csv(tmp_path / "rows.csv", [GOOD | {"category": options, "text": "第一行\n第二行"}], encoding)
+    path = write_csv(
+        tmp_path / "rows.csv", [GOOD | {"category": options, "text": "第一行\n第二行"}], encoding
+    )
     assert rows_of(path) == [GOOD | {"text": "第一行\n第二行"}]
 
 
 def test_parquet(tmp_path):
     parquet.write_table(pyarrow.Table.from_pylist([GOOD, OTHER] * 300), tmp_path / "rows.parquet")
-    (tmp_path / "rows.parquet.gz").write_bytes(gzip.compress((tmp_path / "rows.parquet").read_bytes()))
-    assert rows_of(str(tmp_path / "rows.parquet")) == rows_of(str(tmp_path / "rows.parquet.gz")) == [GOOD, OTHER] * 300
+    (tmp_path / "rows.parquet.gz").write_bytes(
+        gzip.compress((tmp_path / "rows.parquet").read_bytes())
+    )
+    assert (
+        rows_of(str(tmp_path / "rows.parquet"))
+        == rows_of(str(tmp_path / "rows.parquet.gz"))
+        == [GOOD, OTHER] * 300
+    )
 
 
 def test_folder_of_splits_in_mixed_formats(tmp_path):
@@ -65,7 +90,14 @@ def test_folder_of_splits_in_mixed_formats(tmp_path):
 
 
 def test_other_columns_and_the_set_of_labels(tmp_path):
-    path = write_csv(tmp_path / "rows.csv", [{"content": "甲", "label": 3}, {"content": "乙", "label": 1}, {"content": "丙", "label": ""}])
+    path = write_csv(
+        tmp_path / "rows.csv",
+        [
+            {"content": "甲", "label": 3},
+            {"content": "乙", "label": 1},
+            {"content": "丙", "label": ""},
+        ],
+    )
     rows = rows_of(path, columns={"text": "content", "category": None, "output": "label"})
     assert rows == [
         {"text": "甲", "category": ["1", "3"], "output": "3"},
@@ -83,17 +115,35 @@ BAD_ROWS = {
     "truncated": (json.dumps(GOOD)[:-9], "line 2: invalid JSON"),
     "no object": ("[1, 2]", "line 2: expected an object"),
     "nested too deep": ("[" * 100_000, "line 2: invalid JSON"),
-    "missing text": ({"category": ["A", "B"], "output": "A"}, "line 2: no column 'text' for text; there are 'category', 'output'"),
+    "missing text": (
+        {"category": ["A", "B"], "output": "A"},
+        "line 2: no column 'text' for text; there are 'category', 'output'",
+    ),
     "missing options": ({"text": "x", "output": "A"}, "line 2: no column 'category'"),
     "empty text": (GOOD | {"text": "\0 \u3000\n"}, "line 2: a row needs a non-empty `text`"),
     "text of another type": (GOOD | {"text": 7}, "line 2: a row needs a non-empty `text`"),
-    "lone surrogate": ('{"text": "\\ud800", "category": ["A", "B"], "output": "A"}', "line 2: the text is no valid Unicode"),
+    "lone surrogate": (
+        '{"text": "\\ud800", "category": ["A", "B"], "output": "A"}',
+        "line 2: the text is no valid Unicode",
+    ),
     "no options": (GOOD | {"category": []}, "line 2: `category` must be a non-empty list"),
-    "empty option": (GOOD | {"category": ["Sports", " "]}, "line 2: `category` must be a non-empty list"),
-    "options of mixed types": (GOOD | {"category": ["Sports", 1]}, "line 2: `category` must be a non-empty list"),
+    "empty option": (
+        GOOD | {"category": ["Sports", " "]},
+        "line 2: `category` must be a non-empty list",
+    ),
+    "options of mixed types": (
+        GOOD | {"category": ["Sports", 1]},
+        "line 2: `category` must be a non-empty list",
+    ),
     "options that are no list": (GOOD | {"category": "[Sports"}, "line 2: the options are no list"),
-    "repeated options": (GOOD | {"category": ["Sports", "Sports"]}, "line 2: `category` repeats an option"),
-    "label not offered": (GOOD | {"output": "Law"}, "line 2: the label is not among its options: 'Law'"),
+    "repeated options": (
+        GOOD | {"category": ["Sports", "Sports"]},
+        "line 2: `category` repeats an option",
+    ),
+    "label not offered": (
+        GOOD | {"output": "Law"},
+        "line 2: the label is not among its options: 'Law'",
+    ),
 }
 
 
@@ -102,7 +152,11 @@ def test_a_bad_row_is_named_or_counted(tmp_path, row, says):
     path = write(tmp_path / "rows.jsonl", GOOD, row, OTHER)
     with pytest.raises(InputError) as error:
         sources.read_source(path)
-    assert says in str(error.value) and str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+    assert (
+        says in str(error.value)
+        and str(tmp_path) in str(error.value)
+        and "\n" not in str(error.value)
+    )
     found = sources.read_source(path, on_bad_row="skip")
     assert len(found.splits["train"]) == 2
     assert sum(found.skipped.values()) == 1 and next(iter(found.skipped)) in str(error.value)
@@ -113,7 +167,9 @@ def bad_files(folder):
     yield write(folder / "empty.jsonl"), "holds no rows"
     (folder / "utf16.jsonl").write_bytes(json.dumps(GOOD).encode("utf-16"))
     yield str(folder / "utf16.jsonl"), "neither UTF-8 nor GB18030"
-    (folder / "late.jsonl").write_bytes((json.dumps(GOOD) + "\n").encode() * 20_000 + b'{"text": "\xff\xff\xff"}\n')
+    (folder / "late.jsonl").write_bytes(
+        (json.dumps(GOOD) + "\n").encode() * 20_000 + b'{"text": "\xff\xff\xff"}\n'
+    )
     yield str(folder / "late.jsonl"), "neither UTF-8 nor GB18030"
     (folder / "broken.jsonl.gz").write_bytes(gzip.compress(json.dumps(GOOD).encode() * 1000)[:60])
     yield str(folder / "broken.jsonl.gz"), "cannot be read"
@@ -144,13 +200,18 @@ def test_a_bad_file_is_one_line(tmp_path):
 
 
 def test_one_class_without_options_column(tmp_path):
-    path = write_csv(tmp_path / "rows.csv", [{"text": "甲", "output": "A"}, {"text": "乙", "output": "A"}])
+    path = write_csv(
+        tmp_path / "rows.csv", [{"text": "甲", "output": "A"}, {"text": "乙", "output": "A"}]
+    )
     with pytest.raises(InputError, match=r"holds 1 class\(es\)"):
         sources.read_source(path, columns={"category": None})
 
 
 def test_rows_of_ten_megabytes_are_read_and_endless_lines_are_not(tmp_path):
-    assert len(rows_of(write(tmp_path / "long.jsonl", GOOD | {"text": "长" * 3_500_000}))[0]["text"]) == 3_500_000
+    assert (
+        len(rows_of(write(tmp_path / "long.jsonl", GOOD | {"text": "长" * 3_500_000}))[0]["text"])
+        == 3_500_000
+    )
     with gzip.open(tmp_path / "bomb.jsonl.gz", "wb", compresslevel=1) as bomb:
         for _ in range(70):
             bomb.write(b" " * 2**20)

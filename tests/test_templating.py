@@ -9,12 +9,17 @@ def test_templates_are_the_studys():
     plain = "输入: 正文\n分类: A，B\n输出: "
     assert templating.render(templating.PLAIN, "正文", ["A", "B"]) == plain
     assert templating.render(templating.EDITOR, "正文", ["A", "B"]) == (
-        "\n\n### Instruction:你是一位报社编辑。现在给出一篇新闻报道，请判断它属于给定类别中的哪一种：\n" + plain + "\n\n### Response:\n"
+        "\n\n### Instruction:你是一位报社编辑。现在给出一篇新闻报道，请判断它属于给定类别中的哪一种：\n"
+        + plain
+        + "\n\n### Response:\n"
     )
 
 
 def test_placeholders_in_an_article_are_text():
-    assert templating.render(templating.PLAIN, "{options} {text}", ["A"]) == "输入: {options} {text}\n分类: A\n输出: "
+    assert (
+        templating.render(templating.PLAIN, "{options} {text}", ["A"])
+        == "输入: {options} {text}\n分类: A\n输出: "
+    )
 
 
 def test_unknown_template_lists_those_there_are():
@@ -27,14 +32,22 @@ def test_unknown_template_lists_those_there_are():
 @pytest.mark.parametrize("cut", templating.CUTS)
 def test_long_rows_keep_everything_but_body(tokenizer, sample, name, max_length, cut):
     template, rows = templating.find_template(name), sample["train"][::7]
-    for row, prompt in zip(rows, templating.fit_all(tokenizer, template, rows, max_length, True, cut)):
-        longest = max(len(templating.encode_answer(tokenizer, option)) for option in row["category"])
+    for row, prompt in zip(
+        rows, templating.fit_all(tokenizer, template, rows, max_length, True, cut)
+    ):
+        longest = max(
+            len(templating.encode_answer(tokenizer, option)) for option in row["category"]
+        )
         assert prompt.ids == [tokenizer.bos_token_id, *templating.encode(tokenizer, prompt.text)]
         assert len(prompt.ids) + longest <= max_length
-        assert prompt.text.endswith(template.split("{text}")[1].replace("{options}", "，".join(row["category"])))
+        assert prompt.text.endswith(
+            template.split("{text}")[1].replace("{options}", "，".join(row["category"]))
+        )
         if prompt.kept < 1:
             assert max_length - len(prompt.ids) - longest <= 6  # nothing is wasted
-            assert (templating.GAP in prompt.text and row["text"][-8:] in prompt.text) or cut == "head"
+            assert (
+                templating.GAP in prompt.text and row["text"][-8:] in prompt.text
+            ) or cut == "head"
 
 
 TRICKY = st.one_of(
@@ -59,10 +72,18 @@ TRICKY = st.one_of(
     text=TRICKY,
     budget=st.integers(32, 200),
     cut=st.sampled_from(templating.CUTS),
-    options=st.lists(st.sampled_from(["Sports", "Enviornment", "文学", "A", "🏀", "分类"]), min_size=2, unique=True),
+    options=st.lists(
+        st.sampled_from(["Sports", "Enviornment", "文学", "A", "🏀", "分类"]),
+        min_size=2,
+        unique=True,
+    ),
 )
 def test_any_text_fits(text, budget, cut, options):
-    tokenizer = models.load_tokenizer(models.PACKAGED) if not hasattr(test_any_text_fits, "kept") else test_any_text_fits.kept
+    tokenizer = (
+        models.load_tokenizer(models.PACKAGED)
+        if not hasattr(test_any_text_fits, "kept")
+        else test_any_text_fits.kept
+    )
     test_any_text_fits.kept = tokenizer
     row = {"id": "x", "text": text, "category": options, "output": options[0]}
     answer = max(len(templating.encode_answer(tokenizer, option)) for option in options)
@@ -71,11 +92,18 @@ def test_any_text_fits(text, budget, cut, options):
     except InputError as error:
         least = int(str(error).split("at least ")[1].split()[0])
         assert (
-            least > budget and least <= 1 + answer + len(templating.encode(tokenizer, templating.render(templating.PLAIN, "", options))) + 2
+            least > budget
+            and least
+            <= 1
+            + answer
+            + len(templating.encode(tokenizer, templating.render(templating.PLAIN, "", options)))
+            + 2
         )
         return
     assert len(prompt.ids) + answer <= budget
-    assert tokenizer.eos_token_id not in prompt.ids and prompt.ids.count(tokenizer.bos_token_id) == 1
+    assert (
+        tokenizer.eos_token_id not in prompt.ids and prompt.ids.count(tokenizer.bos_token_id) == 1
+    )
     assert prompt.text.endswith("\n分类: " + "，".join(options) + "\n输出: ")
     assert 0 <= prompt.kept <= 1
 
@@ -102,7 +130,9 @@ def test_a_template_file_serves_like_a_named_one(tmp_path, tokenizer, sample):
     path.write_text("从{options}中选一类：{text}\n答：", encoding="utf-8")
     row = max(sample["train"], key=lambda row: len(row["text"]))
     prompt = templating.fit(tokenizer, templating.find_template(str(path)), row, 160, True)
-    assert prompt.text.startswith(f"从{'，'.join(row['category'])}中选一类：") and prompt.text.endswith("\n答：")
+    assert prompt.text.startswith(
+        f"从{'，'.join(row['category'])}中选一类："
+    ) and prompt.text.endswith("\n答：")
     assert len(prompt.ids) <= 160
     path.write_text("{text}", encoding="utf-8")
     with pytest.raises(InputError, match="options"):
@@ -111,14 +141,20 @@ def test_a_template_file_serves_like_a_named_one(tmp_path, tokenizer, sample):
 
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory):
-    """A folder with Qwen's tokenizer and the configuration of a tiny model of its kind, as swift wants to find it."""
+    """A folder with Qwen's tokenizer and the configuration of a tiny model of its kind, as swift
+    wants to find it.
+    """
     from transformers import Qwen2Config
 
     folder = tmp_path_factory.mktemp("tiny") / "Qwen2-0.5B"
     models.qwen_tokenizer().save_pretrained(folder)
-    Qwen2Config(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2).save_pretrained(
-        folder
-    )
+    Qwen2Config(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+    ).save_pretrained(folder)
     return folder
 
 
@@ -131,9 +167,16 @@ def test_swift_encodes_exactly_what_scoring_sees(tokenizer, sample, qwen, kind, 
 
     folder = models.find_model(models.PACKAGED) if kind == "gemma" else str(qwen)
     ours = tokenizer if kind == "gemma" else models.qwen_tokenizer()
-    template = get_template(get_processor(folder), max_length=192, template_type="news-bos" if bos else "news")
+    template = get_template(
+        get_processor(folder), max_length=192, template_type="news-bos" if bos else "news"
+    )
     template.set_mode("train")
-    awkward = {"id": "x", "text": "文中写着<eos>和<|endoftext|>，还有分类: A", "category": ["Sports", "Law"], "output": "Law"}
+    awkward = {
+        "id": "x",
+        "text": "文中写着<eos>和<|endoftext|>，还有分类: A",
+        "category": ["Sports", "Law"],
+        "output": "Law",
+    }
     rows = [*sample["train"][:150], awkward]
     for text in templating.TEMPLATES.values():
         for row, prompt in zip(rows, templating.fit_all(ours, text, rows, 192, bos)):
@@ -154,17 +197,31 @@ def test_survival_is_what_swift_does(tokenizer, sample):
     table = templating.survival(parts, [120, 384]).set_index(["way", "max_length"])
     for limit in (120, 384):
         for way in ("left", "right"):
-            template = get_template(processor, max_length=limit, truncation_strategy=way, template_type="news-bos")
+            template = get_template(
+                processor, max_length=limit, truncation_strategy=way, template_type="news-bos"
+            )
             template.set_mode("train")
             kept = []
             for row in rows:
                 whole = templating.render(templating.EDITOR, row["text"], row["category"])
                 encoded = template.encode(
-                    {"messages": [{"role": "user", "content": whole}, {"role": "assistant", "content": row["output"]}]}
+                    {
+                        "messages": [
+                            {"role": "user", "content": whole},
+                            {"role": "assistant", "content": row["output"]},
+                        ]
+                    }
                 )
-                text, answer = tokenizer.decode(encoded["input_ids"]), templating.encode_answer(tokenizer, row["output"])
+                text, answer = (
+                    tokenizer.decode(encoded["input_ids"]),
+                    templating.encode_answer(tokenizer, row["output"]),
+                )
                 supervised = [token for token in encoded["labels"] if token != -100] == answer
-                kept.append(("你是一位报社编辑" in text, "，".join(row["category"]) in text, supervised))
+                kept.append(
+                    ("你是一位报社编辑" in text, "，".join(row["category"]) in text, supervised)
+                )
             for part, column in zip(("instruction", "options", "answer"), zip(*kept)):
-                assert table.loc[(way, limit), part] == pytest.approx(sum(column) / len(rows), abs=0.04), (way, limit, part)
+                assert table.loc[(way, limit), part] == pytest.approx(
+                    sum(column) / len(rows), abs=0.04
+                ), (way, limit, part)
     assert table.loc[("body only", 384), "all"] == 1

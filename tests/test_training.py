@@ -20,12 +20,20 @@ def folder(tmp_path, tokenizer, sample):
 
 def show(folder, ids, answer):
     labels = [-100] * (len(ids) - len(answer)) + answer
-    (folder / "swift.log").write_text(f"noise\n[INFO:swift] [INPUT_IDS] {ids}\n[INFO:swift] [LABELS_IDS] {labels}\n")
+    (folder / "swift.log").write_text(
+        f"noise\n[INFO:swift] [INPUT_IDS] {ids}\n[INFO:swift] [LABELS_IDS] {labels}\n"
+    )
 
 
 def first(folder, tokenizer):
-    prompt, label = [message["content"] for message in json.loads((folder / "train.jsonl").read_text().splitlines()[0])["messages"]]
-    return [tokenizer.bos_token_id, *tokenizer.encode(prompt, add_special_tokens=False)], encode_answer(tokenizer, label)
+    prompt, label = [
+        message["content"]
+        for message in json.loads((folder / "train.jsonl").read_text().splitlines()[0])["messages"]
+    ]
+    return [
+        tokenizer.bos_token_id,
+        *tokenizer.encode(prompt, add_special_tokens=False),
+    ], encode_answer(tokenizer, label)
 
 
 def test_the_first_row_as_prepared_passes(folder, tokenizer):
@@ -38,7 +46,12 @@ def test_the_first_row_as_prepared_passes(folder, tokenizer):
 
 def test_a_first_row_that_lost_something_stops_the_run(folder, tokenizer):
     prompt, answer = first(folder, tokenizer)
-    for ids, supervised in ((prompt[1:] + answer, answer), (prompt[:-8] + answer, answer), (prompt + answer, answer[1:]), (prompt, [])):
+    for ids, supervised in (
+        (prompt[1:] + answer, answer),
+        (prompt[:-8] + answer, answer),
+        (prompt + answer, answer[1:]),
+        (prompt, []),
+    ):
         show(folder, ids, supervised)
         if supervised:
             with pytest.raises(InputError, match="not what was prepared"):
@@ -49,7 +62,12 @@ def test_a_first_row_that_lost_something_stops_the_run(folder, tokenizer):
 
 
 def test_a_failing_swift_is_one_line_and_leaves_no_summary(tmp_path, tokenizer):
-    arguments = {"model": str(tmp_path / "nothing"), "template": "news", "no_such_argument": 1, "max_steps": 1}
+    arguments = {
+        "model": str(tmp_path / "nothing"),
+        "template": "news",
+        "no_such_argument": 1,
+        "max_steps": 1,
+    }
     with pytest.raises(InputError, match=r"swift failed \(\d+\)") as error:
         training.train(tmp_path / "broken", arguments, {"train": [], "val": []}, tokenizer)
     assert "\n" not in str(error.value)
@@ -58,8 +76,14 @@ def test_a_failing_swift_is_one_line_and_leaves_no_summary(tmp_path, tokenizer):
 
 
 def test_arguments_suit_this_machine_and_can_be_overridden():
-    arguments = training.sft_arguments(models.PACKAGED, True, 16, 32, 0.0, 40, 8, 4, 4e-4, 192, 3, 42, extra={"lora_dropout": 0.1})
-    assert (arguments["lora_rank"], arguments["lora_dropout"], arguments["template"]) == (16, 0.1, "news-bos")
+    arguments = training.sft_arguments(
+        models.PACKAGED, True, 16, 32, 0.0, 40, 8, 4, 4e-4, 192, 3, 42, extra={"lora_dropout": 0.1}
+    )
+    assert (arguments["lora_rank"], arguments["lora_dropout"], arguments["template"]) == (
+        16,
+        0.1,
+        "news-bos",
+    )
     assert arguments["torch_dtype"] == models.pick_dtype()
     assert arguments["eval_steps"] * 3 <= arguments["max_steps"]
     assert arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"] == 8
@@ -68,15 +92,28 @@ def test_arguments_suit_this_machine_and_can_be_overridden():
 
 
 def test_a_run_out_of_memory_names_its_levers_with_their_values(tmp_path):
-    arguments = training.sft_arguments(models.PACKAGED, True, 16, 32, 0.0, 40, 8, 4, 4e-4, 192, 3, 42)
+    arguments = training.sft_arguments(
+        models.PACKAGED, True, 16, 32, 0.0, 40, 8, 4, 4e-4, 192, 3, 42
+    )
     log = tmp_path / "rank16" / "swift.log"
     log.parent.mkdir()
-    log.write_text("step 3\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 6.44 GiB.\n")
+    log.write_text(
+        "step 3\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 6.44 GiB.\n"
+    )
     message = training.explain(1, log, arguments)
-    for lever in ("max_length 192 → 96", "batch_size 4 → 2", "gradient_checkpointing false → true", "swift sft sft.yaml"):
+    for lever in (
+        "max_length 192 → 96",
+        "batch_size 4 → 2",
+        "gradient_checkpointing false → true",
+        "swift sft sft.yaml",
+    ):
         assert lever in message
-    killed = training.explain(-9, log, arguments | {"per_device_train_batch_size": 1, "gradient_checkpointing": True})
-    assert "out of memory" in killed and "batch_size" not in killed and "checkpointing" not in killed
+    killed = training.explain(
+        -9, log, arguments | {"per_device_train_batch_size": 1, "gradient_checkpointing": True}
+    )
+    assert (
+        "out of memory" in killed and "batch_size" not in killed and "checkpointing" not in killed
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,5 +127,11 @@ def test_a_run_out_of_memory_names_its_levers_with_their_values(tmp_path):
     ],
 )
 def test_the_checkpoint_kept_is_the_best_and_of_equals_the_latest(metric, saved, kept):
-    log = pd.DataFrame({"step": [1, 2, 4, 6, 8], "eval_seq_acc": [None, 0.9, 0.8, 0.9, 0.7], "eval_loss": [None, 0.3, 0.1, 0.3, 0.2]})
+    log = pd.DataFrame(
+        {
+            "step": [1, 2, 4, 6, 8],
+            "eval_seq_acc": [None, 0.9, 0.8, 0.9, 0.7],
+            "eval_loss": [None, 0.3, 0.1, 0.3, 0.2],
+        }
+    )
     assert training.best_step(log, metric, saved) == kept

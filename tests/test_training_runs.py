@@ -1,4 +1,6 @@
-"""Real runs of `swift sft` on tiny random models: resumption, divergence, several processes, the architectures of the profiles."""
+"""Real runs of `swift sft` on tiny random models: resumption, divergence, several processes, the
+architectures of the profiles.
+"""
 
 import json
 import os
@@ -20,12 +22,20 @@ STEPS = 24
 
 @pytest.fixture(scope="module")
 def tiny_model(tmp_path_factory, tokenizer):
-    """A folder with a random model of the packaged one's architecture and tokenizer, a thousandth of its size."""
+    """A folder with a random model of the packaged one's architecture and tokenizer, a thousandth
+    of its size.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM
 
     folder = tmp_path_factory.mktemp("models") / "tiny-gemma"
     config = AutoConfig.from_pretrained(models.find_model(models.PACKAGED))
-    shrunk = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 16}
+    shrunk = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "head_dim": 16,
+    }
     for name, value in shrunk.items():
         setattr(config, name, value)
     config.layer_types = config.layer_types[-2:]
@@ -46,7 +56,22 @@ def messages(tokenizer, sample):
 
 def arguments(model, rows_per_step=4, batch_size=2, learning_rate=1e-3, nproc=1, steps=STEPS):
     extra = {"torch_dtype": "float32"}
-    return training.sft_arguments(model, True, 4, 16, 0.0, steps, rows_per_step, batch_size, learning_rate, 160, 6, 42, nproc, extra)
+    return training.sft_arguments(
+        model,
+        True,
+        4,
+        16,
+        0.0,
+        steps,
+        rows_per_step,
+        batch_size,
+        learning_rate,
+        160,
+        6,
+        42,
+        nproc,
+        extra,
+    )
 
 
 def losses(folder):
@@ -57,7 +82,9 @@ def losses(folder):
 def straight(tmp_path_factory, tiny_model, messages, tokenizer):
     """The run that nothing disturbed."""
     folder = tmp_path_factory.mktemp("straight") / "rank4"
-    summary = training.train(folder, arguments(tiny_model) | {"report_to": "tensorboard"}, messages, tokenizer)
+    summary = training.train(
+        folder, arguments(tiny_model) | {"report_to": "tensorboard"}, messages, tokenizer
+    )
     assert not summary["reused"] and summary["peak_gib"] > 0.1
     return folder
 
@@ -65,7 +92,16 @@ def straight(tmp_path_factory, tiny_model, messages, tokenizer):
 def test_a_run_learns_and_leaves_only_its_adapter(straight):
     assert len(losses(straight)) == STEPS and losses(straight)[-1] < losses(straight)[0]
     assert {path.name for path in straight.iterdir()} == {
-        *("sft.yaml", "train.jsonl", "val.jsonl", "swift.log", "logging.jsonl", "summary.json", "adapter", "runs")
+        *(
+            "sft.yaml",
+            "train.jsonl",
+            "val.jsonl",
+            "swift.log",
+            "logging.jsonl",
+            "summary.json",
+            "adapter",
+            "runs",
+        )
     }
 
 
@@ -73,7 +109,9 @@ def test_what_is_reported_to_tensorboard_stays(straight):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(straight / "runs")).Reload()
-    assert [event.value for event in events.Scalars("train/loss")] == pytest.approx(losses(straight), abs=1e-5)
+    assert [event.value for event in events.Scalars("train/loss")] == pytest.approx(
+        losses(straight), abs=1e-5
+    )
 
 
 def swift_processes(folder):
@@ -85,7 +123,9 @@ def swift_processes(folder):
     return found
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_weights(straight, tmp_path, tiny_model, messages, tokenizer):
+def test_a_killed_run_goes_on_and_ends_with_the_same_weights(
+    straight, tmp_path, tiny_model, messages, tokenizer
+):
     folder = tmp_path / "rank4"
     job = {"folder": str(folder), "arguments": arguments(tiny_model), "messages": messages}
     (tmp_path / "job.json").write_text(json.dumps(job))
@@ -94,7 +134,11 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(straight, tmp_path,
         "job = json.load(open(sys.argv[1])); tokenizer = models.load_tokenizer(models.PACKAGED)\n"
         "training.train(pathlib.Path(job['folder']), job['arguments'], job['messages'], tokenizer)"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "job.json")], cwd=ROOT, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "job.json")],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 120
     while not training.last_checkpoint(folder / "swift"):
         assert time.monotonic() < deadline and process.poll() is None
@@ -118,7 +162,9 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(straight, tmp_path,
     assert summary["best_step"] == seen[seen == seen.max()].index[-1]
 
 
-def test_two_processes_learn_what_one_does_with_twice_the_accumulation(straight, tmp_path, tiny_model, messages, tokenizer):
+def test_two_processes_learn_what_one_does_with_twice_the_accumulation(
+    straight, tmp_path, tiny_model, messages, tokenizer
+):
     folder = tmp_path / "two"
     given = arguments(tiny_model, nproc=2)
     assert given["gradient_accumulation_steps"] == 1
@@ -126,7 +172,16 @@ def test_two_processes_learn_what_one_does_with_twice_the_accumulation(straight,
     assert losses(folder) == pytest.approx(losses(straight), rel=1e-3)
 
 
-def test_a_diverged_run_stops_early_and_is_not_gone_on_from(tmp_path, tiny_model, messages, tokenizer):
+def test_a_diverged_run_stops_early_and_is_not_gone_on_from(
+    tmp_path, tiny_model, messages, tokenizer
+):
     with pytest.raises(InputError, match=r"the run diverged: loss (nan|inf).*learning_rate"):
-        training.train(tmp_path / "wild", arguments(tiny_model, learning_rate=1e30, steps=400), messages, tokenizer)
-    assert not swift_processes(tmp_path / "wild") and not (tmp_path / "wild" / training.BEGUN).exists()
+        training.train(
+            tmp_path / "wild",
+            arguments(tiny_model, learning_rate=1e30, steps=400),
+            messages,
+            tokenizer,
+        )
+    assert (
+        not swift_processes(tmp_path / "wild") and not (tmp_path / "wild" / training.BEGUN).exists()
+    )

@@ -1,8 +1,10 @@
-"""Compose the sample corpus: `python data/sample/compose.py` rewrites train.jsonl and test.jsonl, the same on every machine.
+"""Compose the sample corpus: `python data/sample/compose.py` rewrites train.jsonl and test.jsonl,
+the same on every machine.
 
-Each file in classes/ holds one class's hand-written paragraphs and the parts from which headers, tables, bibliographies and
-yearbook entries are generated. Its lines are dealt once into a train and a test pile: no test article uses a line that a training article
-uses, save the openings' fixed words. Slots such as {place} or {nn} are filled anew each time a line is used.
+Each file in classes/ holds one class's hand-written paragraphs and the parts from which headers,
+tables, bibliographies and yearbook entries are generated. Its lines are dealt once into a train and
+a test pile: no test article uses a line that a training article uses, save the openings' fixed
+words. Slots such as {place} or {nn} are filled anew each time a line is used.
 """
 
 import json
@@ -41,11 +43,23 @@ NEIGHBOURS = {
     "Politics": "Law Economy Military",
     "Sports": "Education Medical",
 }
-ARCHIVED = {  # classes whose articles may carry an archive's header, with the subject names that such a header gives away
+# classes whose articles may carry an archive's header, with the subject names that such a header
+# gives away
+ARCHIVED = {
     "Art": "艺术理论", "Education": "教育学", "Philosophy": "哲学原理", "History": "中国古代史", "Economy": "国民经济管理",
     "Law": "法学", "Politics": "政治学", "Sports": "体育", "Literature": "文艺理论", "Agriculture": "农业经济",
 }  # fmt: skip
-REPRINTED = ("Space", "Energy", "Electronics", "Communication", "Computer", "Mine", "Transport", "Enviornment", "Medical")
+REPRINTED = (
+    "Space",
+    "Energy",
+    "Electronics",
+    "Communication",
+    "Computer",
+    "Mine",
+    "Transport",
+    "Enviornment",
+    "Medical",
+)
 """Classes whose articles may open with a journal's masthead and an English abstract."""
 LONG = {  # articles of more than 10,000 tokens, by split
     "train": ("Economy", "History", "Enviornment", "Computer", "Agriculture", "Law"),
@@ -55,8 +69,12 @@ PLACES = (
     "临江 青石 白沙 云岭 柳河 平阳 东塘 南屏 西岭 北湾 金溪 桃源 枫桥 清河 望海 石泉 松坪 长宁 安丰 梅川 永兴 沙洲 宁谷 兰亭 双桥 "
     "龙潭 凤山 玉泉 临渊 海陵 汉阴 赤水 丰镇 竹溪 丹江 古田 银川湾 红岩 绿洲 塔河 怀远 定安 新浦 旧城 大林 小孤山 和田坝 高坪 九里 十里铺"
 ).split()
-SURNAMES = "赵钱孙李周吴郑王冯陈褚卫蒋沈韩杨朱秦许何吕施张孔曹严华金魏陶姜戚谢邹喻柏水窦章云苏潘葛范彭郎"
-GIVEN = "明华建国志强春兰秀英文斌玉梅海涛立新晓东雪峰永康宏伟佳宁思远少卿德厚长青月娥子墨广林素芬启元"
+SURNAMES = (
+    "赵钱孙李周吴郑王冯陈褚卫蒋沈韩杨朱秦许何吕施张孔曹严华金魏陶姜戚谢邹喻柏水窦章云苏潘葛范彭郎"
+)
+GIVEN = (
+    "明华建国志强春兰秀英文斌玉梅海涛立新晓东雪峰永康宏伟佳宁思远少卿德厚长青月娥子墨广林素芬启元"
+)
 
 
 def read_class(path: Path) -> dict[str, list[str]]:
@@ -97,7 +115,9 @@ def table(parts: dict, rng: random.Random, rows: int) -> str:
     lines = [fill("附表 {place}有关指标（", rng) + "、".join(f"{year}年" for year in years) + "）"]
     for _ in range(rows):
         name, unit = rng.choice(parts["terms"]).split("|")
-        values = " ".join(f"{rng.uniform(1, 10 ** rng.randint(1, 5)):.{rng.randint(0, 2)}f}" for _ in years)
+        values = " ".join(
+            f"{rng.uniform(1, 10 ** rng.randint(1, 5)):.{rng.randint(0, 2)}f}" for _ in years
+        )
         lines.append(f"{rng.choice(PLACES)} {name}（{unit}） {values}")
     return "\n".join(lines)
 
@@ -113,8 +133,17 @@ def bibliography(parts: dict, rng: random.Random, rows: int) -> str:
     lines = ["参考文献"]
     for i in range(1, rows + 1):
         place, year, page = rng.choice(PLACES), rng.randint(1983, 2004), rng.randint(1, 400)
-        source = rng.choice(kinds).format(p=place, y=year, n=rng.randint(1, 40), m=rng.randint(1, 12), a=page, b=page + rng.randint(2, 15))
-        lines.append(f"［{i}］{person(rng)}，{person(rng)}．{rng.choice(parts['works'])}［J］．{source}．")
+        source = rng.choice(kinds).format(
+            p=place,
+            y=year,
+            n=rng.randint(1, 40),
+            m=rng.randint(1, 12),
+            a=page,
+            b=page + rng.randint(2, 15),
+        )
+        lines.append(
+            f"［{i}］{person(rng)}，{person(rng)}．{rng.choice(parts['works'])}［J］．{source}．"
+        )
     return "\n".join(lines)
 
 
@@ -124,7 +153,9 @@ def yearbook(parts: dict, rng: random.Random, rows: int) -> str:
 
 
 def opening(name: str, parts: dict, rng: random.Random) -> str:
-    """What stands before the body: a headline, a dateline, an archive's header or a journal's masthead with its abstract."""
+    """What stands before the body: a headline, a dateline, an archive's header or a journal's
+    masthead with its abstract.
+    """
     headline = fill(rng.choice(parts["headlines"]), rng)
     kind = rng.random()
     if name in ARCHIVED and kind < 0.3:
@@ -144,9 +175,13 @@ def opening(name: str, parts: dict, rng: random.Random) -> str:
 
 
 def article(name: str, paragraphs: list[str], piles: dict, rng: random.Random) -> str:
-    """One article of class `name` around its `paragraphs`: opening, body, at times a neighbour's paragraphs, at times an appendix."""
+    """One article of class `name` around its `paragraphs`: opening, body, at times a neighbour's
+    paragraphs, at times an appendix.
+    """
     parts, body = piles[name], [fill(line, rng) for line in paragraphs]
-    if rng.random() < 0.4:  # touches a second class: mostly later in the text, where a cut body loses it
+    if (
+        rng.random() < 0.4
+    ):  # touches a second class: mostly later in the text, where a cut body loses it
         other = piles[rng.choice(NEIGHBOURS[name].split())]["paragraphs"]
         for line in rng.sample(other, rng.choice((1, len(body)))):
             body.insert(rng.choice((0, 1, len(body), len(body), len(body))), fill(line, rng))
@@ -160,9 +195,20 @@ def article(name: str, paragraphs: list[str], piles: dict, rng: random.Random) -
 
 
 def long_article(name: str, parts: dict, rng: random.Random) -> str:
-    """An article beyond 10,000 tokens: prose, then generated yearbook entries, tables and references."""
+    """An article beyond 10,000 tokens: prose, then generated yearbook entries, tables and
+    references.
+    """
     body = [fill(line, rng) for line in rng.sample(parts["paragraphs"], 4)]
-    body += [part(parts, rng, rows) for part, rows in ((yearbook, 60), (table, 150), (bibliography, 70), (table, 90), (yearbook, 25))]
+    body += [
+        part(parts, rng, rows)
+        for part, rows in (
+            (yearbook, 60),
+            (table, 150),
+            (bibliography, 70),
+            (table, 90),
+            (yearbook, 25),
+        )
+    ]
     return opening(name, parts, rng) + "\n".join(body)
 
 
@@ -196,7 +242,10 @@ def compose() -> dict[str, list[dict]]:
             count = TRAIN_ARTICLES[name] if split == "train" else TEST_ARTICLES
             for i in range(count):
                 lead = pile[i % len(pile)]
-                more = rng.sample([line for line in pile if line != lead], rng.choices((0, 1, 2, 4), weights=(45, 28, 17, 10))[0])
+                more = rng.sample(
+                    [line for line in pile if line != lead],
+                    rng.choices((0, 1, 2, 4), weights=(45, 28, 17, 10))[0],
+                )
                 rows.append((name, article(name, [lead, *more], piles[split], rng)))
         rows += [(name, long_article(name, piles[split][name], rng)) for name in LONG[split]]
         if split == "train":
@@ -207,11 +256,16 @@ def compose() -> dict[str, list[dict]]:
                 text = re.sub(r"\d{3,4}", lambda match: str(int(match[0]) + 1), text)
                 rows.append((name, text.replace(PLACES[0], PLACES[1]) + "（有删节）"))
         rng.shuffle(rows)
-        splits[split] = [{"text": text, "category": options_for(name, names, rng), "output": name} for name, text in rows]
+        splits[split] = [
+            {"text": text, "category": options_for(name, names, rng), "output": name}
+            for name, text in rows
+        ]
     return splits
 
 
 if __name__ == "__main__":
     for split, rows in compose().items():
-        (HERE / f"{split}.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        (HERE / f"{split}.jsonl").write_text(
+            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+        )
         print(f"{split}: {len(rows)} articles")

@@ -1,22 +1,34 @@
-"""What helpers.lean replaces computes what it replaces: losses and gradients against peft's and transformers' own."""
+"""What helpers.cpu_step replaces computes what it replaces: losses and gradients against peft's and
+transformers' own.
+"""
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from helpers import lean
+from helpers import cpu_step
 
-SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
 
 
 def adapted_model(make, **lora):
     """A small random model, biases and norms' weights included, whose adapters do something."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(make, vocab_size=100, head_dim=8, **SMALL))
+    model = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(make, vocab_size=100, head_dim=8, **SMALL)
+    )
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.2)
-    model = get_peft_model(model, LoraConfig(r=4, lora_alpha=16, target_modules="all-linear", **lora)).train()
+    model = get_peft_model(
+        model, LoraConfig(r=4, lora_alpha=16, target_modules="all-linear", **lora)
+    ).train()
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.2)
@@ -31,20 +43,24 @@ def learned(model, mixed=False):
     with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
         loss = model(ids, attention_mask=mask, labels=ids).loss
     loss.backward()
-    return loss.item(), {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    return loss.item(), {
+        name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None
+    }
 
 
 @pytest.mark.parametrize("make", ["gemma3_text", "qwen2", "llama"])
 def test_loss_and_gradients_stay(make):
     plain, slimmed = adapted_model(make), adapted_model(make)
-    lean.slim(slimmed, mixed=False)
+    cpu_step.slim(slimmed, mixed=False)
     replaced = [module for module in slimmed.modules() if "forward" in vars(module)]
     assert len(replaced) == 1 + 2 * 7 + (2 * 6 + 1) * (make == "gemma3_text")
     (loss, gradients), (other, others) = learned(plain), learned(slimmed)
     assert other == pytest.approx(loss, rel=1e-5)
     assert gradients.keys() == others.keys() and len(gradients) == 2 * 2 * 7
     for name, gradient in gradients.items():
-        torch.testing.assert_close(others[name], gradient, rtol=1e-3, atol=1e-4 * gradient.abs().max().item())
+        torch.testing.assert_close(
+            others[name], gradient, rtol=1e-3, atol=1e-4 * gradient.abs().max().item()
+        )
 
 
 def test_in_two_bytes_it_is_no_farther_from_the_truth_than_before():
@@ -54,23 +70,28 @@ def test_in_two_bytes_it_is_no_farther_from_the_truth_than_before():
     for slim in (False, True):
         model = adapted_model("gemma3_text")
         if slim:
-            lean.slim(model, mixed=True)
+            cpu_step.slim(model, mixed=True)
         _, gradients = learned(model, mixed=True)
-        errors.append(sum((gradients[name] - value).square().sum().item() for name, value in exact.items()) ** 0.5)
+        errors.append(
+            sum((gradients[name] - value).square().sum().item() for name, value in exact.items())
+            ** 0.5
+        )
     assert 0 < errors[1] < 1.2 * errors[0]
 
 
 @pytest.mark.parametrize("lora", [{"lora_dropout": 0.1}, {"use_dora": True}, {"lora_bias": True}])
 def test_what_is_more_than_a_plain_adapter_is_left_to_peft(lora):
     model = adapted_model("qwen2", **lora)
-    lean.slim(model, mixed=False)
-    assert not any(lean.is_plain(module) for module in model.modules())
-    assert [module for module in model.modules() if "forward" in vars(module)] == [model.get_output_embeddings()]
+    cpu_step.slim(model, mixed=False)
+    assert not any(cpu_step.is_plain(module) for module in model.modules())
+    assert [module for module in model.modules() if "forward" in vars(module)] == [
+        model.get_output_embeddings()
+    ]
 
 
 def test_rank_stabilised_scaling_is_kept():
     plain, slimmed = (adapted_model("llama", use_rslora=True) for _ in range(2))
-    lean.slim(slimmed, mixed=False)
+    cpu_step.slim(slimmed, mixed=False)
     assert learned(slimmed)[0] == pytest.approx(learned(plain)[0], rel=1e-5)
 
 
@@ -80,15 +101,19 @@ def test_what_is_trained_beside_the_adapters_keeps_its_gradient():
     for model in (plain, slimmed):
         for name, weight in model.named_parameters():
             weight.requires_grad_("lora_" in name or "norm" in name or "mlp.up_proj" in name)
-    lean.slim(slimmed, mixed=False)
+    cpu_step.slim(slimmed, mixed=False)
     (_, gradients), (_, others) = learned(plain), learned(slimmed)
-    assert gradients.keys() == others.keys() and sum("norm" in name for name in gradients) == 2 * 6 + 1
+    assert (
+        gradients.keys() == others.keys() and sum("norm" in name for name in gradients) == 2 * 6 + 1
+    )
     for name, gradient in gradients.items():
-        torch.testing.assert_close(others[name], gradient, rtol=1e-3, atol=1e-4 * gradient.abs().max().item())
+        torch.testing.assert_close(
+            others[name], gradient, rtol=1e-3, atol=1e-4 * gradient.abs().max().item()
+        )
 
 
 def test_no_gradient_is_made_for_an_evaluation():
     model = adapted_model("gemma3_text")
-    lean.slim(model, mixed=False)
+    cpu_step.slim(model, mixed=False)
     with torch.no_grad():
         assert not model(torch.ones(1, 4, dtype=torch.long)).logits.requires_grad

@@ -1,6 +1,8 @@
-"""Stage the site: prose pages, executed notebooks and a table of contents in one folder, ready for Jupyter Book.
+"""Stage the site: prose pages, executed notebooks and a table of contents in one folder, ready for
+Jupyter Book.
 
-python book/stage.py runs/sample runs/sample/site --title "the packaged sample" --settings rank8 rank16
+python tools/stage.py runs/sample runs/sample/site --title "the packaged sample" --settings rank8
+rank16
 """
 
 import argparse
@@ -36,7 +38,9 @@ def table_of_contents(settings: list[str]) -> dict:
 
 
 def provenance(record: dict, name: str) -> str:
-    """The line below a page's title, from papermill's record of its run: when, how long, with which parameters, and the notebook itself."""
+    """The line below a page's title, from papermill's record of its run: when, how long, with which
+    parameters, and the notebook itself.
+    """
     start = datetime.datetime.fromisoformat(record["start_time"]).astimezone(datetime.UTC)
     minutes, seconds = divmod(round(record["duration"]), 60)
     took = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
@@ -47,7 +51,8 @@ def provenance(record: dict, name: str) -> str:
 
 
 def stage_notebook(source: Path, target: Path) -> None:
-    """Copy an executed notebook; housekeeping is folded away under a name, training pages carry their setting in the title.
+    """Copy an executed notebook; housekeeping is folded away under a name, training pages carry
+    their setting in the title.
 
     The notebook as it was executed is laid beside it for readers to download.
     """
@@ -55,11 +60,17 @@ def stage_notebook(source: Path, target: Path) -> None:
     executed.parent.mkdir(exist_ok=True)
     shutil.copy(source, executed)
     content = json.loads(source.read_text(encoding="utf-8"))
-    injected = any("injected-parameters" in cell["metadata"].get("tags", []) for cell in content["cells"])
-    content["metadata"].pop("widgets", None)  # a page has no kernel: progress bars and sliders are dead in it
+    injected = any(
+        "injected-parameters" in cell["metadata"].get("tags", []) for cell in content["cells"]
+    )
+    content["metadata"].pop(
+        "widgets", None
+    )  # a page has no kernel: progress bars and sliders are dead in it
     for cell in content["cells"]:
         if "outputs" in cell:
-            cell["outputs"] = [output for output in cell["outputs"] if WIDGET not in output.get("data", {})]
+            cell["outputs"] = [
+                output for output in cell["outputs"] if WIDGET not in output.get("data", {})
+            ]
         tags = set(cell["metadata"].get("tags", []))
         if "parameters" in tags and injected:
             tags.add("remove-cell")  # the values that the run was given follow
@@ -74,14 +85,21 @@ def stage_notebook(source: Path, target: Path) -> None:
                 if "import " in text
                 else "how the numbers below are collected"
             )
-            cell["metadata"]["mystnb"] = {"code_prompt_show": f"Show {named}", "code_prompt_hide": f"Hide {named}"}
+            cell["metadata"]["mystnb"] = {
+                "code_prompt_show": f"Show {named}",
+                "code_prompt_hide": f"Hide {named}",
+            }
         cell["metadata"]["tags"] = sorted(tags)
     title, rest = "".join(content["cells"][0]["source"]).split("\n", 1)
-    content["cells"][0]["source"] = f"{title}\n\n{provenance(content['metadata']['papermill'], source.name)}\n{rest}"
+    content["cells"][0]["source"] = (
+        f"{title}\n\n{provenance(content['metadata']['papermill'], source.name)}\n{rest}"
+    )
     if source.stem.startswith("04-training-"):
         setting = source.stem.removeprefix("04-training-")
         text = "".join(content["cells"][0]["source"])
-        content["cells"][0]["source"] = text.replace("Training: one setting", f"Training: {setting}", 1)
+        content["cells"][0]["source"] = text.replace(
+            "Training: one setting", f"Training: {setting}", 1
+        )
         for cell in content["cells"]:  # a figure's name must be unique in the book
             if figure := cell["metadata"].get("mystnb", {}).get("figure"):
                 figure["name"] += f"-{setting}"
@@ -89,12 +107,20 @@ def stage_notebook(source: Path, target: Path) -> None:
 
 
 def extract_figure(notebook: Path, name: str, target: Path) -> None:
-    """The picture of the figure called `name`, out of an executed notebook, as a file .svg or .png that another page can show."""
+    """The picture of the figure called `name`, out of an executed notebook, as a file .svg or .png
+    that another page can show.
+    """
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         if cell["metadata"].get("mystnb", {}).get("figure", {}).get("name") == name:
-            pictures = next(output["data"] for output in cell["outputs"] if PICTURES & output.get("data", {}).keys())
+            pictures = next(
+                output["data"]
+                for output in cell["outputs"]
+                if PICTURES & output.get("data", {}).keys()
+            )
             if "image/svg+xml" in pictures:
-                target.with_suffix(".svg").write_text("".join(pictures["image/svg+xml"]), encoding="utf-8")
+                target.with_suffix(".svg").write_text(
+                    "".join(pictures["image/svg+xml"]), encoding="utf-8"
+                )
             else:
                 target.with_suffix(".png").write_bytes(base64.b64decode(pictures["image/png"]))
             return
@@ -102,26 +128,49 @@ def extract_figure(notebook: Path, name: str, target: Path) -> None:
 
 
 def real_corpus() -> str:
-    """The committed numbers of runs on the real corpus (see results.py) as Markdown: one section a run."""
+    """The committed numbers of runs on the real corpus (see results.py) as Markdown: one section a
+    run.
+    """
     sections = []
     for file in sorted((BOOK / "results").glob("*.json")):
         record = json.loads(file.read_text(encoding="utf-8"))
         if record["packaged"]:
             continue  # the packaged sample's numbers, for the README
         rows, summary = result_rows(record["metrics"]), record["summary"]
-        lines = [f"## {record['title']}", "", f"Measured on {record['date']}: {record['device']}.", ""]
+        lines = [
+            f"## {record['title']}",
+            "",
+            f"Measured on {record['date']}: {record['device']}.",
+            "",
+        ]
         counts = ", ".join(f"{count:,} {split}" for split, count in summary["rows"].items())
         tokens = next(iter(summary["tokens"].values()))
         lines.append(f"* Rows: {counts}; {summary['classes']} classes.")
-        lines.append(f"* Length: half of the rows have more than {tokens['median']:,} tokens, the longest {tokens['max']:,}.")
+        lines.append(
+            f"* Length: half of the rows have more than {tokens['median']:,} tokens, the longest {tokens['max']:,}."
+        )
         lines += [f"* {key}: {value}" for key, value in record["settings"].items()]
-        lines += [f"* Versions: {', '.join(f'{name} {version}' for name, version in record['versions'].items())}.", ""]
-        lines += ["Right answers on the test rows, % (95 % Wilson interval):", "", "| | generate | score |", "|---|---|---|"]
+        lines += [
+            f"* Versions: {', '.join(f'{name} {version}' for name, version in record['versions'].items())}.",
+            "",
+        ]
+        lines += [
+            "Right answers on the test rows, % (95 % Wilson interval):",
+            "",
+            "| | generate | score |",
+            "|---|---|---|",
+        ]
         lines += [f"| {name} | {generate} | {score} |" for name, generate, score in rows]
-        pairs = [f"{pair['a']} and {pair['b']}: p = {pair['p']:.2g}" for pair in record["metrics"]["mcnemar"]]
+        pairs = [
+            f"{pair['a']} and {pair['b']}: p = {pair['p']:.2g}"
+            for pair in record["metrics"]["mcnemar"]
+        ]
         lines += ["", "Exact McNemar tests by `score`:", "", *(f"* {pair}" for pair in pairs), ""]
         sections.append("\n".join(lines))
-    return "\n".join(sections) or "*No run on the real corpus has been recorded yet (`book/results.py --record`).*"
+    return (
+        "\n".join(sections)
+        or "*No run on the real corpus has been recorded yet (`tools/results.py --record`).*"
+    )
 
 
 def other_book(run: Path) -> str:
@@ -129,7 +178,9 @@ def other_book(run: Path) -> str:
     other = {"sample": "fudan", "fudan": "sample"}.get(run.name)
     if other is None or not (run.parent / other / "html" / "index.html").is_file():
         return ""
-    title = yaml.safe_load((BOOK.parent / "profiles" / f"{other}.yml").read_text(encoding="utf-8"))["title"]
+    title = yaml.safe_load((BOOK.parent / "profiles" / f"{other}.yml").read_text(encoding="utf-8"))[
+        "title"
+    ]
     return f'The same book was built on another corpus: <a href="../../{other}/html/index.html">{title}</a>.'
 
 
@@ -144,7 +195,9 @@ def main() -> None:
     arguments.site.mkdir(parents=True)
     filled = {
         "{{ run_title }}": arguments.title,
-        "{{ trainings }}": ", ".join(f"{{doc}}`{setting} <04-training-{setting}>`" for setting in arguments.settings),
+        "{{ trainings }}": ", ".join(
+            f"{{doc}}`{setting} <04-training-{setting}>`" for setting in arguments.settings
+        ),
         "{{ real_corpus }}": real_corpus(),
         "{{ helpers }}": helper_reference(BOOK.parent / "helpers"),
         "{{ other_book }}": other_book(arguments.run),
@@ -158,7 +211,9 @@ def main() -> None:
     shutil.copy(BOOK.parent / "CITATION.cff", arguments.site)
     shutil.copytree(BOOK / "_static", arguments.site / "_static")
     mathjax = importlib.resources.files("mathjax") / "static" / "mathjax" / "es5" / "tex-svg.js"
-    local = arguments.site / "extra" / "mathjax" / mathjax.name  # not in _static: Jupyter Book loads every script in there on every page
+    local = (
+        arguments.site / "extra" / "mathjax" / mathjax.name
+    )  # not in _static: Jupyter Book loads every script in there on every page
     local.parent.mkdir(parents=True)
     local.write_bytes(mathjax.read_bytes())
     for notebook in sorted((arguments.run / "notebooks").glob("*.ipynb")):

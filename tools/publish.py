@@ -1,4 +1,6 @@
-"""Build the HTML book from a staged site, warnings as errors: `python book/publish.py SITE CONFIG HTML`."""
+"""Build the HTML book from a staged site, warnings as errors: `python tools/publish.py SITE CONFIG
+HTML`.
+"""
 
 import shutil
 import subprocess
@@ -8,10 +10,15 @@ from pathlib import Path
 
 
 def mend(html: Path) -> None:
-    """Docutils calls a bibliography a list, and its entries no list items: a screen reader would announce an empty one."""
+    """Docutils calls a bibliography a list, and its entries no list items: a screen reader would
+    announce an empty one.
+    """
     for page in html.glob("*.html"):
         text = page.read_text(encoding="utf-8")
-        page.write_text(text.replace('<div role="list" class="citation-list">', '<div class="citation-list">'), encoding="utf-8")
+        page.write_text(
+            text.replace('<div role="list" class="citation-list">', '<div class="citation-list">'),
+            encoding="utf-8",
+        )
 
 
 def main(site: Path, config: Path, html: Path) -> None:
@@ -33,7 +40,9 @@ def main(site: Path, config: Path, html: Path) -> None:
         print("▶ jupyter-book build", flush=True)
         built = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if built.returncode:
-            sys.exit(f"{built.stdout}\n✗ jupyter-book build failed ({built.returncode}); its warnings above are errors here")
+            sys.exit(
+                f"{built.stdout}\n✗ jupyter-book build failed ({built.returncode}); its warnings above are errors here"
+            )
         mend(scratch / "_build" / "html")
         shutil.rmtree(html, ignore_errors=True)
         shutil.move(scratch / "_build" / "html", html)

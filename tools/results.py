@@ -1,6 +1,7 @@
-"""Print a run's result table and the page to open: `python book/results.py runs/sample`.
+"""Print a run's result table and the page to open: `python tools/results.py runs/sample`.
 
-With --record FILE --device TEXT the run's figures are also written, without any text of its corpus, for the page on the real corpus.
+With --record FILE --device TEXT the run's figures are also written, without any text of its corpus,
+for the page on the real corpus.
 """
 
 import argparse
@@ -20,7 +21,10 @@ def cell(value: dict) -> str:
 
 def result_rows(metrics: dict) -> list[tuple[str, str, str]]:
     """Name, generate, score for every model; baselines have one number."""
-    rows = [(name, cell(modes["generate"]), cell(modes["score"])) for name, modes in metrics["models"].items()]
+    rows = [
+        (name, cell(modes["generate"]), cell(modes["score"]))
+        for name, modes in metrics["models"].items()
+    ]
     return rows + [(name, cell(value), "") for name, value in metrics["baselines"].items()]
 
 
@@ -38,16 +42,23 @@ def record(run: Path, metrics: dict, target: Path, device: str) -> None:
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
         "settings": {
             "Limit": f"{profile['max_length']} tokens of prompt and answer, only the body cut",
-            "Training": "{steps} steps of {rows_per_step} rows, learning rate {learning_rate}".format(**training)
+            "Training": "{steps} steps of {rows_per_step} rows, learning rate {learning_rate}".format(
+                **training
+            )
             + f", seed {profile['seed']}",
-            "Minutes of training": ", ".join(f"{name} {cost['train_seconds'] / 60:.1f}" for name, cost in metrics["cost"].items()),
+            "Minutes of training": ", ".join(
+                f"{name} {cost['train_seconds'] / 60:.1f}" for name, cost in metrics["cost"].items()
+            ),
             "Seconds of training of the linear SVM": f"{metrics['baselines']['tfidf_svm']['seconds']:.1f}",
         },
-        "summary": json.loads((run / "data" / "summary.json").read_text(encoding="utf-8")) | {"source": profile["title"]},
+        "summary": json.loads((run / "data" / "summary.json").read_text(encoding="utf-8"))
+        | {"source": profile["title"]},
         "metrics": metrics,
     }
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    target.write_text(
+        json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 def main() -> None:
@@ -58,7 +69,9 @@ def main() -> None:
     arguments = parser.parse_args()
     metrics = json.loads((arguments.run / "eval" / "metrics.json").read_text(encoding="utf-8"))
     n = next(iter(metrics["baselines"].values()))["n"]
-    print(f"\nRight answers on {n} test rows, % (95 % interval)\n{'':<16}{'generate':>22}{'score':>22}")
+    print(
+        f"\nRight answers on {n} test rows, % (95 % interval)\n{'':<16}{'generate':>22}{'score':>22}"
+    )
     for name, generate, score in result_rows(metrics):
         print(f"{name:<16}{generate:>22}{score:>22}")
     if arguments.record:

@@ -1,7 +1,9 @@
-"""The same training step in fewer passes over memory: a callback for swift, loaded by `--external_plugins`, called for as `lean`.
+"""The same training step in fewer passes over memory: a callback for swift, loaded by
+`--external_plugins`, called for as `cpu_step`.
 
-What a step computes stays as it is, rounding aside. On a CPU much of a small model's step is no matrix product but the reading and
-writing of activations for operations of one flop a number; those are what this file joins.
+What a step computes stays as it is, rounding aside. On a CPU much of a small model's step is no
+matrix product but the reading and writing of activations for operations of one flop a number; those
+are what this file joins.
 """
 
 import torch
@@ -13,21 +15,23 @@ from torch.autograd import Function
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 
 
-class Lean(TrainerCallback):
+class CpuStep(TrainerCallback):
     """Slims the model when the training begins, resumed or new."""
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         slim(self.trainer.accelerator.unwrap_model(model), mixed=args.bf16 or args.fp16)
 
 
-callbacks_map["lean"] = Lean
+callbacks_map["cpu_step"] = CpuStep
 
 
 def slim(model, mixed: bool) -> None:
-    """Replace the forward passes of a LoRA model's output matrix and, on a CPU, of its adapted linear layers and Gemma's norms.
+    """Replace the forward passes of a LoRA model's output matrix and, on a CPU, of its adapted
+    linear layers and Gemma's norms.
 
-    mixed: whether autocast runs the step in fewer bytes than the adapters have. On a GPU peft's own layers stay: other libraries
-    hook into them there. What is itself trained (a norm, a base weight) stays everywhere, for no gradient is made for it here.
+    mixed: whether autocast runs the step in fewer bytes than the adapters have. On a GPU peft's own
+    layers stay: other libraries hook into them there. What is itself trained (a norm, a base
+    weight) stays everywhere, for no gradient is made for it here.
     """
     flatten_rows(model.get_output_embeddings())
     if model.device.type != "cpu":
@@ -44,19 +48,36 @@ def slim(model, mixed: bool) -> None:
 
 
 def flatten_rows(head) -> None:
-    """Feed the output matrix with rows × features: the backward pass of a batch × rows × features input copies the whole matrix."""
+    """Feed the output matrix with rows × features: the backward pass of a batch × rows × features
+    input copies the whole matrix.
+    """
     if "forward" not in vars(head):
         forward = head.forward
         head.forward = lambda hidden: forward(hidden.flatten(0, -2)).unflatten(0, hidden.shape[:-1])
 
 
 def is_plain(module) -> bool:
-    """Whether `module` is a frozen linear layer with one adapter of low rank: no dropout, bias of its own or variant of LoRA."""
-    if type(module) is not Linear or module.merged or module.disable_adapters or len(module.active_adapters) != 1:
+    """Whether `module` is a frozen linear layer with one adapter of low rank: no dropout, bias of
+    its own or variant of LoRA.
+    """
+    if (
+        type(module) is not Linear
+        or module.merged
+        or module.disable_adapters
+        or len(module.active_adapters) != 1
+    ):
         return False
     name = module.active_adapters[0]
-    whole = isinstance(module.lora_dropout[name], torch.nn.Identity) and name not in module.lora_variant and not module.lora_bias[name]
-    return whole and type(module.base_layer) is torch.nn.Linear and not module.base_layer.weight.requires_grad
+    whole = (
+        isinstance(module.lora_dropout[name], torch.nn.Identity)
+        and name not in module.lora_variant
+        and not module.lora_bias[name]
+    )
+    return (
+        whole
+        and type(module.base_layer) is torch.nn.Linear
+        and not module.base_layer.weight.requires_grad
+    )
 
 
 def adapted(module: Linear, x: torch.Tensor) -> torch.Tensor:
@@ -64,14 +85,18 @@ def adapted(module: Linear, x: torch.Tensor) -> torch.Tensor:
     name, base = module.active_adapters[0], module.base_layer
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     weights = base.weight, module.lora_A[name].weight, module.lora_B[name].weight
-    result = AdaptedProduct.apply(x.to(dtype), *(weight.to(dtype) for weight in weights), module.scaling[name])
+    result = AdaptedProduct.apply(
+        x.to(dtype), *(weight.to(dtype) for weight in weights), module.scaling[name]
+    )
     return result if base.bias is None else result + base.bias.to(dtype)
 
 
 class AdaptedProduct(Function):
-    """x Wᵀ + s x Aᵀ Bᵀ for a frozen W: the correction is added where the product stands, forward and backward.
+    """x Wᵀ + s x Aᵀ Bᵀ for a frozen W: the correction is added where the product stands, forward
+    and backward.
 
-    Left to autograd, the correction is written, scaled and added in three passes over a tensor as large as the layer's output.
+    Left to autograd, the correction is written, scaled and added in three passes over a tensor as
+    large as the layer's output.
     """
 
     @staticmethod
@@ -87,19 +112,31 @@ class AdaptedProduct(Function):
         rows, weight, a, b, low = ctx.saved_tensors
         gradient = gradient.flatten(0, -2)
         of_low = (gradient @ b).mul_(ctx.scale)
-        of_x = (gradient @ weight).addmm_(of_low, a).view(ctx.shape) if ctx.needs_input_grad[0] else None
+        of_x = (
+            (gradient @ weight).addmm_(of_low, a).view(ctx.shape)
+            if ctx.needs_input_grad[0]
+            else None
+        )
         return of_x, None, of_low.T @ rows, (gradient.T @ low).mul_(ctx.scale), None
 
 
 class Norm(Function):
-    """x / √(mean x² + ε) times a frozen scale, reckoned in four bytes without writing x in four bytes.
+    """x / √(mean x² + ε) times a frozen scale, reckoned in four bytes without writing x in four
+    bytes.
 
-    The backward pass is the derivative of that, r (g s − x r² mean(g s x)) with r = 1 / √(mean x² + ε) and g the gradient.
+    The backward pass is the derivative of that, r (g s − x r² mean(g s x)) with r = 1 / √(mean x² +
+    ε) and g the gradient.
     """
 
     @staticmethod
     def forward(ctx, x, scale, eps):
-        root = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        root = (
+            torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+            .square_()
+            .div_(x.shape[-1])
+            .add_(eps)
+            .rsqrt_()
+        )
         ctx.save_for_backward(x, scale, root)
         return (x * root).mul_(scale).to(x.dtype)
 

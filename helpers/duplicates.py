@@ -1,0 +1,70 @@
+"""Copies: texts that repeat one another, exactly or nearly."""
+
+import random
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable
+from hashlib import blake2b
+
+
+def digests(texts: Iterable[str]) -> list[bytes]:
+    """A 16-byte fingerprint of each text, white space aside."""
+    return [
+        blake2b("".join(text.split()).encode(errors="surrogatepass"), digest_size=16).digest()
+        for text in texts
+    ]
+
+
+def exact_copies(fingerprints: list[bytes]) -> int:
+    """How many rows repeat an earlier one."""
+    return len(fingerprints) - len(set(fingerprints))
+
+
+def conflicting_copies(fingerprints: list, labels: list[str]) -> int:
+    """How many groups of equal fingerprints (or cluster numbers) carry more than one label."""
+    seen = defaultdict(set)
+    for fingerprint, label in zip(fingerprints, labels):
+        seen[fingerprint].add(label)
+    return sum(len(group) > 1 for group in seen.values())
+
+
+def near_duplicate_clusters(
+    texts: Iterable[str], threshold: float = 0.7, permutations: int = 64
+) -> list[int]:
+    """A cluster number for each text; texts that share `threshold` of their 8-character shingles
+    share one.
+
+    Estimated by MinHash with locality-sensitive hashing (datasketch); of the shingles a third is
+    looked at, chosen by their hash and so the same third in every text, which makes 4,000 long
+    articles a matter of seconds. Texts are streamed.
+    """
+    from datasketch import MinHash, MinHashLSH
+    from scipy.cluster.hierarchy import DisjointSet
+
+    index, clusters = MinHashLSH(threshold=threshold, num_perm=permutations), DisjointSet()
+    for i, text in enumerate(texts):
+        text = "".join(text.split())
+        shingles = {
+            text[j : j + 8].encode(errors="surrogatepass") for j in range(max(1, len(text) - 7))
+        }
+        sketch = MinHash(num_perm=permutations, seed=1, hashfunc=zlib.crc32)
+        sketch.update_batch(
+            {shingle for shingle in shingles if zlib.crc32(shingle) % 3 == 0} or shingles
+        )
+        clusters.add(i)
+        for other in index.query(sketch):
+            clusters.merge(i, other)
+        index.insert(i, sketch)
+    names: dict[int, int] = {}
+    return [names.setdefault(clusters[i], len(names)) for i in clusters]
+
+
+def straddling(clusters: list[int], share: float, seed: int) -> int:
+    """How many clusters would have rows on both sides of a split that draws `share` of the rows one
+    by one.
+    """
+    held = set(random.Random(seed).sample(range(len(clusters)), round(share * len(clusters))))
+    sides = defaultdict(set)
+    for i, cluster in enumerate(clusters):
+        sides[cluster].add(i in held)
+    return sum(len(side) > 1 for side in sides.values())

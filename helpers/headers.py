@@ -1,0 +1,30 @@
+"""Headers: what archives and journals put before an article, which may give its class away."""
+
+import re
+
+
+def header_end(text: str) -> int:
+    """Where the body begins, as an index into `text`; 0 where no header is recognised.
+
+    An archive's record opens with fields such as 【 分 类 名 】 and ends with 【 正 文 】; a journal's page
+    with a masthead, title and names, up to its abstract.
+    """
+    record = re.match(r"\s*【[^】]{1,12}】.{0,8000}?【\s*正\s*文\s*】", text, re.DOTALL)
+    record = record or re.match(
+        r".{0,40}?【[^】]{1,12}】.{0,8000}?【\s*正\s*文\s*】", text, re.DOTALL
+    )
+    if record:
+        return record.end()
+    masthead = re.match(r".{1,1200}?(?=摘\s*要|Abstract|ABSTRACT)", text, re.DOTALL)
+    return masthead.end() if masthead else 0
+
+
+def header_fields(header: str) -> list[str]:
+    """Names of the fields of an archive's header, spaces removed: 【 分 类 名 】 gives 分类名."""
+    return ["".join(name.split()) for name in re.findall(r"【([^】]{1,12})】", header)]
+
+
+def strip_header(text: str) -> str:
+    """`text` without its recognised header; unchanged when nothing would be left."""
+    body = text[header_end(text) :]
+    return body if body.strip() else text

@@ -1,0 +1,57 @@
+"""The helper reference as Markdown: what helpers/ offers, read from signatures and docstrings
+without importing anything.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+
+def as_text(docstring: str) -> str:
+    """A docstring as Markdown: what stands in backticks is code, what looks like markup elsewhere
+    is text.
+    """
+    parts = re.split(r"(`[^`\n]+`)", docstring)
+    return "".join(
+        part if part.startswith("`") else re.sub(r"([\\<*_$\[{])", r"\\\1", part) for part in parts
+    )
+
+
+def signature(node: ast.FunctionDef | ast.ClassDef) -> str:
+    """Name, parameters and result of a function, or name, bases and fields of a class."""
+    if isinstance(node, ast.ClassDef):
+        fields = [
+            f"    {ast.unparse(field)}" for field in node.body if isinstance(field, ast.AnnAssign)
+        ]
+        return "\n".join(
+            [
+                f"class {node.name}({', '.join(map(ast.unparse, node.bases))})"
+                + (":" if fields else ""),
+                *fields,
+            ]
+        )
+    result = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    return f"{node.name}({ast.unparse(node.args)}){result}"
+
+
+def helper_reference(folder: Path) -> str:
+    """A section for each module in `folder`: its docstring, then signature and docstring of
+    everything public in it.
+    """
+    sections = []
+    for path in sorted(folder.glob("*.py")):
+        module = ast.parse(path.read_text(encoding="utf-8"))
+        name = folder.name if path.stem == "__init__" else f"{folder.name}.{path.stem}"
+        sections += [f"## {name}", as_text(ast.get_docstring(module) or "")]
+        for node in module.body:
+            if (
+                isinstance(node, ast.FunctionDef | ast.ClassDef)
+                and not node.name.startswith("_")
+                and ast.get_docstring(node)
+            ):
+                sections += [
+                    f"### {node.name}",
+                    f"```python\n{signature(node)}\n```",
+                    as_text(ast.get_docstring(node)),
+                ]
+    return "\n\n".join(sections)
