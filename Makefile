@@ -23,7 +23,7 @@ help: ## list these commands
 
 book: .venv/.ready ## run the notebooks of a profile and publish the book
 	@$(SNAKEMAKE) || { code=$$?; [ $$code -ne 9 ] || echo "another make is running this project's notebooks; wait for it" >&2; exit $$code; }
-	@$(BIN)/python tools/results.py $(RUN)
+	@$(BIN)/python -m tools.results $(RUN)
 
 test: .venv/.ready ## run the tests, the tiny profile among them
 	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check .

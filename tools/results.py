@@ -1,4 +1,4 @@
-"""Print a run's result table and the page to open: `python tools/results.py runs/sample`.
+"""Print a run's result table and the page to open: `python -m tools.results runs/sample`.
 
 With --record FILE --device TEXT the run's figures are also written, without any text of its corpus,
 for the page on the real corpus.
