@@ -330,9 +330,12 @@ def train(
     if force or not begun.is_file() or json.loads(begun.read_text()) != key:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-        plugins = [os.path.relpath(path, work) for path in PLUGINS]  # a copied project finds them
-        callbacks = arguments.get("callbacks", []) + (["keep_adapters"] if keep_steps else [])
-        written = arguments | {"external_plugins": plugins, "callbacks": callbacks}
+        written = dict(arguments)
+        if "external_plugins" in written:  # relative ones, so that a copied project finds them
+            plugins = written["external_plugins"]
+            written["external_plugins"] = [os.path.relpath(path, work) for path in plugins]
+        if keep_steps:
+            written["callbacks"] = [*written.get("callbacks", []), "keep_adapters"]
         write_text(
             work / "sft.yaml", [yaml.safe_dump(written, sort_keys=False, allow_unicode=True)]
         )
@@ -559,7 +562,7 @@ def last_exception(lines: list[str]) -> str | None:
             exception of their own that says only that a process failed.
     """
     lines = [re.sub(r"^\[rank\d+\]:\s?", "", line) for line in lines]
-    begins = re.compile(r"(\w+\.)*\w*(Error|Exception|Exit|Interrupt)(: |$)")
+    begins = re.compile(r"((\w+\.)*\w*(Error|Exception|Exit|Interrupt)|\S+: error)(: |$)")
     launcher = re.compile(r"(\w+\.)*(ChildFailedError|CalledProcessError|SystemExit)\b")
     starts = [
         place for place, line in enumerate(lines) if begins.match(line) and not launcher.match(line)
