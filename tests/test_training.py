@@ -85,7 +85,7 @@ def test_a_first_row_that_lost_something_stops_the_run(folder, tokenizer):
 
 def test_a_failing_swift_is_one_line_and_leaves_no_summary(tmp_path, tokenizer):
     """Its exception is quoted whole, and not the lines with carets above it."""
-    given = {"model": models.PACKAGED, "template": "news", "no_such_argument": 1, "max_steps": 1}
+    given = arguments(extra={"no_such_argument": 1})
     with pytest.raises(InputError, match=r"swift failed \(\d+\)") as error:
         training.train(
             tmp_path / "broken",
@@ -113,7 +113,7 @@ def test_an_exception_is_quoted_whole():
         "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: ",
     ]
     assert training.last_exception(lines) == "ValueError: no such model and here is why"
-    assert training.last_exception(["[rank0]: KeyError: 'x'", "Exit code 1"]) == "KeyError: 'x'"
+    assert training.last_exception(["noise", "[rank0]: KeyError: 'x'"]) == "KeyError: 'x'"
     assert training.last_exception(["Killed"]) is None
 
 
