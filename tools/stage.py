@@ -14,9 +14,10 @@ from pathlib import Path
 import yaml
 
 from helpers import ROOT
-from helpers.profiles import CHAPTERS
+from helpers.profiles import CHAPTERS, read_profile
 from tools.reference import helper_reference
-from tools.results import result_rows
+from tools.results import cell as result_cell
+from tools.results import table as result_table
 
 BOOK = ROOT / "book"
 PARAMETERS = {"parameters", "injected-parameters"}
@@ -143,49 +144,96 @@ def extract_figure(notebook: Path, name: str, target: Path) -> None:
 
 
 def real_corpus() -> str:
-    """The committed numbers of runs on the real corpus (see results.py) as Markdown: one section a
-    run.
-    """
-    sections = []
-    for file in sorted((BOOK / "results").glob("*.json")):
-        record = json.loads(file.read_text(encoding="utf-8"))
-        if record["packaged"]:
-            continue  # the packaged sample's numbers, for the README
-        rows, summary = result_rows(record["metrics"]), record["summary"]
-        lines = [
-            f"## {record['title']}",
-            "",
-            f"Measured on {record['date']}: {record['device']}.",
-            "",
-        ]
-        counts = ", ".join(f"{count:,} {split}" for split, count in summary["rows"].items())
-        tokens = next(iter(summary["tokens"].values()))
-        lines.append(f"* Rows: {counts}; {summary['classes']} classes.")
-        lines.append(
-            f"* Length: half of the rows have more than {tokens['median']:,} tokens, the longest {tokens['max']:,}."
-        )
-        lines += [f"* {key}: {value}" for key, value in record["settings"].items()]
-        lines += [
-            f"* Versions: {', '.join(f'{name} {version}' for name, version in record['versions'].items())}.",
-            "",
-        ]
-        lines += [
-            "Right answers on the test rows, % (95 % Wilson interval):",
-            "",
-            "| | generate | score |",
-            "|---|---|---|",
-        ]
-        lines += [f"| {name} | {generate} | {score} |" for name, generate, score in rows]
-        pairs = [
-            f"{pair['a']} and {pair['b']}: p = {pair['p']:.2g}"
-            for pair in record["metrics"]["mcnemar"]
-        ]
-        lines += ["", "Exact McNemar tests by `score`:", "", *(f"* {pair}" for pair in pairs), ""]
-        sections.append("\n".join(lines))
-    return (
-        "\n".join(sections)
-        or "*No run on the real corpus has been recorded yet (`tools/results.py --record`).*"
+    """The kept numbers of runs on the real corpus as Markdown, one section a run."""
+    records = [
+        json.loads(file.read_text(encoding="utf-8"))
+        for file in sorted((BOOK / "results").glob("*.json"))
+    ]
+    sections = [
+        corpus_section(record)
+        for record in records
+        if "metrics" in record and not record["packaged"]  # the sample's are for the READMEs
+    ]
+    return "\n\n".join(sections) or (
+        "*No run on the real corpus has been recorded yet (`python -m tools.results --record`).*"
     )
+
+
+def corpus_section(record: dict) -> str:
+    """One recorded run as Markdown: what it was, its table, its tests, and what else it measured.
+
+    Args:
+        record: see results.record.
+    """
+    summary, metrics = record["summary"], record["metrics"]
+    tokens = next(iter(summary["tokens"].values()))
+    counts = ", ".join(f"{count:,} {split}" for split, count in summary["rows"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    pairs = [f"* {pair['a']} and {pair['b']}: p = {pair['p']:.2g}" for pair in metrics["mcnemar"]]
+    parts = [
+        f"## {record['title']}",
+        f"Measured on {record['date']}: {record['device']}.",
+        f"* Rows: {counts}; {summary['classes']} classes.\n"
+        f"* Length: half of the rows have more than {tokens['median']:,} tokens, "
+        f"the longest {tokens['max']:,}.\n"
+        + "\n".join(f"* {key}: {value}" for key, value in record["settings"].items())
+        + f"\n* Versions: {versions}.",
+        "Right answers on the test rows, % (95 % Wilson interval):",
+        result_table(metrics),
+        "Exact McNemar tests by `score`:",
+        "\n".join(pairs),
+        curve_table(metrics.get("curve", {})),
+        decision_table(metrics.get("decisions", {})),
+        cascade_table(metrics.get("cascade", {})),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def curve_table(curves: dict[str, list[dict]]) -> str:
+    """Who learns faster: accuracy after parts of the training, the model's and the SVM's."""
+    lines = []
+    for setting, points in curves.items():
+        for point in points:
+            svm = f"{100 * point['svm']:.1f}" if point.get("svm") is not None else "–"
+            share = result_cell(point)
+            lines.append(f"| {setting} | {point['step']} | {point['rows']:,} | {share} | {svm} |")
+    if not lines:
+        return ""
+    head = "| setting | steps | rows seen | model, % right | SVM on as many rows, % right |"
+    return "\n".join(["Learning curve on test rows:", "", head, "|---|---|---|---|---|", *lines])
+
+
+def decision_table(decisions: dict[str, dict]) -> str:
+    """What the thresholds learned on val promised, and what came of it on test."""
+    lines = []
+    for setting, methods in decisions.items():
+        for method, targets in methods.items():
+            for row in targets or []:
+                threshold = row.get("threshold")
+                if threshold is None:
+                    continue
+                lines.append(
+                    f"| {setting}, {method} | {100 * float(row['target']):.0f} | {threshold:.3f} "
+                    f"| {100 * row['coverage']:.1f} | {100 * row['error']:.1f} |"
+                )
+    if not lines:
+        return ""
+    head = "| | promised error, % | threshold | rows answered, % | error among them, % |"
+    return "\n".join(["Answers with a promise:", "", head, "|---|---|---|---|---|", *lines])
+
+
+def cascade_table(cascades: dict[str, list]) -> str:
+    """The SVM answers where it is sure: accuracy against the share of rows that cost a pass."""
+    lines = []
+    for setting, points in cascades.items():
+        for share in (0.0, 0.1, 0.2, 0.3, 0.5, 1.0):
+            asked, accuracy = min(points, key=lambda point: abs(point[0] - share))
+            lines.append(f"| {setting} | {100 * asked:.0f} | {100 * accuracy:.1f} |")
+    if not lines:
+        return ""
+    head = "| setting | rows that the model was asked, % | right, % |"
+    lines = list(dict.fromkeys(lines))
+    return "\n".join(["A cascade, the SVM first:", "", head, "|---|---|---|", *lines])
 
 
 def other_book(run: Path) -> str:
@@ -193,10 +241,9 @@ def other_book(run: Path) -> str:
     other = {"sample": "fudan", "fudan": "sample"}.get(run.name)
     if other is None or not (run.parent / other / "html" / "index.html").is_file():
         return ""
-    title = yaml.safe_load((ROOT / "profiles" / f"{other}.yml").read_text(encoding="utf-8"))[
-        "title"
-    ]
-    return f'The same book was built on another corpus: <a href="../../{other}/html/index.html">{title}</a>.'
+    title = read_profile(other).values["title"]
+    address = f"../../{other}/html/index.html"
+    return f'The same book was built on another corpus: <a href="{address}">{title}</a>.'
 
 
 def main() -> None:
