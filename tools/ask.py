@@ -1,7 +1,7 @@
-"""Ask one model of a run before chapter 5 needs its answers: `python -m tools.ask runs/sample base-editor`.
+"""Ask one model of a run ahead of chapter 5: `python -m tools.ask runs/sample base-editor`.
 
-The untouched model does not wait for any training, and two models can be asked side by side. What is
-answered lies where chapter 5 looks for it; chapter 5 asks for whatever is missing.
+The untouched model does not wait for any training, and two models can be asked side by side. What
+is answered lies where chapter 5 looks for it; chapter 5 asks for whatever is missing.
 """
 
 import argparse
