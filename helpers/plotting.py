@@ -40,30 +40,42 @@ def plain_ticks(*axes) -> None:
 
 
 def class_counts(counts: pd.DataFrame):
-    """Horizontal bars of rows by class (index) and split (columns)."""
-    figure, axes = plt.subplots(figsize=(8, 0.28 * len(counts) + 1.2))
+    """Horizontal bars of rows by class and split.
+
+    Args:
+        counts: a line a class, a column a split, in rows.
+
+    Returns:
+        A matplotlib Figure.
+    """
+    figure, axes = plt.subplots(figsize=(8, 0.28 * len(counts) + 1.4))
     counts.plot.barh(stacked=True, ax=axes, width=0.8)
-    axes.set(xlabel="rows", ylabel="")
+    axes.set(xlabel="rows", ylabel="class")
+    axes.xaxis.get_major_locator().set_params(integer=True)  # there is no half row
     axes.invert_yaxis()
     axes.legend(title="split")
     return figure
 
 
 def length_histogram(lengths: dict[str, np.ndarray], limits: list[int]):
-    """Histogram (left, logarithmic) and cumulative share (right) of token lengths by tokenizer,
-    candidate limits as lines.
+    """Token lengths of rows: a histogram (left) and the share that a limit holds (right).
+
+    Args:
+        lengths: tokens of whole rows, by tokenizer.
+        limits: drawn as dotted lines, in tokens.
+
+    Returns:
+        A matplotlib Figure; both axes of lengths are logarithmic.
     """
     frame = pd.concat(
         [pd.DataFrame({"tokens": values, "tokenizer": name}) for name, values in lengths.items()],
         ignore_index=True,
     )
+    spread = frame["tokens"].nunique() > 1  # rows of one length have no bins to share
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
-    sns.histplot(
-        frame, x="tokens", hue="tokenizer", log_scale=True, bins=40, element="step", ax=left
-    )
-    sns.ecdfplot(
-        frame, x="tokens", hue="tokenizer", log_scale=True, stat="percent", ax=right, linewidth=2
-    )
+    common = {"data": frame, "x": "tokens", "hue": "tokenizer", "log_scale": True}
+    sns.histplot(**common, bins=40 if spread else 1, element="step", ax=left)
+    sns.ecdfplot(**common, stat="percent", ax=right, linewidth=2)
     plain_ticks(left.xaxis, right.xaxis)
     left.set(xlabel="whole row, tokens", ylabel="rows")
     right.set(xlabel="whole row, tokens", ylabel="rows that fit, %")
