@@ -5,40 +5,57 @@ BIN := .venv/bin
 RUN := runs/$(PROFILE)
 # A lock that the kernel holds dies with its process: no stale one can be left behind.
 LOCK := $(shell command -v flock >/dev/null 2>&1 && echo "flock --nonblock --conflict-exit-code 9 runs/.lock")
-SNAKEMAKE = mkdir -p runs && $(LOCK) $(BIN)/snakemake --nolock --rerun-incomplete --cores all --quiet host progress reason rules --config profile=$(PROFILE)
+SNAKEMAKE = mkdir -p runs && $(LOCK) $(BIN)/python -m snakemake --nolock --rerun-incomplete --cores all --quiet host progress reason rules --config profile=$(PROFILE)
+# What was said on the command line alone: a shell may hold a COLUMNS of its own, the width of its window.
+said = $(if $(filter command,$(firstword $(origin $(1)))),--$(2) '$(subst ','\'',$($(1)))')
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONPATH := $(CURDIR)
 export PYTHONUNBUFFERED := 1
 # How long a waiting thread of torch spins before it sleeps: a twentieth slower where it is alone, many times faster beside any other load.
 export GOMP_SPINCOUNT ?= 1000
 # Empty is off: a book starts some twenty Python processes, which shall find their modules compiled.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help book test lab clean
+.PHONY: help book lab classify export test bench clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
 	@echo "  PROFILE=name chooses a file of profiles/: $(basename $(notdir $(wildcard profiles/*.yml)))"
 
 book: .venv/.ready ## run the notebooks of a profile and publish the book
+	@$(BIN)/python -m tools.expect $(PROFILE)
 	@$(SNAKEMAKE) || { code=$$?; [ $$code -ne 9 ] || echo "another make is running this project's notebooks; wait for it" >&2; exit $$code; }
-	@$(BIN)/python tools/results.py $(RUN)
+	@$(BIN)/python -m tools.results $(RUN)
 
-test: .venv/.ready ## run the tests, the tiny profile among them
+lab: .venv/.ready ## open JupyterLab on the notebooks
+	@$(BIN)/python -m jupyter lab $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) --notebook-dir=. notebooks/01-dataset-exploration.ipynb
+
+classify: .venv/.ready ## answer the articles of FILE=my.xlsx [ADAPTER= OUT= COLUMNS= SHEET= TARGET= REVIEW=]
+	@$(BIN)/python -m tools.classify $(call said,FILE,file) $(call said,ADAPTER,adapter) $(call said,OUT,out) $(call said,COLUMNS,columns) $(call said,SHEET,sheet) $(call said,TARGET,target) $(call said,REVIEW,review)
+
+export: .venv/.ready ## merge ADAPTER= into a model's folder that other programs can serve
+	@$(BIN)/python -m tools.export $(call said,ADAPTER,adapter)
+
+test: .venv/.ready-test ## run the tests, the tiny profile among them
 	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check .
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile  # most of it starts programs and waits: one thread a test, a test a core
 
-lab: .venv/.ready ## open JupyterLab on the notebooks
-	@$(BIN)/jupyter lab $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) --notebook-dir=. notebooks/01-dataset-exploration.ipynb
+bench: .venv/.ready-test ## time this book's parts beside others', by hand, alone on the machine
+	@$(BIN)/python -m benchmarks
 
 clean: ## remove what runs and builds left (not the virtual environment)
 	rm -rf runs .snakemake *.egg-info
 
-# The only set-up there is: a virtual environment with the pinned dependencies.
+# The only set-up there is: a virtual environment with the pinned dependencies; the tests bring some more.
 .venv/.ready: requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11")'
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=26'  # the one that Python 3.11 brings needs twice the time
 	$(BIN)/python -m pip install --no-compile -r requirements.txt
+	@touch $@
+
+.venv/.ready-test: .venv/.ready requirements-test.txt
+	$(BIN)/python -m pip install --no-compile -r requirements-test.txt
 	@touch $@

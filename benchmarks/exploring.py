@@ -1,9 +1,8 @@
-"""Memory and time of exploring a large corpus: `python benchmarks/exploring.py [ROWS]`, 100,000
-rows (over 1 GB) by default.
+"""Memory and time of exploring a large corpus: `python benchmarks/exploring.py [ROWS]`.
 
-Writes a corpus of that size to a scratch folder, then runs what notebook 01 runs on it. Prints
-seconds and the peak of the process's own memory (anonymous pages; the memory-mapped rows can be
-dropped by the kernel at any time and are reported apart).
+100,000 rows by default, over 1 GB. Writes a corpus of that size to a scratch folder, then runs what
+notebook 01 runs on it. Prints seconds and the peak of the process's own memory (anonymous pages;
+the memory-mapped rows can be dropped by the kernel at any time and are reported apart).
 """
 
 import random
@@ -13,13 +12,11 @@ import threading
 import time
 from pathlib import Path
 
-from helpers import duplicates, files, models, sources, splits, templating
+from helpers import duplicates, files, models, sources, splits, survival, templating
 
 
 def write_corpus(path: Path, rows: int) -> None:
-    """`rows` articles of about 4,300 characters, shuffled pieces of the packaged sample, written
-    one by one.
-    """
+    """`rows` articles of about 4,300 characters, shuffled pieces of the packaged sample."""
     rng = random.Random(0)
     sample = sources.read_source("sample").splits["train"]
     pieces = [text[i : i + 120] for text in sample["text"] for i in range(0, len(text) - 120, 120)]
@@ -62,7 +59,7 @@ def main(count: int) -> None:
         duplicates.digests(text for batch in rows.iter(500) for text in batch["text"])
         steps["copies"] = time.perf_counter()
         for batch in rows.iter(500):
-            templating.part_lengths(tokenizer, templating.EDITOR, sources.as_rows(batch), True)
+            survival.part_lengths(tokenizer, templating.EDITOR, sources.as_rows(batch), True)
         steps["lengths"] = time.perf_counter()
         made = splits.make_splits(
             ["train"] * len(rows), list(rows["output"]), clusters, 0.1, 0.3, {}, 42
@@ -74,9 +71,8 @@ def main(count: int) -> None:
         for name, moment in steps.items():
             print(f"seconds_{name}: {moment - started:.0f}")
             started = moment
-        print(
-            f"peak_own_gib: {peak['RssAnon'] / 2**20:.2f}\npeak_mapped_gib: {peak['RssFile'] / 2**20:.2f}"
-        )
+        print(f"peak_own_gib: {peak['RssAnon'] / 2**20:.2f}")
+        print(f"peak_mapped_gib: {peak['RssFile'] / 2**20:.2f}")
 
 
 if __name__ == "__main__":

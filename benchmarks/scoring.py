@@ -1,9 +1,9 @@
-"""Scoring options against three others, side by side on the same model, rows and threads: `python
-benchmarks/scoring.py [ROWS]`.
+"""Scoring options against three others, side by side: `python benchmarks/scoring.py [ROWS]`.
 
 Against lm-evaluation-harness: log-probabilities of every option, in float32, and rows a second in
-the machine's own dtype. Against the loop of the study: one row at a time, 128 new tokens. Against
-the floor: one forward pass over the same tokens and nothing else. Medians of three runs in turns.
+the machine's own dtype, on the same model, rows and threads. Against the loop of the study: one row
+at a time, 128 new tokens. Against the floor: one forward pass over the same tokens and nothing
+else. Medians of three runs in turns.
 """
 
 import statistics
@@ -18,9 +18,7 @@ STUDY_ROWS = 2
 
 
 def lm_eval_scores(network, tokenizer, prompts, menus):
-    """Log-probabilities by the harness's own model wrapper, its requests as a multiple_choice task
-    makes them.
-    """
+    """Log-probabilities by the harness's own wrapper, as a multiple_choice task asks for them."""
     from lm_eval.models.huggingface import HFLM
 
     wrapper = HFLM(pretrained=network, tokenizer=tokenizer, batch_size=8)
@@ -34,9 +32,7 @@ def lm_eval_scores(network, tokenizer, prompts, menus):
 
 
 def ours(network, tokenizer, prompts, menus):
-    return [
-        result["logprobs"] for result in scoring.answer_each(network, tokenizer, prompts, menus)
-    ]
+    return [result["logprobs"] for result in scoring.ask(network, tokenizer, prompts, menus)]
 
 
 @torch.inference_mode()
@@ -62,13 +58,11 @@ def timed(action) -> float:
 def main(count: int) -> None:
     tokenizer = models.load_tokenizer(models.PACKAGED)
     rows = list(sources.read_source("sample").splits["test"])[:count]
-    prompts = [
-        prompt.ids for prompt in templating.fit_all(tokenizer, templating.PLAIN, rows, 256, True)
-    ]
+    prompt_format = templating.PromptFormat(templating.PLAIN, 256, True)
+    prompts = [prompt.ids for prompt in templating.fit_all(tokenizer, prompt_format, rows)]
     menus = [row["category"] for row in rows]
-    print(
-        f"rows: {count}\nmean_prompt_tokens: {sum(map(len, prompts)) / count:.0f}\nthreads: {torch.get_num_threads()}"
-    )
+    print(f"rows: {count}\nmean_prompt_tokens: {sum(map(len, prompts)) / count:.0f}")
+    print(f"threads: {torch.get_num_threads()}")
     network = models.load_model(models.PACKAGED, attention=models.pick_attention(256))
     print(f"dtype: {str(network.dtype).removeprefix('torch.')}")
     contestants = {
@@ -84,9 +78,8 @@ def main(count: int) -> None:
             seconds[name].append(timed(action) / share[name])
     middle = {name: statistics.median(values) for name, values in seconds.items()}
     for name, value in middle.items():
-        print(
-            f"seconds_a_row_{name}: {value:.3f} ({min(seconds[name]):.3f} to {max(seconds[name]):.3f})"
-        )
+        low, high = min(seconds[name]), max(seconds[name])
+        print(f"seconds_a_row_{name}: {value:.3f} ({low:.3f} to {high:.3f})")
     print(f"time_over_one_forward: {middle['ours'] / middle['forward']:.2f}")
     print(f"rows_per_s_vs_study_loop: {middle['study'] / middle['ours']:.1f}")
     print(f"rows_per_s_vs_lm_eval: {middle['lm_eval'] / middle['ours']:.1f}")
@@ -97,8 +90,7 @@ def main(count: int) -> None:
     )
     gap = max(abs(a - b) for row, other in zip(theirs, mine) for a, b in zip(row, other))
     print(f"max_logprob_difference: {gap:.1e}")
-    # The scorer's own code on tensors without contents: every allocation between operators, nothing
-    # computed.
+    # The scorer's own code on tensors without contents: what is allocated, nothing computed.
     length, tree = 20_000, scoring.option_tree(tokenizer, prompts[0][-1], menus[0])
 
     def long_row(shapes):

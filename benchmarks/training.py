@@ -1,5 +1,4 @@
-"""This book's training settings against `swift sft` with its defaults, side by side: `python
-benchmarks/training.py [STEPS]`.
+"""This book's training against swift's defaults: `python benchmarks/training.py [STEPS]`.
 
 Same rows, same token ids, same effective batch of 8; (a) swift's own defaults with the weights
 saved in float32, as a plain `save_pretrained` leaves them, (b) those defaults in this machine's
@@ -10,7 +9,6 @@ evaluation do not count. Prints ratios, the share of the measured matrix-product
 reaches, and which operators eat the rest.
 """
 
-import json
 import statistics
 import sys
 import tempfile
@@ -20,11 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
-from statsmodels.stats.proportion import proportion_confint
 
-from helpers import cpu_step, memory, models, sources, training
+from helpers import cpu_step, files, memory, metrics, models, sources, templating, training
+from helpers.adapters import AdapterPrompt
+from helpers.templating import PromptFormat
 
-MAX_LENGTH = 256
+FORMAT = PromptFormat(templating.PLAIN, 256, True)
 VAL = 40
 ROUNDS = (3, 3)
 
@@ -42,9 +41,7 @@ def matmul_rate(dtype: torch.dtype) -> float:
 
 
 def step_flops(network, tokens: float) -> float:
-    """Products of one step over `tokens` tokens with frozen weights: forward and the gradient of
-    the inputs, two each a weight.
-    """
+    """Products of one step with frozen weights: forward, and the gradient of the inputs."""
     body = sum(
         module.weight.numel()
         for name, module in network.named_modules()
@@ -73,11 +70,48 @@ def operators(network, dtype: torch.dtype, length: int) -> dict[str, float]:
 
 
 def step_seconds(log: list[dict]) -> float:
-    """Median seconds of a step, the first left out: swift logs the mean since the start, whose
-    multiples are times.
-    """
+    """Median seconds of a step, the first left out; swift logs the mean since the start."""
     speeds = [entry["train_speed(s/it)"] for entry in log if "loss" in entry]
     return float(np.median(np.diff(np.array(speeds) * np.arange(1, len(speeds) + 1))))
+
+
+SAME = """template dataset val_dataset output_dir add_version check_model max_length seed
+    tuner_type lora_rank lora_alpha target_modules learning_rate lr_scheduler_type warmup_ratio
+    max_steps eval_steps save_steps logging_steps acc_strategy report_to use_cpu""".split()
+"""What swift must be told to see the same rows and learn the same thing; else it does as it
+does.
+"""
+
+
+def contestants(steps: int, full: Path) -> dict[str, dict]:
+    """Arguments of swift for this book's settings and for swift's own, twice.
+
+    Args:
+        steps: optimizer steps.
+        full: the model's folder with its weights in float32.
+    """
+    ours = training.sft_arguments(
+        model=models.PACKAGED,
+        prompt_format=FORMAT,
+        rank=8,
+        alpha=32,
+        dropout=0.0,
+        steps=steps,
+        rows_per_step=8,
+        batch_size=8,
+        learning_rate=2e-4,
+        evaluations=1,
+        seed=42,
+        train_rows=8 * steps,
+    )
+    plain = {name: ours[name] for name in SAME if name in ours}
+    plain |= {"external_plugins": [str(training.PLUGINS[0])], "gradient_checkpointing": True}
+    plain |= {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
+    return {
+        "ours": ours,
+        "swift_default": plain | {"model": str(full), "torch_dtype": "float32"},
+        "swift_same_dtype": plain | {name: ours[name] for name in ("model", "torch_dtype")},
+    }
 
 
 def main(steps: int) -> None:
@@ -85,105 +119,52 @@ def main(steps: int) -> None:
     rows = list(sources.read_source("sample").splits["train"])
     messages, lengths = {}, {}
     for name, part in (("train", rows[: 8 * steps]), ("val", rows[-VAL:])):
-        messages[name], lengths[name] = training.prepare_rows(
-            tokenizer, "plain", part, MAX_LENGTH, True
-        )
+        messages[name], lengths[name] = training.prepare_rows(tokenizer, FORMAT, part)
     mean = sum(lengths["train"]) / len(lengths["train"])
     print(f"threads: {torch.get_num_threads()}\nmean_row_tokens: {mean:.0f}", flush=True)
+    own = AdapterPrompt(models.PACKAGED, FORMAT, sorted({row["output"] for row in rows}))
+    seconds: dict[str, list[float]] = {}
+    right = {}
     with tempfile.TemporaryDirectory() as scratch:
         full = Path(scratch) / "float32" / models.PACKAGED
         models.load_model(models.PACKAGED, dtype="float32").save_pretrained(full)
         tokenizer.save_pretrained(full)
-        # What swift must be told to see the same rows and learn the same thing; everything else is
-        # its own default.
-        kept = {
-            "template",
-            "dataset",
-            "val_dataset",
-            "output_dir",
-            "add_version",
-            "check_model",
-            "max_length",
-            "seed",
-        }
-        kept |= {
-            "tuner_type",
-            "lora_rank",
-            "lora_alpha",
-            "target_modules",
-            "learning_rate",
-            "lr_scheduler_type",
-            "warmup_ratio",
-        }
-        kept |= {
-            "max_steps",
-            "eval_steps",
-            "save_steps",
-            "logging_steps",
-            "acc_strategy",
-            "report_to",
-            "use_cpu",
-        }
-        seconds: dict[str, list[float]] = {}
-        right = {}
         for count in (*ROUNDS, steps):
-            ours = training.sft_arguments(
-                models.PACKAGED, True, 8, 32, 0.0, count, 8, 8, 2e-4, MAX_LENGTH, 1, 42
-            )
-            plain = {name: value for name, value in ours.items() if name in kept}
-            plain |= {
-                "external_plugins": [str(training.PLUGIN)],
-                "per_device_train_batch_size": 1,
-                "gradient_accumulation_steps": 8,
-            }
-            runs = {
-                "ours": ours,
-                "swift_default": plain
-                | {"model": str(full), "torch_dtype": "float32", "gradient_checkpointing": True},
-                "swift_same_dtype": plain
-                | {
-                    "model": ours["model"],
-                    "torch_dtype": ours["torch_dtype"],
-                    "gradient_checkpointing": True,
-                },
-            }
+            runs = contestants(count, full)
             for name, arguments in runs.items():
                 folder = Path(scratch) / f"{name}-{count}"
-                summary = training.train(folder, arguments, messages, tokenizer, force=True)
-                log = [
-                    json.loads(line) for line in (folder / "logging.jsonl").read_text().splitlines()
-                ]
+                summary = training.train(
+                    folder,
+                    arguments=arguments,
+                    messages=messages,
+                    tokenizer=tokenizer,
+                    adapter_prompt=own,
+                    force=True,
+                )
+                log = files.read_jsonl(folder / "logging.jsonl")
                 seconds.setdefault(name, []).append(step_seconds(log))
-                right[name] = [entry["eval_seq_acc"] for entry in log if "eval_seq_acc" in entry][
-                    -1
-                ]
+                right[name] = [e["eval_seq_acc"] for e in log if "eval_seq_acc" in e][-1]
                 print(
-                    f"{name}: {count} steps, {seconds[name][-1]:.2f} s a step, {summary['seconds']:.0f} s in all",
+                    f"{name}: {count} steps, {seconds[name][-1]:.2f} s a step, "
+                    f"{summary['seconds']:.0f} s in all",
                     flush=True,
                 )
     middle = {name: statistics.median(values) for name, values in seconds.items()}
     for name, value in middle.items():
-        low, high = proportion_confint(round(right[name] * VAL), VAL, method="wilson")
-        print(
-            f"{name}_seconds_a_step: {value:.2f} ({min(seconds[name]):.2f} to {max(seconds[name]):.2f})"
-        )
-        print(
-            f"{name}_val_accuracy: {right[name]:.3f} ({low:.3f} to {high:.3f}, n = {VAL}, after {steps} steps)"
-        )
+        low, high = min(seconds[name]), max(seconds[name])
+        print(f"{name}_seconds_a_step: {value:.2f} ({low:.2f} to {high:.2f})")
+        low, high = metrics.wilson(round(right[name] * VAL), VAL)
+        print(f"{name}_val_accuracy: {right[name]:.3f} ({low:.3f} to {high:.3f}, n = {VAL})")
     print(f"samples_per_s_vs_swift_default: {middle['swift_default'] / middle['ours']:.2f}")
     print(f"samples_per_s_vs_swift_same_dtype: {middle['swift_same_dtype'] / middle['ours']:.2f}")
+    ours = runs["ours"]
     dtype = getattr(torch, ours["torch_dtype"])
     rate = matmul_rate(dtype)
     network = models.load_model(models.PACKAGED, attention=ours["attn_impl"])
-    print(
-        f"matmul_tflops: {rate / 1e12:.2f}\nshare_of_matmul_rate: {step_flops(network, 8 * mean) / middle['ours'] / rate:.2f}"
-    )
-    print(
-        "time_by_operator: "
-        + ", ".join(
-            f"{name} {share:.2f}" for name, share in operators(network, dtype, round(mean)).items()
-        )
-    )
+    share = step_flops(network, 8 * mean) / middle["ours"] / rate
+    print(f"matmul_tflops: {rate / 1e12:.2f}\nshare_of_matmul_rate: {share:.2f}")
+    shares = operators(network, dtype, round(mean))
+    print("time_by_operator: " + ", ".join(f"{name} {part:.2f}" for name, part in shares.items()))
 
 
 if __name__ == "__main__":

@@ -53,4 +53,4 @@ sinfo
 .venv/bin/snakemake --executor slurm --jobs 4 --nolock --rerun-incomplete --latency-wait 20 --config profile="$profile" \
     --slurm-no-account --slurm-status-command squeue --slurm-init-seconds-before-status-checks 5 \
     --set-threads evaluate="$(nproc)" --default-resources slurm_partition=main runtime=120 mem_mb=0
-.venv/bin/python tools/results.py "runs/$profile"
+.venv/bin/python -m tools.results "runs/$profile"

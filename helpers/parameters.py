@@ -1,5 +1,6 @@
-"""What a notebook may be given: names and types are those of its parameters cell, `rank: int = 8  #
-LoRA rank r`.
+"""What a notebook may be given: names and types stand in its parameters cell.
+
+A line there reads `rank: int = 8  # LoRA rank r`.
 """
 
 import ast
@@ -8,8 +9,14 @@ from helpers import InputError
 
 
 def refuse_wrong(given: dict, declared: dict[str, str]) -> None:
-    """Raise InputError unless `declared`, name to type (`int`, `int or None`), has every name given
-    and its value's type.
+    """Check what a notebook is given against what it declares.
+
+    Args:
+        given: values by name.
+        declared: types by name, such as "int" or "int or None".
+
+    Raises:
+        InputError: for a name that is not declared, or a value of another type.
     """
     if unknown := sorted(given.keys() - declared.keys()):
         raise InputError(
@@ -21,14 +28,19 @@ def refuse_wrong(given: dict, declared: dict[str, str]) -> None:
         if declared[name] == "None":  # so papermill calls a type that is not declared
             continue
         if kind not in allowed and not (kind == "int" and "float" in allowed):
+            way = ""
+            if kind == "str" and {"dict", "list"} & set(allowed):
+                example = "{text: content}" if "dict" in allowed else "[a, b]"
+                way = f"; on papermill's command line it is -y '{name}: {example}'"
+            elif kind == "str" and "str" not in allowed:
+                way = f"; on papermill's command line it is -y '{name}: …' without quotes inside"
             raise InputError(
-                f"this notebook takes {declared[name]} for the parameter {name}, not {value!r}"
+                f"this notebook takes {declared[name]} for the parameter {name}, not {value!r}{way}"
             )
 
 
 def check_parameters() -> None:
-    """Called by the cell behind a notebook's parameters: what papermill or a reader put there is
-    refused before anything runs.
+    """Refuse wrong parameters before anything runs: the cell behind them calls this.
 
     papermill itself only warns of a name that it does not know. Its inspection is not used here: to
     load it takes seconds.
@@ -37,9 +49,8 @@ def check_parameters() -> None:
 
     values = get_ipython().user_ns
     declared, given = {}, set()
-    for source in values["In"][
-        -3:-1
-    ]:  # the parameters cell, and the one that papermill injects behind it
+    # the parameters cell, and the one that papermill injects behind it
+    for source in values["In"][-3:-1]:
         for statement in ast.parse(source).body:
             if isinstance(statement, ast.AnnAssign):
                 declared[statement.target.id] = ast.unparse(statement.annotation).strip("'")

@@ -3,6 +3,8 @@
 import json
 import time
 from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -13,11 +15,11 @@ from tqdm import tqdm
 from transformers import DynamicCache
 
 from helpers import InputError
-from helpers.files import write_json, write_jsonl
-from helpers.templating import Prompt, encode_answer
+from helpers.files import read_jsonl, write_json, write_jsonl
+from helpers.templating import Prompt, encode, encode_answer
 
-NEW_TOKENS = 16
-"""No label of the corpus needs more; the untouched model never stops by itself."""
+SPARE_TOKENS = 4
+"""How many tokens beyond the longest option may be written: it may be spelled another way."""
 CHUNK = 1024
 """Tokens of a prompt that are read at once: bounds the memory of a long one."""
 MODES = ("generate", "score", "normalised", "calibrated")
@@ -26,23 +28,30 @@ CODE = Path(__file__).read_text(encoding="utf-8")
 
 
 class Tree(NamedTuple):
-    """The options of one row as a tree of token ids; node 0 is the prompt's last token, so every
-    option's first step starts there.
+    """The options of one row as a tree of token ids.
+
+    Node 0 is the prompt's last token, so that every option's first step starts there.
     """
 
     tokens: list[int]
     parents: list[int]
     depths: list[int]
     steps: list[list[tuple[int, int]]]
-    """For each option, in order: the node after which each of its tokens comes, and that token; the
-    end token is the last.
+    """For each option the node after which each of its tokens comes, and that token; the end token
+    is the last.
     """
     places: dict[tuple[int, ...], int]
     """The node that each beginning of an option ends in, the empty one among them."""
 
 
 def option_tree(tokenizer, last: int, options: list[str]) -> Tree:
-    """The tree of `options` behind a prompt that ends in the token `last`."""
+    """The tree of a row's options.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers.
+        last: the prompt's last token id.
+        options: of the row, in its order.
+    """
     tree = Tree([last], [-1], [0], [], {(): 0})
     for ids in (encode_answer(tokenizer, option) for option in options):
         steps = []
@@ -58,119 +67,138 @@ def option_tree(tokenizer, last: int, options: list[str]) -> Tree:
 
 
 @torch.inference_mode()
-def answers(model, tokenizer, prompts: list[list[int]], menus: list[list[str]]) -> list[dict]:
-    """Both modes for each prompt (token ids) and its options: one prefill a batch, then one pass
-    over the trees of options.
+def ask_batch(model, tokenizer, prompts: list[list[int]], menus: list[list[str]]) -> list[dict]:
+    """Both ways of answering for a batch: one prefill, then one pass over the trees of options.
 
-    The prompts are padded on the right, where causal attention never looks; the trees read each its
-    own prompt's keys and values and share them between options. Returns for each prompt "generated"
-    (greedy text, stopped at the end token or once no option begins with it), "logprobs" (nats, of
-    each option with its end token, in order) and "tokens" (of each option, end token included).
-    Raises InputError when the model returns NaN.
+    The prompts are padded on the right, where causal attention never looks; each tree reads its own
+    prompt's keys and values, and its options share them.
+
+    Args:
+        model: a causal language model of transformers, in evaluation mode.
+        tokenizer: its tokenizer.
+        prompts: token ids of each prompt.
+        menus: options of each prompt.
+
+    Returns:
+        For each prompt "generated" (greedy text, ended by the end token or once no option begins
+        with it), "option" (the one it spells, or None), "logprobs" (nats of each option with its
+        end token, in order) and "tokens" (of each option, end token included).
+
+    Raises:
+        InputError: when the model returns NaN.
     """
     width = max(map(len, prompts)) - 1
     cache = prefill(model, [prompt[:-1] for prompt in prompts], width)
     trees = [option_tree(tokenizer, prompt[-1], options) for prompt, options in zip(prompts, menus)]
     lengths = [len(prompt) - 1 for prompt in prompts]
-    logits = read_trees(model, trees, lengths, width, cache)
+    logits = read_trees(model, trees, lengths, width, cache)  # batch × nodes × vocabulary
     results = []
     for i, (tree, options) in enumerate(zip(trees, menus)):
-        nodes = logits[i, : len(tree.tokens)].float()
+        nodes = logits[i, : len(tree.tokens)].float()  # nodes × vocabulary
         total = nodes.logsumexp(-1)
         if torch.isnan(total).any():
             raise InputError(
-                "the model returned NaN; try dtype float32, or train again with a lower learning rate"
+                "the model returned NaN; try dtype float32, or train with a lower learning rate"
             )
-        where, what = (
-            torch.tensor(
-                [step[part] for steps in tree.steps for step in steps], device=nodes.device
-            )
-            for part in (0, 1)
-        )
-        parts = (nodes[where, what] - total[where]).split([len(steps) for steps in tree.steps])
+        steps = torch.tensor([step for path in tree.steps for step in path], device=nodes.device)
+        where, what = steps.T  # one entry for each token of each option
+        sizes = [len(path) for path in tree.steps]
+        parts = (nodes[where, what] - total[where]).split(sizes)
         best = nodes.argmax(-1).tolist()
         follows = {beginning: best[node] for beginning, node in tree.places.items()}
-        text = generate(
-            model,
-            tokenizer,
-            follows,
-            lambda i=i: one_row(cache, i, lengths[i]),
-            prompts[i][-1],
-            options,
-        )
+        row_cache = lambda i=i: one_row(cache, i, lengths[i])  # noqa: E731 - made when needed
+        text, option = generate(model, tokenizer, follows, row_cache, prompts[i][-1], options)
         logprobs = [part.sum().item() for part in parts]
-        results.append(
-            {
-                "generated": text,
-                "logprobs": logprobs,
-                "tokens": [len(steps) for steps in tree.steps],
-            }
-        )
+        results.append({"generated": text, "option": option, "logprobs": logprobs, "tokens": sizes})
     return results
 
 
 def prefill(model, prompts: list[list[int]], width: int) -> DynamicCache:
-    """Keys and values of `prompts`, padded on the right to `width`, read CHUNK tokens at a time; no
-    logits are computed.
+    """Keys and values of prompts, read CHUNK tokens at a time; no logits are computed.
+
+    Args:
+        model: a causal language model.
+        prompts: token ids, padded here on the right.
+        width: tokens of the longest.
     """
-    # without the config, so that layers with a sliding window keep all: the trees' masks cut the
-    # window
+    # Without the config: layers with a sliding window keep all, and the trees' masks cut it.
     cache = DynamicCache()
-    ids = torch.tensor(
-        [prompt + [0] * (width - len(prompt)) for prompt in prompts], device=model.device
-    )
-    for start in range(0, width, CHUNK):
-        part = ids[:, start : start + CHUNK]
-        position = torch.arange(start, start + part.shape[1], device=model.device)[None]
-        model.base_model(part, position_ids=position, past_key_values=cache, use_cache=True)
+    padded = [prompt + [0] * (width - len(prompt)) for prompt in prompts]
+    ids = torch.tensor(padded, device=model.device)  # batch × width
+    with without_last_mlp(model):
+        for start in range(0, width, CHUNK):
+            part = ids[:, start : start + CHUNK]
+            position = torch.arange(start, start + part.shape[1], device=model.device)[None]
+            model.base_model(part, position_ids=position, past_key_values=cache, use_cache=True)
     return cache
+
+
+@contextmanager
+def without_last_mlp(model) -> Iterator[None]:
+    """Leave out the last layer's MLP where only keys and values are wanted: nothing reads it.
+
+    Args:
+        model: a causal language model; one whose layers are not called as usual stays as it is.
+    """
+    layers = getattr(model.base_model, "layers", None)
+    mlp = getattr(layers[-1], "mlp", None) if layers is not None else None
+    if mlp is None or "forward" in vars(mlp):
+        yield
+        return
+    mlp.forward = lambda hidden: hidden
+    try:
+        yield
+    finally:
+        del mlp.forward
 
 
 def read_trees(
     model, trees: list[Tree], lengths: list[int], width: int, cache: DynamicCache
 ) -> torch.Tensor:
-    """Logits (batch × nodes × vocabulary) after every node of every tree; the cache is as before
-    when this returns.
+    """Logits after every node of every tree; the cache is as before when this returns.
 
-    lengths: tokens of each prompt that are in the cache. width: tokens of the cache.
+    Args:
+        model: a causal language model.
+        trees: one a prompt.
+        lengths: tokens of each prompt that are in the cache.
+        width: tokens of the cache.
+
+    Returns:
+        batch × nodes × vocabulary; behind a tree's own nodes stands padding.
     """
     size, device = max(len(tree.tokens) for tree in trees), model.device
     tokens, depths = (torch.zeros(len(trees), size, dtype=torch.long) for _ in range(2))
-    related = torch.eye(size, dtype=torch.bool).repeat(
-        len(trees), 1, 1
-    )  # a node sees itself and the nodes above it
+    # batch × nodes × nodes: a node sees itself and the nodes above it
+    related = torch.eye(size, dtype=torch.bool).repeat(len(trees), 1, 1)
     for i, tree in enumerate(trees):
-        tokens[i, : len(tree.tokens)], depths[i, : len(tree.tokens)] = (
-            torch.tensor(tree.tokens),
-            torch.tensor(tree.depths),
-        )
+        tokens[i, : len(tree.tokens)] = torch.tensor(tree.tokens)
+        depths[i, : len(tree.tokens)] = torch.tensor(tree.depths)
         for node, parent in enumerate(tree.parents):
             related[i, node] |= related[i, parent] if parent >= 0 else False
-    ends = torch.tensor(lengths)[:, None]
-    positions = ends + depths
+    ends = torch.tensor(lengths)[:, None]  # batch × 1
+    positions = ends + depths  # batch × nodes
     keys = torch.cat([torch.arange(width).expand(len(trees), -1), positions], dim=1)
-    seen = torch.cat([(torch.arange(width) < ends)[:, None].expand(-1, size, -1), related], dim=2)
+    prompt_part = (torch.arange(width) < ends)[:, None].expand(-1, size, -1)
+    visible = torch.cat([prompt_part, related], dim=2)  # batch × nodes × (width + nodes)
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None)
-    near = seen if window is None else seen & (positions[:, :, None] - keys[:, None] < window)
+    near = visible
+    if window is not None:
+        near = visible & (positions[:, :, None] - keys[:, None] < window)
+    lowest = torch.finfo(model.dtype).min
     masks = [
-        torch.zeros(m.shape, dtype=model.dtype)
-        .masked_fill(~m, torch.finfo(model.dtype).min)[:, None]
-        .to(device)
-        for m in (seen, near)
+        torch.zeros(mask.shape, dtype=model.dtype).masked_fill(~mask, lowest)[:, None].to(device)
+        for mask in (visible, near)
     ]
-    kinds = (
-        {"full_attention": masks[0], "sliding_attention": masks[1]}
-        if getattr(config, "layer_types", None)
-        else masks[0]
-    )
-    inputs = {
-        "attention_mask": kinds,
-        "position_ids": positions.to(device),
-        "past_key_values": cache,
-        "use_cache": True,
-    }
-    logits = model(tokens.to(device), **inputs).logits
+    layered = getattr(config, "layer_types", None)
+    by_kind = {"full_attention": masks[0], "sliding_attention": masks[1]}
+    logits = model(
+        tokens.to(device),
+        attention_mask=by_kind if layered else masks[0],
+        position_ids=positions.to(device),
+        past_key_values=cache,
+        use_cache=True,
+    ).logits
     cache.crop(-size)
     return logits
 
@@ -179,6 +207,7 @@ def one_row(cache: DynamicCache, i: int, length: int) -> DynamicCache:
     """The first `length` keys and values of row `i`, as a cache of their own."""
     row = DynamicCache()
     for layer, content in enumerate(cache.layers):
+        # batch × heads × tokens × head size
         row.update(
             content.keys[i : i + 1, :, :length], content.values[i : i + 1, :, :length], layer
         )
@@ -186,46 +215,101 @@ def one_row(cache: DynamicCache, i: int, length: int) -> DynamicCache:
 
 
 def generate(
-    model, tokenizer, follows: dict[tuple, int], cache, last: int, options: list[str]
-) -> str:
-    """Greedy text behind a prompt; see `answers` for where it stops.
+    model,
+    tokenizer,
+    follows: dict[tuple, int],
+    cache: Callable[[], DynamicCache],
+    last: int,
+    options: list[str],
+) -> tuple[str, str | None]:
+    """Greedy text behind a prompt, and the option that it spells.
 
-    follows: the next token after the token sequences for which it is known, the empty one among
-    them. For others the model is asked: cache() gives the prompt's keys and values but for its last
-    token, `last`.
+    Writing ends with the end token, once no option begins with what is written, or a few tokens
+    beyond the longest option. Token ids decide first: a tokenizer may spell a label in bytes, whose
+    decoded beginning is half a character, or decode it to another text than it was given.
+
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer.
+        follows: the next token behind the token sequences for which it is known.
+        cache: gives the prompt's keys and values but for its last token.
+        last: the prompt's last token.
+        options: what may be written.
     """
-    produced: list[int] = []
+    spelled = {tuple(encode(tokenizer, option)): option for option in options}
+    # as the model would write them: a tokenizer may normalise what it encodes
+    texts = {tokenizer.decode(ids).strip(): option for ids, option in spelled.items()}
+    texts |= {option: option for option in options}
+    limit = max(map(len, spelled)) + SPARE_TOKENS
+    written: list[int] = []
     state, fed = None, 0
     while True:
-        if tuple(produced) in follows:
-            token = follows[tuple(produced)]
+        if tuple(written) in follows:
+            token = follows[tuple(written)]
         else:
             state = state or cache()
-            feed = torch.tensor([[last, *produced][fed:]], device=model.device)
-            token = (
-                model(feed, past_key_values=state, use_cache=True, logits_to_keep=1)
-                .logits[0, -1]
-                .argmax()
-                .item()
-            )
-            fed = len(produced) + 1
+            feed = torch.tensor([[last, *written][fed:]], device=model.device)
+            output = model(feed, past_key_values=state, use_cache=True, logits_to_keep=1)
+            token = output.logits[0, -1].argmax().item()
+            fed = len(written) + 1
         if token == tokenizer.eos_token_id:
             break
-        produced.append(token)
-        text = tokenizer.decode(produced).strip()
-        if len(produced) == NEW_TOKENS or not any(option.startswith(text) for option in options):
+        written.append(token)
+        if len(written) == limit:
             break
-    return tokenizer.decode(produced)
+        if tuple(written) not in follows:
+            # the last character may still lack bytes; the decoder shows it as U+FFFD
+            text = tokenizer.decode(written).rstrip("\ufffd").strip()
+            if not any(option.startswith(text) for option in texts):
+                break
+    text = tokenizer.decode(written)
+    return text, spelled.get(tuple(written)) or texts.get(text.strip())
 
 
-def answer_all(
-    model, tokenizer, prompts: list[list[int]], menus: list[list[str]], tokens_at_once: int = 4096
-):
-    """`answers` in batches of prompts of like length; yields the places of a batch, its results and
-    its seconds.
+@torch.inference_mode()
+def write_on(model, tokenizer, prompt: list[int], new_tokens: int = 40) -> str:
+    """What the model writes behind a prompt, greedily, whether it answers or not.
 
-    tokens_at_once: most tokens in a batch. A batch that does not fit in memory is halved, and so
-    are those after it. Raises InputError when a single prompt does not fit.
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer.
+        prompt: token ids.
+        new_tokens: most tokens to write; the end token ends it sooner.
+    """
+    written: list[int] = []
+    cache, feed = DynamicCache(), prompt
+    while len(written) < new_tokens:
+        ids = torch.tensor([feed], device=model.device)
+        output = model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        token = output.logits[0, -1].argmax().item()
+        if token == tokenizer.eos_token_id:
+            break
+        written.append(token)
+        feed = [token]
+    return tokenizer.decode(written)
+
+
+def ask_in_batches(
+    model,
+    tokenizer,
+    prompts: list[list[int]],
+    menus: list[list[str]],
+    tokens_at_once: int = 4096,
+) -> Iterator[tuple[list[int], list[dict], float]]:
+    """`ask_batch` over prompts of like length; a batch too large for memory is halved.
+
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer.
+        prompts: token ids of each prompt.
+        menus: options of each prompt.
+        tokens_at_once: most tokens in a batch.
+
+    Yields:
+        The places of a batch among the prompts, its results, and its seconds.
+
+    Raises:
+        InputError: when a single prompt does not fit in memory.
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     while order:
@@ -239,17 +323,16 @@ def answer_all(
         )
         batch, started = order[:size], time.perf_counter()
         try:
-            results = answers(
+            results = ask_batch(
                 model, tokenizer, [prompts[i] for i in batch], [menus[i] for i in batch]
             )
-        except (
-            RuntimeError
-        ) as error:  # torch's OutOfMemoryError is one; on a CPU there is no class of its own
+        except RuntimeError as error:  # torch's OutOfMemoryError is one; a CPU has no class for it
             if "memory" not in str(error):
                 raise
             if size == 1:
                 raise InputError(
-                    f"a prompt of {len(prompts[batch[0]])} tokens does not fit in memory; lower max_length"
+                    f"a prompt of {len(prompts[batch[0]])} tokens does not fit in memory; "
+                    "lower max_length"
                 ) from None
             tokens_at_once = size * len(prompts[batch[-1]]) // 2
             continue
@@ -257,118 +340,143 @@ def answer_all(
         order = order[size:]
 
 
-def answer_each(model, tokenizer, prompts: list[list[int]], menus: list[list[str]]) -> list[dict]:
-    """`answers` for all prompts, in their order; see `answer_all` for the batches."""
-    found = {}
-    for batch, results, _ in answer_all(model, tokenizer, prompts, menus):
-        found |= dict(zip(batch, results))
-    return [found[i] for i in range(len(prompts))]
+def ask(model, tokenizer, prompts: list[list[int]], menus: list[list[str]]) -> list[dict]:
+    """`ask_batch` for any number of prompts, in their order; see `ask_in_batches`."""
+    results: dict[int, dict] = {}
+    for places, batch, _ in ask_in_batches(model, tokenizer, prompts, menus):
+        results |= dict(zip(places, batch))
+    return [results[i] for i in range(len(prompts))]
 
 
 def predict(
     folder: Path,
-    load,
+    load: Callable,
     tokenizer,
     rows: list[dict],
     prompts: list[Prompt],
     free: list[Prompt],
     key: dict,
 ) -> list[dict]:
-    """Answers for `rows` in their order, one line each in folder/predictions.jsonl; what is there
-    already for the same inputs is kept.
+    """Answers for rows in their order; those made before from the same inputs are read back.
 
-    load: called for the model only when a row is missing. prompts: see templating.fit_all. free:
-    the prompts with a content-free article, for calibration. key: what the answers depend on beside
-    prompts and options (the model, its adapter, its precision); when anything of it changes, all
-    are made anew. A line: id, label, options, tokens (of the prompt), seconds, and what `judge`
-    returns. Raises InputError when the disk is full; what was written is kept.
+    Args:
+        folder: gets predictions.jsonl, a line a row, and key.json.
+        load: gives the model; called only when a row is missing.
+        tokenizer: its tokenizer.
+        rows: with ids of their own.
+        prompts: of the rows; see templating.fit_all.
+        free: the rows' prompts with a content-free article, for calibration.
+        key: what answers depend on beside prompts and options (the model, its adapter, its
+            precision); when anything of it changes, all are made anew.
+
+    Returns:
+        For each row id, source_id, label, options, tokens (of the prompt), seconds, and what
+        `judge` returns.
+
+    Raises:
+        InputError: when two rows share an id; when the disk is full (what was written is kept).
     """
+    if len({row["id"] for row in rows}) < len(rows):
+        raise InputError(f"{folder.name}: two rows have the same id, so answers would mix")
     folder.mkdir(parents=True, exist_ok=True)
     file, key_file = folder / "predictions.jsonl", folder / "key.json"
-    asked = [
-        (row["id"], row["category"], prompt.ids, prior.ids)
+    inputs = [
+        (row["id"], row.get("source_id"), row["category"], row["output"], prompt.ids, prior.ids)
         for row, prompt, prior in zip(rows, prompts, free)
     ]
-    key = key | {"inputs": sha256(json.dumps([CODE, asked]).encode()).hexdigest()}
+    key = key | {"inputs": sha256(json.dumps([CODE, inputs]).encode()).hexdigest()}
     if not key_file.is_file() or json.loads(key_file.read_text()) != key:
         file.unlink(missing_ok=True)
         write_json(key_file, key)
-    done = {line["id"]: line for line in read_predictions(file)} if file.is_file() else {}
-    missing = [i for i, row in enumerate(rows) if row["id"] not in done]
+    lines = {line["id"]: line for line in read_predictions(file)} if file.is_file() else {}
+    missing = [i for i, row in enumerate(rows) if row["id"] not in lines]
     if missing:
         model, priors = load(), {}
+        menus = [rows[i]["category"] for i in missing]
+        batches = ask_in_batches(model, tokenizer, [prompts[i].ids for i in missing], menus)
         try:
             with (
                 file.open("a", encoding="utf-8") as output,
                 tqdm(total=len(missing), desc=folder.name, unit="row", mininterval=2) as bar,
             ):
-                menus = [rows[i]["category"] for i in missing]
-                for batch, results, seconds in answer_all(
-                    model, tokenizer, [prompts[i].ids for i in missing], menus
-                ):
+                for batch, results, seconds in batches:
                     places = [missing[i] for i in batch]
-                    calibrate(
-                        model,
-                        tokenizer,
-                        priors,
-                        [(free[i].ids, rows[i]["category"]) for i in places],
-                    )
+                    pairs = [(free[i].ids, rows[i]["category"]) for i in places]
+                    add_priors(model, tokenizer, priors, pairs)
                     for i, result in zip(places, results):
-                        row = rows[i]
-                        line = {
-                            "id": row["id"],
-                            "label": row["output"],
-                            "options": row["category"],
-                            "tokens": len(prompts[i].ids),
-                        }
-                        line |= judge(result, row["category"], priors[tuple(free[i].ids)]) | {
-                            "seconds": round(seconds / len(batch), 4)
-                        }
-                        done[row["id"]] = line
+                        line = {"id": rows[i]["id"], "source_id": rows[i].get("source_id")}
+                        line |= {"label": rows[i]["output"], "options": rows[i]["category"]}
+                        line |= {"tokens": len(prompts[i].ids)}
+                        prior = priors[prior_key(free[i].ids, rows[i]["category"])]
+                        line |= judge(result, rows[i]["category"], prior)
+                        line |= {"seconds": round(seconds / len(batch), 4)}
+                        lines[line["id"]] = line
                         output.write(json.dumps(line, ensure_ascii=False) + "\n")
                     output.flush()
                     bar.update(len(batch))
         except OSError as error:
             raise InputError(
-                f"{file.name} of {folder.name} could not be written ({error.strerror}); what was answered is kept"
+                f"{file.name} of {folder.name} could not be written ({error.strerror}); "
+                "what was answered is kept"
             ) from None
-    lines = [done[row["id"]] for row in rows]
-    write_jsonl(file, lines)
-    return lines
+    in_order = [lines[row["id"]] for row in rows]
+    write_jsonl(file, in_order)
+    return in_order
 
 
-def calibrate(model, tokenizer, priors: dict, asked: list[tuple[list[int], list[str]]]) -> None:
-    """Add to `priors` the log-probabilities of the options behind each content-free prompt that is
-    not there yet.
+def prior_key(ids: list[int], options: list[str]) -> tuple:
+    """What the answers behind a content-free prompt hang on: its tokens and the row's options."""
+    return tuple(ids), tuple(options)
+
+
+def add_priors(
+    model, tokenizer, priors: dict[tuple, list[float]], pairs: list[tuple[list[int], list[str]]]
+) -> None:
+    """Add the log-probabilities of options behind content-free prompts that are not there yet.
+
+    Args:
+        model: a causal language model.
+        tokenizer: its tokenizer.
+        priors: nats of each option by `prior_key`; added to.
+        pairs: token ids of a content-free prompt, and options.
     """
-    fresh = {tuple(ids): options for ids, options in asked if tuple(ids) not in priors}
-    results = answer_each(model, tokenizer, [list(ids) for ids in fresh], list(fresh.values()))
-    priors |= {ids: result["logprobs"] for ids, result in zip(fresh, results)}
+    fresh = {prior_key(ids, options): (ids, options) for ids, options in pairs}
+    fresh = {key: pair for key, pair in fresh.items() if key not in priors}
+    prompts, menus = ([pair[side] for pair in fresh.values()] for side in (0, 1))
+    results = ask(model, tokenizer, prompts, menus)
+    priors |= {key: result["logprobs"] for key, result in zip(fresh, results)}
 
 
 def judge(result: dict, options: list[str], prior: list[float]) -> dict:
     """The prediction of each mode, and what it was decided by.
 
-    generate: None unless the trimmed text is exactly one of the options. score: the largest
-    log-probability. normalised: the largest per token, end token included. calibrated: the largest
-    after subtracting `prior`, the log-probabilities behind a content-free article (Zhao et al.
-    2021).
+    Args:
+        result: of one row, from `ask_batch`.
+        options: of the row, in its order.
+        prior: nats of the options behind a content-free article.
+
+    Returns:
+        generate: the option that was written, None where it was none. score: the largest
+        log-probability. normalised: the largest per token, end token included. calibrated: the
+        largest once `prior` is subtracted (Zhao et al. 2021).
     """
-    text, scores = result["generated"].strip(), np.array(result["logprobs"])
+    scores = np.array(result["logprobs"])
     by = {"score": scores, "normalised": scores / result["tokens"], "calibrated": scores - prior}
     judged = {
         mode: {"prediction": options[int(np.argmax(values))], "logprobs": values.tolist()}
         for mode, values in by.items()
     }
-    return {"generate": {"prediction": text if text in options else None, "text": text}} | judged
+    return {"generate": {"prediction": result["option"], "text": result["generated"]}} | judged
 
 
 def read_predictions(file: Path) -> list[dict]:
-    """The whole lines of a predictions file; a last line that was cut off by an interruption is
-    removed from it.
+    """The whole lines of a predictions file.
+
+    A last line that an interruption cut off is removed from the file.
     """
-    text = file.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        file.write_text(whole, encoding="utf-8")
-    return [json.loads(line) for line in whole.splitlines()]
+    content = file.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with file.open("r+b") as cut_off:
+            cut_off.truncate(whole)
+    return read_jsonl(file)

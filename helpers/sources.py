@@ -21,6 +21,7 @@ from datasets import Dataset, Features, List, Value
 
 from helpers import ROOT, InputError, one_line
 from helpers.files import need
+from helpers.hubs import fetch_dataset
 
 SAMPLE = ROOT / "data" / "sample"
 SPLITS = {"train": ("train",), "val": ("val", "validation", "dev"), "test": ("test",)}
@@ -93,11 +94,9 @@ def read_source(
         raise InputError(
             f"columns maps {', '.join(sorted(unknown))}; only text, category and output can be mapped"
         )
-    readers = (
-        hub_splits(source, revision)
-        if files is None
-        else {split: (lambda path=path: read_file(path)) for split, path in files.items()}
-    )
+    if files is None:
+        files = find_splits(str(fetch_dataset(source, revision)))
+    readers = {split: (lambda path=path: read_file(path)) for split, path in files.items()}
     if "train" not in readers:
         raise InputError(
             f"source {source!r} has no training rows; a folder needs at least a train file ({', '.join(FORMATS)})"
@@ -159,38 +158,6 @@ def find_splits(source: str) -> dict[str, Path] | None:
     raise InputError(
         f"source {source!r}: no such file or folder, and not a hub id; give 'sample', a file, a folder or owner/name"
     )
-
-
-def hub_splits(
-    source: str, revision: str | None
-) -> dict[str, Callable[[], Iterator[tuple[str, dict]]]]:
-    """Readers by split for a data set on ModelScope, or on Hugging Face when it begins with hf:."""
-
-    def load(split: str):
-        if source.startswith("hf:"):
-            from datasets import load_dataset
-
-            return load_dataset(source.removeprefix("hf:"), split=split, revision=revision)
-        from modelscope import MsDataset
-
-        return MsDataset.load(source, split=split, **({"version": revision} if revision else {}))
-
-    readers = {}
-    for split, names in SPLITS.items():
-        for name in names:
-            try:
-                rows = load(name)
-            except Exception as error:
-                if split == "train":
-                    raise InputError(
-                        f"source {source!r} could not be fetched ({one_line(error)}); check the id and the network"
-                    ) from None
-                continue
-            readers[split] = lambda rows=rows, name=name: (
-                (f"{source} {name} row {i}", dict(row)) for i, row in enumerate(rows, 1)
-            )
-            break
-    return readers
 
 
 def read_file(path: Path) -> Iterator[tuple[str, dict]]:

@@ -1,20 +1,20 @@
-"""Templates for swift, loaded by its `--external_plugins`: what stands around the prompts that
-`helpers.templating` renders.
-"""
+"""What swift loads by its `--external_plugins`: the frame around prompts, and kept adapters."""
 
+import json
 import os
 import threading
 import time
+from pathlib import Path
 
+from swift.callbacks import TrainerCallback
+from swift.callbacks.mapping import callbacks_map
 from swift.template import Template, TemplateMeta, register_template
 
 from helpers.templating import tokenize
 
 
 class NewsTemplate(Template):
-    """Tokenises as `helpers.templating` does, so that an article that says <eos> stays text in
-    training, too.
-    """
+    """Tokenises as `helpers.templating` does: an article that says <eos> is text here, too."""
 
     def _tokenize(self, context, **kwargs):
         return tokenize(self.tokenizer, [context])["input_ids"][0]
@@ -32,6 +32,21 @@ def watch(pid: int) -> None:
 
 if parent := os.environ.get("CHINESE_NEWS_BOOK_PARENT"):
     threading.Thread(target=watch, args=(int(parent),), daemon=True).start()
+
+
+class KeepAdapters(TrainerCallback):
+    """Saves the adapter alone after the steps that keep_steps.json in swift's folder lists.
+
+    A learning curve needs the weights of many steps, and none of their optimizers.
+    """
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        if state.global_step in json.loads(Path("keep_steps.json").read_text(encoding="utf-8")):
+            adapted = self.trainer.accelerator.unwrap_model(model)
+            adapted.save_pretrained(f"curve/step-{state.global_step}")
+
+
+callbacks_map["keep_adapters"] = KeepAdapters
 
 # Bodies are cut before swift sees a row, so a prompt arrives whole; swift only frames it: [<bos>]
 # prompt answer <eos>.

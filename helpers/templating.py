@@ -1,6 +1,8 @@
 """Prompts: one definition for training and for scoring. Only the article's body is ever cut."""
 
 import re
+from dataclasses import dataclass
+from hashlib import sha256
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +26,20 @@ GAP = "……"
 """Stands between beginning and end where the middle was cut."""
 
 
+@dataclass(frozen=True)
+class PromptFormat:
+    """How rows become prompts: one record for training, scoring and daily work."""
+
+    template: str
+    """The template's text, with {text} and {options} in it."""
+    max_length: int
+    """Most tokens of a prompt and its answer together."""
+    bos: bool
+    """Whether the model wants its `<bos>` in front."""
+    cut: str = "head"
+    """What stays of a body that is too long; see CUTS."""
+
+
 class Prompt(NamedTuple):
     """A prompt ready for the model."""
 
@@ -36,34 +52,67 @@ class Prompt(NamedTuple):
 
 
 def find_template(name: str) -> str:
-    """The template called `name`, or the text of a template file (relative paths start at the
-    project's root).
+    """The text of a template.
 
-    Raises InputError when there is no such template, or when its placeholders are not exactly one
-    {text} and one {options}.
+    Args:
+        name: a key of TEMPLATES, or a text file, relative to the project's root.
+
+    Raises:
+        InputError: when there is no such template, it is no text, or its placeholders are not
+            exactly one {text} and one {options}.
     """
     if name in TEMPLATES:
         return TEMPLATES[name]
     path = ROOT / name
     if not path.is_file():
         raise InputError(
-            f"template {name!r} is unknown; there are: {', '.join(TEMPLATES)}, or give a text file with {{text}} and {{options}}"
+            f"template {name!r} is unknown; there are: {', '.join(TEMPLATES)}, "
+            "or give a text file with {text} and {options}"
         )
-    template = path.read_text(encoding="utf-8")
+    content = path.read_bytes()
+    try:
+        template = content.decode("utf-8-sig")  # a byte-order mark would stand in every prompt
+    except UnicodeDecodeError:
+        try:
+            template = content.decode("gb18030")
+        except UnicodeDecodeError:
+            raise InputError(
+                f"template file {name} is neither UTF-8 nor GB18030; save it as UTF-8"
+            ) from None
+    template = template.replace("\r\n", "\n")
     if sorted(re.findall(r"\{(text|options)\}", template)) != ["options", "text"]:
         raise InputError(f"template file {name} must hold {{text}} once and {{options}} once")
     return template
 
 
+def template_name(template: str) -> str:
+    """What to call a template: its key in TEMPLATES, else "own-" and a digest of its text.
+
+    Args:
+        template: the template's text.
+    """
+    names = {text: name for name, text in TEMPLATES.items()}
+    return names.get(template) or f"own-{sha256(template.encode()).hexdigest()[:6]}"
+
+
 def render(template: str, text: str, options: list[str]) -> str:
-    """The template with body and options in place; neither is searched for placeholders."""
+    """The template with body and options in place; neither is searched for placeholders.
+
+    Args:
+        template: the template's text.
+        text: the article's body.
+        options: joined by a full-width comma.
+    """
     filled = {"{text}": text, "{options}": "，".join(options)}
     return "".join(filled.get(part, part) for part in re.split(r"(\{text\}|\{options\})", template))
 
 
 def tokenize(tokenizer, texts: list[str]):
-    """A batch of encodings; no special token is added, and none is recognised: an article that says
-    <eos> is text.
+    """A batch of encodings; an article that says <eos> is text, for no special token is recognised.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers.
+        texts: none is given a special token in front or behind.
     """
     return tokenizer(
         texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False
@@ -80,24 +129,28 @@ def encode_answer(tokenizer, option: str) -> list[int]:
     return [*encode(tokenizer, option), tokenizer.eos_token_id]
 
 
-def fit(
-    tokenizer, template: str, row: dict, max_length: int, bos: bool, cut: str = "head"
-) -> Prompt:
+def fit(tokenizer, prompt_format: PromptFormat, row: dict) -> Prompt:
     """The prompt of one row; see `fit_all`."""
-    return fit_all(tokenizer, template, [row], max_length, bos, cut)[0]
+    return fit_all(tokenizer, prompt_format, [row])[0]
 
 
-def fit_all(
-    tokenizer, template: str, rows: list[dict], max_length: int, bos: bool, cut: str = "head"
-) -> list[Prompt]:
-    """The prompts of `rows`, each body cut so that prompt and any answer together stay within
-    `max_length` tokens.
+def fit_all(tokenizer, prompt_format: PromptFormat, rows: list[dict]) -> list[Prompt]:
+    """The prompts of rows, each body cut so that prompt and any answer stay within the budget.
 
-    template: a template's text. bos: whether the model wants its `<bos>` in front. cut: see CUTS.
-    The longest of the row's options is reserved for the answer, so the prompt does not depend on
-    the label. Every prompt is tokenised as assembled: tokens may merge across the seams. Raises
-    InputError when max_length cannot hold the fixed parts of a row, naming the least that would do.
+    The longest of a row's options is reserved for the answer, so that the prompt does not depend on
+    the label. Every prompt is tokenised as assembled: tokens may merge across the seams.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers.
+        prompt_format: template, budget, `<bos>` and what is cut.
+        rows: with "text" and "category".
+
+    Raises:
+        InputError: when the budget cannot hold the fixed parts of a row, naming the least that
+            would do; when there is no such cut; when the tokenizer has no `<bos>`.
     """
+    template, max_length = prompt_format.template, prompt_format.max_length
+    cut, bos = prompt_format.cut, prompt_format.bos
     if cut not in CUTS:
         raise InputError(f"cut {cut!r} is unknown; there are: {', '.join(CUTS)}")
     if bos and tokenizer.bos_token_id is None:
@@ -105,9 +158,8 @@ def fit_all(
     start = [tokenizer.bos_token_id] if bos else []
     answers = answer_lengths(tokenizer, rows)
     before = [len(render(template.split("{text}")[0], "", row["category"])) for row in rows]
-    reach = [2 * max_length] * len(
-        rows
-    )  # characters of a body to look at: enough for Chinese, doubled where tokens are longer
+    # Characters of a body to look at: enough for Chinese, doubled where tokens are longer.
+    reach = [2 * max_length] * len(rows)
     spans = [span(len(row["text"]), reach[i], cut) for i, row in enumerate(rows)]
     prompts: list[Prompt | None] = [None] * len(rows)
     pending, exact = list(range(len(rows))), set()
@@ -121,9 +173,9 @@ def fit_all(
             over = len(start) + len(ids) + answers[i] - max_length
             if over > 0:
                 if (head, tail) == (0, size):
-                    least = f"at least {max_length + over} would"
                     raise InputError(
-                        f"max_length {max_length} cannot hold prompt, options and answer of row {rows[i].get('id')}; {least}"
+                        f"max_length {max_length} cannot hold prompt, options and answer of row "
+                        f"{rows[i].get('id')}; at least {max_length + over} would"
                     )
                 spans[i] = shorter(encodings[place].offsets, before[i], size, spans[i], over, cut)
                 exact.add(i)
@@ -133,10 +185,7 @@ def fit_all(
                 spans[i] = span(size, reach[i], cut)
                 again.append(i)
             else:
-                ids[:0] = (
-                    # in place: a copy of every list would cost a tenth of the tokenizer's time
-                    start
-                )
+                ids[:0] = start  # in place: a copy would cost a tenth of the tokenizer's time
                 prompts[i] = Prompt(texts[place], ids, 1 - (tail - head) / size if size else 1.0)
         pending = again
     return prompts
@@ -144,16 +193,21 @@ def fit_all(
 
 def answer_lengths(tokenizer, rows: list[dict]) -> list[int]:
     """For each row the tokens of its longest option, end token included."""
-    known = {
-        option: len(encode_answer(tokenizer, option))
-        for option in dict.fromkeys(option for row in rows for option in row["category"])
-    }
+    options = dict.fromkeys(option for row in rows for option in row["category"])
+    known = {option: len(encode_answer(tokenizer, option)) for option in options}
     return [max(known[option] for option in row["category"]) for row in rows]
 
 
 def span(size: int, reach: int, cut: str) -> tuple[int, int]:
-    """(head, tail) of a body of `size` characters cut to `reach`: text[:head] and text[tail:] stay;
-    (size, size) is all of it.
+    """Which characters of a body stay: text[:head] and text[tail:].
+
+    Args:
+        size: characters of the body.
+        reach: characters that may stay.
+        cut: see CUTS.
+
+    Returns:
+        (head, tail); (size, size) is all of it.
     """
     if size <= reach:
         return size, size
@@ -161,7 +215,7 @@ def span(size: int, reach: int, cut: str) -> tuple[int, int]:
 
 
 def body(text: str, kept: tuple[int, int]) -> str:
-    """What is left of `text`; see `span`."""
+    """What is left of a text; see `span`."""
     head, tail = kept
     if head == tail:
         return text
@@ -176,43 +230,36 @@ def shorter(
     over: int,
     cut: str,
 ) -> tuple[int, int]:
-    """`kept` with about `over` tokens less, by at least one character.
+    """A span with about `over` tokens less, by at least one character.
 
-    offsets: character positions of the prompt's tokens. before: characters of the prompt before the
-    body.
+    Args:
+        offsets: for each token of the prompt, its first and last character.
+        before: characters of the prompt before the body.
+        size: characters of the whole body.
+        kept: the span that is too long; see `span`.
+        over: tokens to lose.
+        cut: see CUTS.
     """
     head, tail = kept
+    # first characters of the tokens that begin inside text[:head], counted from the body's start
     starts = [start - before for start, _ in offsets if before <= start < before + head]
     if head == tail and cut == "head+tail":  # whole until now: the middle goes
         left = max(0, len(starts) - over - 4)
         first, last = left - left // 2, left // 2
         return min(starts[first], size - 1) if starts else 0, starts[-last] if last else size
-    ends = (
-        [] if tail == size else [start for start, _ in offsets if start >= before + head + len(GAP)]
-    )
-    ends = ends[
-        : len(ends) - sum(start >= before + head + len(GAP) + size - tail for start in ends)
-    ]
+    # first characters, in the prompt, of the tokens that begin inside text[tail:]
+    tail_from = before + head + len(GAP)
+    tail_to = tail_from + size - tail
+    ends = [start for start, _ in offsets if tail < size and tail_from <= start < tail_to]
     from_tail = min(over // 2 if head else over, len(ends)) if cut == "head+tail" else 0
     from_head = over - from_tail
-    head = 0 if from_head >= len(starts) else min(starts[len(starts) - from_head], head - 1)
-    if from_tail:
-        tail = (
-            size
-            if from_tail == len(ends)
-            else tail + max(1, ends[from_tail] - before - kept[0] - len(GAP))
-        )
-    return (max(head, 0), tail) if (head, tail) != kept else (0, size)
-
-
-def to_messages(prompt: Prompt, label: str) -> dict:
-    """A training row in swift's layout."""
-    return {
-        "messages": [
-            {"role": "user", "content": prompt.text},
-            {"role": "assistant", "content": label},
-        ]
-    }
+    new_head = 0 if from_head >= len(starts) else min(starts[len(starts) - from_head], head - 1)
+    new_tail = tail
+    if from_tail == len(ends) and from_tail:
+        new_tail = size
+    elif from_tail:
+        new_tail = tail + max(1, ends[from_tail] - tail_from)
+    return (max(new_head, 0), new_tail) if (new_head, new_tail) != kept else (0, size)
 
 
 def part_lengths(tokenizer, template: str, rows: list[dict], bos: bool) -> pd.DataFrame:

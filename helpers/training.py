@@ -1,6 +1,4 @@
-"""LoRA training by `swift sft`: write its arguments, run it with live progress, look at its first
-row, read its log.
-"""
+"""LoRA training by `swift sft`: its arguments, its run, its first row, its log."""
 
 import hashlib
 import json
@@ -13,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -21,45 +20,94 @@ import yaml
 from tqdm import tqdm
 
 from helpers import InputError, memory
-from helpers.files import write_json, write_jsonl, write_text
-from helpers.models import find_model, pick_attention, pick_dtype
-from helpers.templating import encode_answer, find_template, fit_all, to_messages
+from helpers.adapters import AdapterPrompt, write_prompt
+from helpers.files import read_jsonl, write_json, write_jsonl, write_text
+from helpers.models import find_model, model_identity, pick_attention, pick_dtype, trusts
+from helpers.templating import Prompt, PromptFormat, encode, encode_answer, fit_all
 
-PLUGIN = Path(__file__).with_name("swift_plugin.py")
-CPU_STEP = Path(__file__).with_name("cpu_step.py")
+PLUGINS = [Path(__file__).with_name(name) for name in ("swift_plugin.py", "cpu_step.py")]
 BEGUN = "begun.json"
-"""Stands in a setting's folder while its training is not finished: the fingerprint of what was
-begun.
-"""
+"""Stands where a training is not finished: the fingerprint of what was begun."""
+KEPT = "keep_steps.json"
+"""Lists the steps whose adapters are kept for a learning curve (see swift_plugin)."""
 WATCHED = "CHINESE_NEWS_BOOK_PARENT"
 """Environment variable: the process without which training shall not go on (see swift_plugin)."""
+LAUNCHERS = re.compile(
+    r"(NPROC_PER_NODE|NNODES|NODE_RANK|MASTER_(ADDR|PORT)|(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)"
+    r"|_PATCH_WORLD_SIZE|TORCHELASTIC_.*|ACCELERATE_.*|FSDP_.*|OMPI_.*|PMI_.*|SWIFT_CONFIG_FILE"
+    r"|RANDOM_DATASET_RESPONSE|DISABLE_MP_DDP|SWIFT_SINGLE_DEVICE_MODE)$"
+)
+"""Environment variables by which a shell would decide how many processes train, or on what."""
+SWIFT_DEFAULTS = {
+    "per_device_train_batch_size": 1,
+    "gradient_checkpointing": True,
+    "lora_rank": 8,
+    "target_modules": "all-linear",
+    "torch_dtype": "bfloat16",
+    "attn_impl": "sdpa",
+}
+"""What swift does where an argument was taken away."""
 
 
 def sft_arguments(
-    model: str, bos: bool, rank: int, alpha: int, dropout: float, steps: int, rows_per_step: int, batch_size: int,
-    learning_rate: float, max_length: int, evaluations: int, seed: int, nproc: int = 1, extra: dict | None = None,
-) -> dict:  # fmt: skip
-    """Arguments of `swift sft` for one setting; paths are relative to the setting's folder, where
-    swift runs.
+    *,
+    model: str,
+    prompt_format: PromptFormat,
+    rank: int,
+    alpha: int,
+    dropout: float,
+    steps: int | None,
+    rows_per_step: int,
+    batch_size: int,
+    learning_rate: float,
+    evaluations: int,
+    seed: int,
+    train_rows: int,
+    nproc: int = 1,
+    extra: dict | None = None,
+) -> dict:
+    """Arguments of `swift sft` for one setting; swift runs in the setting's folder.
 
-    model: see models.find_model. rows_per_step: effective batch size. batch_size: rows that go
-    through the model at once in each of nproc processes; accumulation makes up the rest. They are
-    padded on the left, so that their answers stand together at the end and swift computes no other
-    logits. evaluations: how often to look at val, evenly spread, the end included.
-    extra: further swift arguments, which win over these; None takes one away. Raises InputError
-    when batch_size × nproc does not divide rows_per_step.
+    Rows of a batch are padded on the left, so that their answers stand together at the end and
+    swift computes no other logits.
+
+    Args:
+        model: see models.find_model.
+        prompt_format: how rows are rendered and cut.
+        rank: of the adapter.
+        alpha: the correction is scaled by alpha / rank.
+        dropout: share of the adapter's input dropped at random.
+        steps: optimizer steps; None where `extra` gives num_train_epochs.
+        rows_per_step: rows an optimizer step sees; accumulation makes up for a smaller batch.
+        batch_size: rows that go through the model at once in each process.
+        learning_rate: peak of the cosine schedule.
+        evaluations: how often to look at val, evenly spread, the end included.
+        seed: order of the rows, initial adapter.
+        train_rows: how many rows there are to learn from.
+        nproc: processes on this machine.
+        extra: further swift arguments, which win over these; None takes one away.
+
+    Raises:
+        InputError: when batch_size × nproc does not divide rows_per_step, when steps and epochs are
+            both given or neither is, when evaluations is below 1.
     """
     import torch
 
+    extra = dict(extra or {})
     if rows_per_step % (batch_size * nproc):
         raise InputError(
-            f"rows_per_step {rows_per_step} is not a multiple of batch_size {batch_size} × nproc {nproc}"
+            f"rows_per_step {rows_per_step} is not a multiple of batch_size {batch_size} × "
+            f"nproc {nproc}"
         )
-    every = max(1, steps // evaluations)
+    if evaluations < 1:
+        raise InputError(f"evaluations is {evaluations}; val must be looked at once at least")
+    max_steps = total_steps(steps, extra, train_rows, rows_per_step)
+    every = max(1, max_steps // evaluations)
     arguments = {
         "model": find_model(model),
-        "template": "news-bos" if bos else "news",
-        "external_plugins": [str(PLUGIN), str(CPU_STEP)],
+        "model_type": None if trusts(model) else known_model_type(model),
+        "template": "news-bos" if prompt_format.bos else "news",
+        "external_plugins": [str(path) for path in PLUGINS],
         "callbacks": ["cpu_step"],
         "dataset": ["train.jsonl"],
         "val_dataset": ["val.jsonl"],
@@ -68,15 +116,14 @@ def sft_arguments(
         "add_version": False,
         "check_model": False,
         "torch_dtype": pick_dtype(),
-        "attn_impl": pick_attention(max_length),
+        "attn_impl": pick_attention(prompt_format.max_length),
         "tuner_type": "lora",
         "target_modules": "all-linear",
         "lora_rank": rank,
         "lora_alpha": alpha,
         "lora_dropout": dropout,
-        "max_length": max_length,
-        # never needed: bodies are cut before; swift checks once more
-        "truncation_strategy": "delete",
+        "max_length": prompt_format.max_length,
+        "truncation_strategy": "delete",  # never needed: bodies are cut before
         "per_device_train_batch_size": batch_size,
         "per_device_eval_batch_size": batch_size,
         "gradient_accumulation_steps": rows_per_step // (batch_size * nproc),
@@ -85,7 +132,7 @@ def sft_arguments(
         "learning_rate": learning_rate,
         "lr_scheduler_type": "cosine",
         "warmup_ratio": 0.1,
-        "max_steps": steps,
+        "max_steps": max_steps,
         "eval_steps": every,
         "save_steps": every,
         "logging_steps": 1,
@@ -96,19 +143,72 @@ def sft_arguments(
         "dataloader_num_workers": 0,
         "report_to": "none",
         "seed": seed,
+        "use_cpu": None if torch.cuda.is_available() else True,
     }
-    if not torch.cuda.is_available():
-        arguments["use_cpu"] = True
-    return {name: value for name, value in (arguments | (extra or {})).items() if value is not None}
+    return {name: value for name, value in (arguments | extra).items() if value is not None}
+
+
+def total_steps(steps: int | None, extra: dict, train_rows: int, rows_per_step: int) -> int:
+    """Optimizer steps of a run, out of steps or epochs; epochs and max_steps leave `extra`.
+
+    Args:
+        steps: optimizer steps, or None.
+        extra: swift's arguments that may hold num_train_epochs, and max_steps in place of steps.
+        train_rows: how many rows there are.
+        rows_per_step: rows a step sees.
+
+    Raises:
+        InputError: when both are given, or neither.
+    """
+    epochs = extra.pop("num_train_epochs", None)
+    steps = extra.pop("max_steps", steps)
+    if epochs is None and steps is None:
+        raise InputError("neither steps nor num_train_epochs says how long to train; give one")
+    if epochs is None:
+        return steps
+    if steps is not None:
+        raise InputError(
+            f"steps {steps} and num_train_epochs {epochs} are both given; "
+            "keep one (steps: null in a profile's setting, steps = None in notebook 04)"
+        )
+    return max(1, math.ceil(epochs * math.ceil(train_rows / rows_per_step)))
+
+
+def known_model_type(model: str) -> str | None:
+    """What swift calls a model's architecture, where its config.json says so by itself.
+
+    swift looks a folder up by its class, which several of its types may share (qwen2, qwen2_gte).
+    """
+    folder = Path(find_model(model))
+    name = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    return name if name in swift_model_types() else None
+
+
+@cache
+def swift_model_types() -> frozenset[str]:
+    """The names in swift's list of language models, read without loading swift itself (seconds)."""
+    import importlib.metadata
+    import importlib.util
+
+    path = importlib.metadata.distribution("ms-swift").locate_file("swift/model/constant.py")
+    spec = importlib.util.spec_from_file_location("swift_constants", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    values = vars(module.LLMModelType).values()
+    return frozenset(value for value in values if isinstance(value, str))
 
 
 def prepare_rows(
-    tokenizer, template: str, rows: list[dict], max_length: int, bos: bool, cut: str = "head"
+    tokenizer, prompt_format: PromptFormat, rows: list[dict]
 ) -> tuple[list[dict], list[int]]:
-    """Training rows in swift's layout, bodies cut to fit, and each row's length in tokens, answer
-    included.
+    """Rows in swift's layout, bodies cut to fit, and each row's tokens, answer included.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers.
+        prompt_format: how rows are rendered and cut.
+        rows: with a label each.
     """
-    prompts = fit_all(tokenizer, find_template(template), rows, max_length, bos, cut)
+    prompts = fit_all(tokenizer, prompt_format, rows)
     lengths = [
         len(prompt.ids) + len(encode_answer(tokenizer, row["output"]))
         for prompt, row in zip(prompts, rows)
@@ -116,134 +216,212 @@ def prepare_rows(
     return [to_messages(prompt, row["output"]) for prompt, row in zip(prompts, rows)], lengths
 
 
+def to_messages(prompt: Prompt, label: str) -> dict:
+    """A training row in swift's layout."""
+    return {
+        "messages": [
+            {"role": "user", "content": prompt.text},
+            {"role": "assistant", "content": label},
+        ]
+    }
+
+
 def expected_memory(
     config, arguments: dict, length: int, free: float, nproc: int = 1
 ) -> dict[str, float]:
-    """Peak of one step by part, GiB (see memory.forecast), for rows of at most `length` tokens.
+    """Peak of one training step by part, GiB; see memory.forecast.
 
-    config: the model's transformers config. free: GiB that this machine has left; without a GPU all
-    processes share it. Raises InputError, with what would help, when a step needs more than that.
+    Args:
+        config: the model's transformers config.
+        arguments: of swift.
+        length: most tokens of a row.
+        free: GiB that this machine has left; without a GPU all processes share it.
+        nproc: processes at once.
+
+    Raises:
+        InputError: when a step needs more than is free, with what would help.
     """
-    batch = arguments["per_device_train_batch_size"]
+    values = SWIFT_DEFAULTS | arguments
+    batch = values["per_device_train_batch_size"]
     choices = {
-        "dtype": arguments["torch_dtype"],
-        "attention": arguments["attn_impl"],
-        "rank": arguments["lora_rank"],
+        "dtype": values["torch_dtype"],
+        "attention": values["attn_impl"],
+        "rank": values["lora_rank"],
+        "checkpointing": values["gradient_checkpointing"],
     }
-    choices |= {"checkpointing": arguments["gradient_checkpointing"]}
-    layers = {"targets": arguments["target_modules"], "bits": arguments.get("quant_bits")}
+    layers = {"targets": values["target_modules"], "bits": values.get("quant_bits")}
     parts = memory.forecast(config, length, batch, training=True, **layers, **choices)
-    budget = free / (nproc if arguments.get("use_cpu") else 1)
+    budget = free / (nproc if values.get("use_cpu") else 1)
     if parts["total"] > budget:
         levers = memory.remedies(config, budget, length, batch, **choices)
         raise InputError(
-            f"a step needs about {parts['total']:.1f} GiB and {budget:.1f} are free; what would help: {levers}"
+            f"a step needs about {parts['total']:.1f} GiB and {budget:.1f} are free; "
+            f"what would help: {levers}"
         )
     return parts
 
 
-def fingerprint(arguments: dict, messages: dict[str, list[dict]]) -> str:
-    """SHA-256 of everything that decides what is learned."""
-    return hashlib.sha256(json.dumps([arguments, messages], sort_keys=True).encode()).hexdigest()
+def fingerprint(arguments: dict, messages: dict[str, list[dict]], model: str, nproc: int) -> str:
+    """SHA-256 of everything that decides what is learned, and of nothing that only says where.
+
+    Args:
+        arguments: of swift; the paths of the model and the plugins do not count.
+        messages: rows by split, in swift's layout.
+        model: see models.find_model; its content counts.
+        nproc: processes at once.
+    """
+    values = {name: value for name, value in arguments.items() if name != "external_plugins"}
+    values |= {"model": model_identity(model), "nproc": nproc}
+    return hashlib.sha256(json.dumps([values, messages], sort_keys=True).encode()).hexdigest()
+
+
+def unfinished(folder: Path) -> Path:
+    """Where a setting trains until it is whole: a hidden folder beside the setting's own."""
+    return folder.with_name(f".{folder.name}.unfinished")
 
 
 def train(
     folder: Path,
+    *,
     arguments: dict,
     messages: dict[str, list[dict]],
     tokenizer,
+    adapter_prompt: AdapterPrompt,
     force: bool = False,
     nproc: int = 1,
+    keep_steps: tuple[int, ...] = (),
 ) -> dict:
-    """Train one setting in `folder` and return its summary; a finished run with the same arguments
-    and rows is reused, one that was cut off goes on from its last checkpoint.
+    """Train one setting; a finished run of the same arguments and rows is reused.
 
-    messages: "train" and "val" rows in swift's layout. nproc: processes on this machine, each with
-    batch_size rows at once. Writes sft.yaml, swift.log, logging.jsonl, adapter/ (one of the
-    checkpoints, see best_step) and summary.json. The same summary lies in adapter/, which appears
-    whole or not at all: that is what a later run looks for, for Snakemake removes a rule's outputs
-    before it runs it again. Raises InputError with swift's last lines when swift fails, and when
-    the loss is no longer a number.
+    A run that was cut off goes on from its last checkpoint. What stands in `folder` from before
+    stays until the new adapter is whole.
+
+    Args:
+        folder: gets sft.yaml, swift.log, logging.jsonl, train.jsonl, val.jsonl, summary.json and
+            adapter/ (one of the checkpoints, see `best_step`, with prompt.json and summary.json).
+        arguments: of swift; see `sft_arguments`.
+        messages: "train" and "val" rows in swift's layout.
+        tokenizer: the model's.
+        adapter_prompt: the model, and how the adapter will want to be asked.
+        force: train even if nothing changed.
+        nproc: processes on this machine, each with batch_size rows at once.
+        keep_steps: after these steps the adapter is also kept in curve/step-<n>.
+
+    Returns:
+        The summary, and "reused".
+
+    Raises:
+        InputError: with swift's own words when it fails, and when the loss is no longer a number.
     """
-    key = fingerprint(arguments | {"nproc": nproc}, messages)
+    key = fingerprint(arguments, messages, adapter_prompt.model, nproc)
+    work, replaced = unfinished(folder), folder.with_name(f".{folder.name}.replaced")
+    if replaced.is_dir() and not folder.is_dir():  # cut off between the two renames below
+        replaced.rename(folder)
+    # The summary also lies in adapter/: Snakemake removes a rule's outputs before it runs it again.
     finished = folder / "adapter" / "summary.json"
-    if finished.is_file() and not force:
+    wanted = [folder / "curve" / f"step-{step}" for step in keep_steps]
+    if finished.is_file() and not force and all(path.is_dir() for path in wanted):
         summary = json.loads(finished.read_text())
         if summary["fingerprint"] == key:
+            write_prompt(folder / "adapter", adapter_prompt)
             write_json(folder / "summary.json", summary)
             return summary | {"reused": True}
-    begun = folder / BEGUN
+    begun = work / BEGUN
     if force or not begun.is_file() or json.loads(begun.read_text()) != key:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        written = dict(arguments)
+        if "external_plugins" in written:  # relative ones, so that a copied project finds them
+            plugins = written["external_plugins"]
+            written["external_plugins"] = [os.path.relpath(path, work) for path in plugins]
+        if keep_steps:
+            written["callbacks"] = [*written.get("callbacks", []), "keep_adapters"]
         write_text(
-            folder / "sft.yaml", [yaml.safe_dump(arguments, sort_keys=False, allow_unicode=True)]
+            work / "sft.yaml", [yaml.safe_dump(written, sort_keys=False, allow_unicode=True)]
         )
         for split, rows in messages.items():
-            write_jsonl(folder / f"{split}.jsonl", rows)
+            write_jsonl(work / f"{split}.jsonl", rows)
+        write_json(work / KEPT, list(keep_steps))
         write_json(begun, key)
-    seconds, peak = run_swift(folder, arguments, tokenizer, nproc)
-    shutil.copy(folder / "swift" / "logging.jsonl", folder / "logging.jsonl")
-    last = json.loads((folder / "logging.jsonl").read_text().splitlines()[-1])
-    saved = [step_of(path) for path in (folder / "swift").glob("checkpoint-*")]
-    kept = best_step(
-        read_log(folder / "logging.jsonl"), arguments.get("metric_for_best_model", "loss"), saved
-    )
-    checkpoint = folder / "swift" / f"checkpoint-{kept}"
+    seconds, peak = run_swift(work, arguments, tokenizer, nproc)
+    shutil.copy(work / "swift" / "logging.jsonl", work / "logging.jsonl")
+    last = read_jsonl(work / "logging.jsonl")[-1]
+    saved = [step_of(path) for path in (work / "swift").glob("checkpoint-*")]
+    metric = arguments.get("metric_for_best_model", "loss")
+    best = best_step(read_log(work / "logging.jsonl"), metric, saved)
     trained = re.search(r"([\d.]+)M Trainable", last["model_parameter_info"])
     summary = {
         "fingerprint": key,
         "seconds": seconds,
         "peak_gib": last.get("memory(GiB)", peak),
-        "best_step": kept,
+        "best_step": best,
+        "steps": arguments["max_steps"],
         "trainable_millions": float(trained[1]),
-        "dtype": arguments["torch_dtype"],
+        "dtype": arguments.get("torch_dtype", "as saved"),
     }
+    checkpoint = work / "swift" / f"checkpoint-{best}"
+    for adapter in (checkpoint, *(work / "curve").glob("step-*")):
+        finish_adapter(adapter, adapter_prompt)
     write_json(checkpoint / "summary.json", summary)
-    for leftover in ("*.bin", "*.pt", "*.pth", "README.md"):
-        for path in checkpoint.glob(leftover):
-            path.unlink()
-    checkpoint.rename(folder / "adapter")
-    shutil.rmtree(folder / "swift")
+    write_json(work / "summary.json", summary)
+    checkpoint.rename(work / "adapter")
+    shutil.rmtree(work / "swift")
+    (work / KEPT).unlink()
     begun.unlink()
-    write_json(folder / "summary.json", summary)
+    shutil.rmtree(replaced, ignore_errors=True)
+    if folder.exists():
+        folder.rename(replaced)
+    work.rename(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
     return summary | {"reused": False}
 
 
-def run_swift(folder: Path, arguments: dict, tokenizer, nproc: int = 1) -> tuple[float, float]:
-    """Run `swift sft sft.yaml` in `folder` under a progress bar, from its last checkpoint if there
-    is one; its output goes to swift.log.
+def finish_adapter(folder: Path, adapter_prompt: AdapterPrompt) -> None:
+    """Leave of a checkpoint what an adapter needs: weights, configuration, how to ask it.
 
-    Returns the seconds it took and the peak of its processes' resident memory in GiB. However this
-    ends, no process is left.
+    Args:
+        folder: a checkpoint of swift.
+        adapter_prompt: goes into prompt.json; its model's name replaces this machine's path.
+    """
+    for leftover in ("*.bin", "*.pt", "*.pth", "README.md"):
+        for path in folder.glob(leftover):
+            path.unlink()
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    write_json(
+        folder / "adapter_config.json", config | {"base_model_name_or_path": adapter_prompt.model}
+    )
+    write_prompt(folder, adapter_prompt)
+
+
+def run_swift(folder: Path, arguments: dict, tokenizer, nproc: int = 1) -> tuple[float, float]:
+    """Run `swift sft sft.yaml` under a progress bar, from its last checkpoint if there is one.
+
+    However this ends, no process is left.
+
+    Args:
+        folder: where swift runs; its output goes to swift.log there.
+        arguments: of swift.
+        tokenizer: the model's.
+        nproc: processes at once.
+
+    Returns:
+        The seconds it took, and the peak of its processes' resident memory in GiB.
     """
     command = [sys.executable, "-m", "swift.cli.main", "sft", "sft.yaml"]
     if checkpoint := last_checkpoint(folder / "swift"):
         command += ["--resume_from_checkpoint", str(checkpoint.relative_to(folder))]
-    environment = os.environ | {
-        "PYTHONPATH": str(PLUGIN.parent.parent),
-        "TOKENIZERS_PARALLELISM": "false",
-        WATCHED: str(os.getpid()),
-    }
-    if nproc > 1:
-        environment |= {
-            "NPROC_PER_NODE": str(nproc),
-            "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // nproc)),
-        }
     started, looked, peak = time.monotonic(), False, 0.0
-    log = folder / "swift.log"
+    log, title = folder / "swift.log", folder.name.removeprefix(".").removesuffix(".unfinished")
     with (
         log.open("wb") as output,
         tqdm(
-            total=arguments["max_steps"],
-            desc=f"swift sft · {folder.name}",
-            unit="step",
-            mininterval=2,
+            total=arguments["max_steps"], desc=f"swift sft · {title}", unit="step", mininterval=2
         ) as bar,
     ):
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env=environment,
+            env=swift_environment(nproc),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -256,17 +434,17 @@ def run_swift(folder: Path, arguments: dict, tokenizer, nproc: int = 1) -> tuple
                 if not math.isfinite(
                     loss := show_progress(folder / "swift" / "logging.jsonl", bar)
                 ):
-                    (folder / BEGUN).unlink(missing_ok=True)  # nothing here is worth going on from
+                    # nothing here is worth going on from
+                    (folder / BEGUN).unlink(missing_ok=True)
                     raise InputError(
-                        f"the run diverged: loss {loss} near step {bar.n}; lower learning_rate, or train in float32"
+                        f"the run diverged: loss {loss} near step {bar.n}; "
+                        "lower learning_rate, or train in float32"
                     )
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            while running(
-                process.pid
-            ):  # the processes that swift itself had started need a moment to go
+            while running(process.pid):  # what swift itself had started needs a moment to go
                 time.sleep(0.05)
     if process.returncode:
         raise InputError(explain(process.returncode, log, arguments))
@@ -277,14 +455,35 @@ def run_swift(folder: Path, arguments: dict, tokenizer, nproc: int = 1) -> tuple
     return time.monotonic() - started, peak
 
 
+def swift_environment(nproc: int) -> dict[str, str]:
+    """The environment of swift's process: this one's, without what would decide how it trains.
+
+    Args:
+        nproc: processes at once; nothing in a shell says otherwise.
+    """
+    environment = {
+        name: value for name, value in os.environ.items() if not LAUNCHERS.fullmatch(name)
+    }
+    environment |= {
+        "PYTHONPATH": str(PLUGINS[0].parent.parent),
+        "TOKENIZERS_PARALLELISM": "false",
+        WATCHED: str(os.getpid()),
+    }
+    if nproc > 1:
+        threads = max(1, (os.cpu_count() or 1) // nproc)
+        environment |= {"NPROC_PER_NODE": str(nproc), "OMP_NUM_THREADS": str(threads)}
+    return environment
+
+
 def running(group: int) -> list[int]:
     """The processes of a process group that still run."""
-    found = []
+    pids = []
     for process in psutil.process_iter(["status"]):
         with suppress(ProcessLookupError):
-            if os.getpgid(process.pid) == group and process.info["status"] != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
-    return found
+            alive = process.info["status"] != psutil.STATUS_ZOMBIE
+            if alive and os.getpgid(process.pid) == group:
+                pids.append(process.pid)
+    return pids
 
 
 def step_of(checkpoint: Path) -> int:
@@ -293,28 +492,27 @@ def step_of(checkpoint: Path) -> int:
 
 
 def best_step(log: pd.DataFrame, metric: str, saved: list[int]) -> int:
-    """Of the steps with a checkpoint the one that did best on val, and of those that did equally
-    well the latest.
+    """The step with a checkpoint that did best on val; on a tie we keep the later one.
 
-    log: see read_log. metric: swift's metric_for_best_model; a loss is best where it is least. On
-    few validation rows steps are often equal, and the rate has fallen furthest at the latest, so
-    that its weights hang least on the last rows it saw.
+    On few validation rows ties are frequent, and the learning rate has fallen furthest at the
+    latest, so that its weights hang least on the last rows it saw.
+
+    Args:
+        log: see `read_log`.
+        metric: swift's metric_for_best_model; a loss is best where it is least.
+        saved: steps with a checkpoint.
     """
-    seen = (
-        log.set_index("step")
-        .get(f"eval_{metric.removeprefix('eval_')}", pd.Series(dtype=float))
-        .dropna()
-    )
-    seen = seen[seen.index.isin(saved)]
-    if seen.empty:
+    column = f"eval_{metric.removeprefix('eval_')}"
+    values = log.set_index("step").get(column, pd.Series(dtype=float)).dropna()
+    values = values[values.index.isin(saved)]
+    if values.empty:
         return max(saved)
-    return int(seen.index[seen == (seen.min() if metric.endswith("loss") else seen.max())].max())
+    best = values.min() if metric.endswith("loss") else values.max()
+    return int(values.index[values == best].max())
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The latest checkpoint in `folder` that is whole: trainer_state.json is what swift writes
-    last.
-    """
+    """The latest checkpoint that is whole: swift writes trainer_state.json last."""
     for checkpoint in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
         with suppress(OSError, ValueError):
             json.loads((checkpoint / "trainer_state.json").read_text())
@@ -334,36 +532,57 @@ def resident_gib(pid: int) -> float:
 
 
 def explain(code: int, log: Path, arguments: dict) -> str:
-    """One line on a swift run that failed: its last words, or, when memory ran out, the levers with
-    their values.
+    """One line on a swift run that failed: its exception, or, out of memory, the levers.
+
+    Args:
+        code: swift's exit status.
+        log: what it printed.
+        arguments: it was given.
     """
-    lines = [
-        line.strip()
-        for line in log.read_text(errors="replace").replace("\r", "\n").splitlines()
-        if line.strip()
-    ]
+    text = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
+    lines = [line.rstrip() for line in text.split("\n") if line.strip()]
     repeat = f"repeat it with: cd {log.parent.name} && swift sft sft.yaml; see {log.name}"
-    if code in (-9, 137) or re.search(
-        r"out of memory|can't allocate memory|Cannot allocate memory", "\n".join(lines[-40:])
-    ):
-        batch = arguments["per_device_train_batch_size"]
-        levers = [f"max_length {arguments['max_length']} → {arguments['max_length'] // 2}"]
+    no_memory = r"out of memory|[Cc]an(no|')t allocate memory"
+    if code in (-9, 137) or re.search(no_memory, "\n".join(lines[-40:])):
+        values = SWIFT_DEFAULTS | arguments
+        batch, length = values["per_device_train_batch_size"], values.get("max_length")
+        levers = [f"max_length {length} → {length // 2}"] if length else []
         levers += [f"batch_size {batch} → {batch // 2}"] if batch > 1 else []
-        levers += (
-            ["gradient_checkpointing false → true"]
-            if not arguments["gradient_checkpointing"]
-            else []
-        )
-        return (
-            f"swift ran out of memory; levers, the strongest first: {'; '.join(levers)} — {repeat}"
-        )
-    return f"swift failed ({code}): {' | '.join(lines[-4:])} — {repeat}"
+        levers += [] if values["gradient_checkpointing"] else ["gradient_checkpointing: true"]
+        strongest = "; ".join(levers)
+        return f"swift ran out of memory; levers, the strongest first: {strongest} — {repeat}"
+    return f"swift failed ({code}): {last_exception(lines) or ' | '.join(lines[-4:])} — {repeat}"
+
+
+def last_exception(lines: list[str]) -> str | None:
+    """The exception that ended a program, whole and on one line, out of what it printed.
+
+    Args:
+        lines: without empty ones. Launchers put "[rank0]: " before a line, and end with an
+            exception of their own that says only that a process failed.
+    """
+    lines = [re.sub(r"^\[rank\d+\]:\s?", "", line) for line in lines]
+    begins = re.compile(r"((\w+\.)*\w*(Error|Exception|Exit|Interrupt)|\S+: error)(: |$)")
+    launcher = re.compile(r"(\w+\.)*(ChildFailedError|CalledProcessError|SystemExit)\b")
+    starts = [
+        place for place, line in enumerate(lines) if begins.match(line) and not launcher.match(line)
+    ]
+    if not starts:
+        return None
+    rest = []
+    for line in lines[starts[-1] :]:
+        if rest and (
+            line.startswith(("Traceback", "During handling", "[")) or launcher.match(line)
+        ):
+            break
+        rest.append(line.strip())
+    return " ".join(rest)[:1500]
 
 
 def show_progress(log: Path, bar: tqdm) -> float:
     """Move the bar to the last step that swift has logged; its loss, 0 before the first."""
-    lines = log.read_text().splitlines() if log.is_file() else []
-    for line in reversed(lines):
+    text = log.read_text(encoding="utf-8") if log.is_file() else ""
+    for line in reversed(text.split("\n")):
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:
@@ -377,45 +596,67 @@ def show_progress(log: Path, bar: tqdm) -> float:
 
 
 def look_at_first_row(folder: Path, tokenizer) -> bool:
-    """Compare the token ids that swift printed for its first row with this book's; False while they
-    are not there yet.
+    """Compare the token ids that swift printed for its first row with this book's.
 
-    Raises InputError when they differ: `<bos>` lost, an option cut, or an answer that is not
-    supervised.
+    Args:
+        folder: where swift runs.
+        tokenizer: the model's.
+
+    Returns:
+        False while swift has not printed them yet.
+
+    Raises:
+        InputError: when no row that was prepared has these ids: `<bos>` lost, an option cut, or an
+            answer that is not supervised.
     """
-    text = (folder / "swift.log").read_text(errors="replace")
+    text = (folder / "swift.log").read_text(encoding="utf-8", errors="replace")
     ids, labels = (
         re.search(rf"\[{name}\] \[([-\d, ]+)\]", text) for name in ("INPUT_IDS", "LABELS_IDS")
     )
-    if not (ids and labels):
+    head = "\ntask_type: seq_cls" in (folder / "sft.yaml").read_text(encoding="utf-8")
+    if not ids or not (labels or head):
         return False
-    ids, labels = ([int(number) for number in match[1].split(",")] for match in (ids, labels))
-    answer = [number for number in labels if number != -100]
-    with (folder / "train.jsonl").open(encoding="utf-8") as file:
-        rows = [[message["content"] for message in json.loads(line)["messages"]] for line in file]
-    frame = [tokenizer.bos_token_id] if "news-bos" in (folder / "sft.yaml").read_text() else []
-    seen = tokenizer.decode(ids[len(frame) : len(ids) - len(answer)])
-    matches = [
-        label
-        for prompt, label in rows
-        if prompt == seen and encode_answer(tokenizer, label) == answer
-    ]
-    if ids[: len(frame)] != frame or not matches:
-        raise InputError(
-            f"swift's first row is not what was prepared: it starts with ids {ids[:3]} and supervises {tokenizer.decode(answer)!r}"
-        )
-    return True
+    ids, labels = (
+        [int(number) for number in match[1].split(",")] if match else [] for match in (ids, labels)
+    )
+    bos = (
+        yaml.safe_load((folder / "sft.yaml").read_text(encoding="utf-8"))["template"] == "news-bos"
+    )
+    start = [tokenizer.bos_token_id] if bos else []
+    for row in read_jsonl(folder / "train.jsonl"):
+        prompt, *labelled = (message["content"] for message in row["messages"])
+        # a classification head has no answer in words: its label is no token
+        answer = encode_answer(tokenizer, labelled[0]) if labelled else []
+        # the cheap comparison first: thousands of rows may have to be looked through
+        if ids[len(ids) - len(answer) :] != answer:
+            continue
+        if ids == start + encode(tokenizer, prompt) + answer:
+            if not labelled or labels == [-100] * (len(ids) - len(answer)) + answer:
+                return True
+            break
+    supervised = [number for number in labels if number != -100]
+    raise InputError(
+        f"swift's first row is not what was prepared: it starts with ids {ids[:3]} "
+        f"and supervises {tokenizer.decode(supervised)!r}"
+    )
 
 
 def read_log(path: Path) -> pd.DataFrame:
-    """swift's logging.jsonl as a frame: step, and whichever of loss, seq_acc, eval_loss,
-    eval_seq_acc, learning_rate a line has.
+    """swift's logging.jsonl as a frame, one line a logged step or evaluation.
+
+    Args:
+        path: of logging.jsonl.
+
+    Returns:
+        Columns step, loss, eval_loss, eval_seq_acc (empty where a line has none), and whatever
+        else swift logged, such as learning_rate.
     """
-    with path.open() as file:
-        entries = [json.loads(line) for line in file]
-    frame = pd.DataFrame([entry for entry in entries if "loss" in entry or "eval_loss" in entry])
+    entries = [entry for entry in read_jsonl(path) if "loss" in entry or "eval_loss" in entry]
+    frame = pd.DataFrame(entries)
+    for column in ("loss", "eval_loss", "eval_seq_acc"):
+        if column not in frame:
+            frame[column] = float("nan")
     frame.insert(0, "step", frame["global_step/max_steps"].str.split("/").str[0].astype(int))
     kind = frame["loss"].isna()  # a step that was repeated after a resumption counts once
-    return frame[
-        ~pd.DataFrame({"step": frame["step"], "kind": kind}).duplicated(keep="last")
-    ].reset_index(drop=True)
+    repeated = pd.DataFrame({"step": frame["step"], "kind": kind}).duplicated(keep="last")
+    return frame[~repeated].reset_index(drop=True)

@@ -1,7 +1,6 @@
-"""Shared parts: the packaged model and its tokenizer, adapters for it, rows of the sample, the tiny
-book, a browser without a network.
-"""
+"""Shared parts: a scratch copy of the project and its tiny book, the packaged model, a browser."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,33 +12,76 @@ from filelock import FileLock
 from peft import LoraConfig, get_peft_model
 from playwright.sync_api import sync_playwright
 
-from helpers import ROOT, files, models, sources
+from helpers import ROOT, adapters, files, models, sources, templating
+
+SCRATCH = "路径 有空格"
+"""The scratch copy's folder: a path with spaces and Chinese characters, as readers have them."""
 
 
 class Book(NamedTuple):
-    """What `make book PROFILE=tiny` printed, and a copy of its pages as they were then."""
+    """The tiny book in the scratch copy: what `make` printed, and a copy of its pages."""
 
     printed: str
     html: Path
+    run: Path
+    """The run's folder; tests may read it, and edit what they put back."""
+
+
+def copy_project(folder: Path) -> Path:
+    """A copy of the project as it stands, tracked or new, with the same virtual environment.
+
+    Args:
+        folder: to be made.
+    """
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith((".venv", "runs/")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to((ROOT / ".venv").resolve())
+    return folder
+
+
+def project_environment(folder: Path) -> dict[str, str]:
+    """An environment in which a copy of the project uses its own helpers, not this one's."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    return own | {"PYTHONPATH": str(folder)}
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory, request) -> Book:
+def of_all_processes(tmp_path_factory, request) -> Path:
+    """A scratch folder that all test processes share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if hasattr(request.config, "workerinput") else folder
+
+
+@pytest.fixture(scope="session")
+def project(of_all_processes) -> Path:
+    """The scratch copy of the project: tests may run and edit it."""
+    folder = of_all_processes / SCRATCH
+    with FileLock(of_all_processes / "project.lock"):
+        if not folder.is_dir():
+            copy_project(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(project, of_all_processes) -> Book:
     """The tiny book, made afresh by whichever test process comes first; the others wait for it."""
-    shared = tmp_path_factory.getbasetemp()
-    if hasattr(request.config, "workerinput"):
-        shared = shared.parent  # of all test processes
-    printed, html = shared / "tiny.txt", shared / "tiny"
-    with FileLock(shared / "tiny.lock"):
+    printed, html = of_all_processes / "tiny.txt", of_all_processes / "tiny"
+    run = project / "runs" / "tiny"
+    with FileLock(of_all_processes / "tiny.lock"):
         if not html.is_dir():
-            shutil.rmtree(ROOT / "runs" / "tiny", ignore_errors=True)
+            # the .ready file may be older than the copy's lists; what they ask for is installed
+            make = ["make", "-s", "--old-file=.venv/.ready", "book", "PROFILE=tiny"]
             done = subprocess.run(
-                ["make", "-s", "book", "PROFILE=tiny"], cwd=ROOT, capture_output=True, text=True
+                make, cwd=project, env=project_environment(project), capture_output=True, text=True
             )
             assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
             printed.write_text(done.stdout, encoding="utf-8")
-            shutil.copytree(ROOT / "runs" / "tiny" / "html", html)
-    return Book(printed.read_text(encoding="utf-8"), html)
+            shutil.copytree(run / "html", html)
+    return Book(printed.read_text(encoding="utf-8"), html, run)
 
 
 @pytest.fixture(scope="session")
@@ -118,13 +160,16 @@ def draw_adapter():
     folder, its weights drawn.
     """
 
-    def draw(folder, **choices):
+    def draw(folder, prompt_format=None, labels=("a", "b"), **choices):
         torch.manual_seed(0)
         adapted = get_peft_model(models.load_model(models.PACKAGED), LoraConfig(**choices))
         for name, weight in adapted.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(weight, std=0.01)
         adapted.save_pretrained(folder / "adapter")
+        prompt_format = prompt_format or templating.PromptFormat(templating.PLAIN, 256, True)
+        own = adapters.AdapterPrompt(models.PACKAGED, prompt_format, list(labels))
+        adapters.write_prompt(folder / "adapter", own)
         files.write_json(folder / "summary.json", {})
 
     return draw

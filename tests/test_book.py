@@ -24,54 +24,59 @@ import psutil
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from conftest import project_environment
 
-from helpers import ROOT, plotting, sources
+from helpers import ROOT, plotting, profiles, sources
+from tools.reference import as_text, helper_reference
+from tools.stage import notebook_names, other_book
 
-sys.path.insert(0, str(ROOT / "book"))
-from reference import as_text, helper_reference
-from stage import other_book
-
-RUN = ROOT / "runs" / "tiny"
 SNAKEMAKE = [
-    *(
-        str(Path(sys.executable).with_name("snakemake")),
-        "--nolock",
-        "--rerun-incomplete",
-        "--cores",
-        "all",
-        "--quiet",
-        "all",
-    ),
-    *("--config", "profile=tiny"),
+    *(sys.executable, "-m", "snakemake", "--nolock", "--rerun-incomplete", "--cores", "all"),
+    *("--quiet", "all", "--config", "profile=tiny"),
 ]
-
-
-def make(*arguments, **environment):
-    return subprocess.run(
-        ["make", "-s", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env=environment or None,
-    )
+DRY_RUN = [word for word in SNAKEMAKE if word not in ("--quiet", "all")] + ["--dry-run"]
+DRY_RUN.insert(DRY_RUN.index("--cores") + 1, "all")
 
 
 @pytest.fixture(scope="module")
+def make(project):
+    """make("book", …) in the scratch copy."""
+
+    def run(*arguments):
+        command = ["make", "-s", "--old-file=.venv/.ready", *arguments]
+        environment = project_environment(project)
+        return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def run_in(project):
+    """run_in(command): in the scratch copy, with its own helpers."""
+
+    def run(command):
+        environment = project_environment(project)
+        return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+
+    return run
+
+
+@pytest.fixture
 def book(tiny):
-    return tiny.printed
+    return tiny
 
 
 def test_it_ends_with_the_table_and_the_page(book):
-    assert "rank8" in book and "tfidf_svm" in book
-    assert book.rstrip().endswith("Open runs/tiny/html/index.html")
+    assert "rank8" in book.printed and "tfidf_svm" in book.printed
+    assert book.printed.rstrip().endswith("Open runs/tiny/html/index.html")
 
 
 def test_metrics_are_those_of_the_predictions(book):
-    metrics = json.loads((RUN / "eval" / "metrics.json").read_text())
+    metrics = json.loads((book.run / "eval" / "metrics.json").read_text())
     for name, modes in metrics["models"].items():
         lines = [
             json.loads(line)
-            for line in (RUN / "eval" / name / "predictions.jsonl").read_text().splitlines()
+            for line in (book.run / "eval" / name / "predictions.jsonl").read_text().splitlines()
         ]
         assert len(lines) == 6
         for mode in ("generate", "score"):
@@ -84,23 +89,13 @@ def test_metrics_are_those_of_the_predictions(book):
 
 
 def test_every_page_is_there_with_numbers_from_the_run(book):
-    names = [
-        "index",
-        "01-dataset-exploration",
-        "02-prompt-design",
-        "03-lora-theory",
-        "05-evaluation",
-        "06-oom-and-max-length",
-    ]
-    names += [
-        f"04-training-{setting}"
-        for setting in yaml.safe_load((ROOT / "profiles" / "tiny.yml").read_text())["settings"]
-    ]
+    settings = profiles.read_profile("tiny").settings
+    names = ["index", *notebook_names(settings)]
     for name in names:
-        page = (RUN / "html" / f"{name}.html").read_text(encoding="utf-8")
+        page = (book.run / "html" / f"{name}.html").read_text(encoding="utf-8")
         assert "glue:text" not in page and "{{" not in page, name
-    metrics = json.loads((RUN / "eval" / "metrics.json").read_text())
-    index = re.sub(r"<[^>]+>", "", (RUN / "html" / "index.html").read_text(encoding="utf-8"))
+    metrics = json.loads((book.run / "eval" / "metrics.json").read_text())
+    index = re.sub(r"<[^>]+>", "", (book.run / "html" / "index.html").read_text(encoding="utf-8"))
     svm = metrics["baselines"]["tfidf_svm"]
     assert f"{100 * svm['accuracy']:.1f} % ({100 * svm['ci95'][0]:.1f}" in index
 
@@ -109,7 +104,7 @@ def test_a_page_loads_nothing_from_a_network(book):
     """Scripts, styles, pictures and fonts are local; links that a reader may follow are not looked
     at.
     """
-    for path in sorted((RUN / "html").glob("*.html")):
+    for path in sorted((book.run / "html").glob("*.html")):
         page = path.read_text(encoding="utf-8")
         loads = re.findall(r'<(?:script|img|iframe)[^>]*\ssrc="([^"]+)"', page)
         loads += re.findall(
@@ -122,7 +117,7 @@ def test_a_page_loads_nothing_from_a_network(book):
 
 def test_every_link_inside_the_book_leads_somewhere(book):
     """The files that pages link to, load or show are there, and so are the places in them."""
-    html, broken, checked = (RUN / "html").resolve(), [], 0
+    html, broken, checked = (book.run / "html").resolve(), [], 0
     soups = {
         path: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
         for path in html.glob("*.html")
@@ -150,47 +145,26 @@ def test_every_link_inside_the_book_leads_somewhere(book):
 
 def test_the_index_follows_the_run(book, tmp_path):
     """Other figures in the notebooks, other figures in the table of the first page."""
-    shutil.copytree(RUN / "notebooks", tmp_path / "run" / "notebooks")
+    shutil.copytree(book.run / "notebooks", tmp_path / "run" / "notebooks")
     evaluation = tmp_path / "run" / "notebooks" / "05-evaluation.ipynb"
     content = json.loads(evaluation.read_text(encoding="utf-8"))
-    glued = [
-        output
-        for cell in content["cells"]
-        for output in cell.get("outputs", [])
-        if "scrapbook" in output.get("metadata", {})
-    ]
+    outputs = [output for cell in content["cells"] for output in cell.get("outputs", [])]
+    glued = [output for output in outputs if "scrapbook" in output.get("metadata", {})]
     (figure,) = [
         output for output in glued if output["metadata"]["scrapbook"]["name"] == "best_score"
     ]
     figure["data"]["application/papermill.record/text/plain"] = "12.3456"
     evaluation.write_text(json.dumps(content), encoding="utf-8")
-    settings = list(
-        yaml.safe_load((ROOT / "profiles" / "tiny.yml").read_text(encoding="utf-8"))["settings"]
-    )
-    stage = [
-        sys.executable,
-        "tools/stage.py",
-        str(tmp_path / "run"),
-        str(tmp_path / "site"),
-        "--title",
-        "x",
-        "--settings",
-        *settings,
-    ]
+    settings = profiles.read_profile("tiny").settings
+    stage = [sys.executable, "-m", "tools.stage", str(tmp_path / "run"), str(tmp_path / "site")]
+    stage += ["--title", "x", "--settings", *settings]
     subprocess.run(stage, cwd=ROOT, check=True)
-    publish = [
-        sys.executable,
-        "tools/publish.py",
-        str(tmp_path / "site"),
-        "_config.yml",
-        str(tmp_path / "html"),
-    ]
-    subprocess.run(publish, cwd=ROOT, check=True)
+    publish = [sys.executable, "-m", "tools.publish", str(tmp_path / "site"), "_config.yml"]
+    subprocess.run([*publish, str(tmp_path / "html")], cwd=ROOT, check=True)
     index = re.sub(r"<[^>]+>", "", (tmp_path / "html" / "index.html").read_text(encoding="utf-8"))
     assert "12.3 %" in index
-    assert "12.3 %" not in re.sub(
-        r"<[^>]+>", "", (RUN / "html" / "index.html").read_text(encoding="utf-8")
-    )
+    before = (book.run / "html" / "index.html").read_text(encoding="utf-8")
+    assert "12.3 %" not in re.sub(r"<[^>]+>", "", before)
 
 
 @pytest.mark.parametrize(("name", "other"), [("sample", "fudan"), ("fudan", "sample")])
@@ -257,7 +231,9 @@ def leaked(folder, texts):
 
 
 def test_no_article_is_published_when_the_profile_says_so(book, sample):
-    assert leaked(RUN / "html", [row["text"] for rows in sample.values() for row in rows]) == []
+    assert (
+        leaked(book.run / "html", [row["text"] for rows in sample.values() for row in rows]) == []
+    )
 
 
 @pytest.mark.skipif(
@@ -280,25 +256,23 @@ def test_the_search_for_leaks_finds_one(tmp_path):
     assert leaked(tmp_path, [text]) == ["page.html"]
 
 
-def test_nothing_of_this_machine_is_published(book):
+def test_nothing_of_this_machine_is_published(book, project):
     names = [
-        re.escape(str(ROOT)),
+        *(re.escape(str(place)) for place in (ROOT, project)),
         re.escape(f"{Path.home()}/"),
         rf"\b{socket.gethostname()}:",
         rf"\b{getpass.getuser()}@",
     ]
     assert [
         (path.name, name)
-        for path, page in pages(RUN / "html")
+        for path, page in pages(book.run / "html")
         for name in names
         if re.search(name, page)
     ] == []
 
 
-def test_nothing_changed_means_nothing_runs(book):
-    done = subprocess.run(
-        [*SNAKEMAKE[:-4], "--dry-run", *SNAKEMAKE[-2:]], cwd=ROOT, capture_output=True, text=True
-    )
+def test_nothing_changed_means_nothing_runs(book, run_in):
+    done = run_in(DRY_RUN)
     assert "Nothing to be done" in done.stdout + done.stderr
 
 
@@ -306,105 +280,79 @@ def test_nothing_changed_means_nothing_runs(book):
     ("edited", "reruns", "spares"),
     [
         (
-            "notebooks/06-oom-and-max-length.ipynb",
+            "notebooks/06-out-of-memory.ipynb",
             ["memory", "site", "html"],
-            ["train", "evaluate", "dataset"],
+            ["train", "evaluate", "dataset", "lengths"],
         ),
         (
             "helpers/scoring.py",
             ["prompts", "evaluate", "memory", "site", "html"],
             ["train", "dataset", "lora"],
         ),
-        (
-            "helpers/metrics.py",
-            ["prompts", "evaluate", "site"],
-            ["train", "memory", "dataset", "lora"],
-        ),
+        ("helpers/audit.py", ["evaluate", "site"], ["train", "memory", "dataset", "lora"]),
+        ("data/configs/Yi-6B.json", ["memory", "lengths"], ["train", "evaluate", "dataset"]),
+        ("data/riddle1/trace.py", ["memory", "site"], ["train", "evaluate", "dataset"]),
     ],
 )
-def test_an_edit_reruns_only_what_depends_on_it(book, edited, reruns, spares):
-    path = ROOT / edited
+def test_an_edit_reruns_only_what_depends_on_it(book, project, run_in, edited, reruns, spares):
+    path = project / edited
     before = path.read_bytes()
     try:
         path.write_bytes(before + b"\n")
-        done = subprocess.run(
-            [*SNAKEMAKE[:-4], "--dry-run", *SNAKEMAKE[-2:]],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
+        done = run_in(DRY_RUN)
     finally:
         stamp = path.stat()
         path.write_bytes(before)
         os.utime(
-            path, ns=(stamp.st_atime_ns, (RUN / "data" / "summary.json").stat().st_mtime_ns - 10**9)
+            path,
+            ns=(
+                stamp.st_atime_ns,
+                (book.run / "data" / "summary.json").stat().st_mtime_ns - 10**9,
+            ),
         )
     rules = set(re.findall(r"^rule (\w+):", done.stdout, re.M))
     assert set(reruns) <= rules and not rules & set(spares), rules
 
 
-def test_a_trained_setting_is_reused(book):
-    log = RUN / "train" / "rank8" / "swift.log"
+@pytest.mark.parametrize("chapter", ["01-dataset-exploration", "04-training"])
+def test_a_chapter_run_by_hand_makes_the_book_redo_nothing(book, run_in, tmp_path, chapter):
+    """As in JupyterLab: the notebook runs, its files would hold the same and are not written."""
+    log = book.run / "train" / "rank8" / "swift.log"
     before = log.stat().st_mtime_ns
-    done = subprocess.run(
-        [*SNAKEMAKE, "--forcerun", "train", "--", "runs/tiny/notebooks/04-training-rank8.ipynb"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert log.stat().st_mtime_ns == before
+    given = profiles.read_profile("tiny").parameters(chapter, "rank8")
+    command = [sys.executable, "-m", "helpers.notebooks", f"notebooks/{chapter}.ipynb"]
+    done = run_in([*command, str(tmp_path / "out.ipynb"), "--parameters", json.dumps(given)])
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert log.stat().st_mtime_ns == before  # a trained setting is reused
+    dry = run_in(DRY_RUN)
+    assert "Nothing to be done" in dry.stdout + dry.stderr, dry.stdout[-2000:]
+
+
+def test_a_moved_project_trains_nothing_again(book, tmp_path, run_in):
+    """What a training is known by holds no path: a copy of its folder is reused elsewhere."""
+    shutil.copytree(book.run / "data", tmp_path / "moved" / "data")
+    shutil.copytree(book.run / "train", tmp_path / "moved" / "train")
+    given = profiles.read_profile("tiny").parameters("04-training", "rank8")
+    given |= {"run_dir": str(tmp_path / "moved")}
+    command = [sys.executable, "-m", "helpers.notebooks", "notebooks/04-training.ipynb"]
+    done = run_in([*command, str(tmp_path / "out.ipynb"), "--parameters", json.dumps(given)])
+    assert done.returncode == 0, done.stderr[-2000:]
     assert "reused" in done.stdout
 
 
-def test_any_file_of_rows_is_answered_by_plain_papermill(book, tmp_path, sample):
-    rows = [
-        {**row, "output": row["output"] if i % 2 else None}
-        for i, row in enumerate(sample["test"][:4])
-    ]
-    (tmp_path / "mine.jsonl").write_text(
-        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
-    )
-    papermill = [
-        str(Path(sys.executable).with_name("papermill")),
-        "--cwd",
-        "notebooks",
-        "notebooks/05-evaluation.ipynb",
-    ]
-    given = {
-        "run_dir": "runs/tiny",
-        "eval_file": tmp_path / "mine.jsonl",
-        "adapter": "runs/tiny/train/rank8/adapter",
-    }
-    command = [
-        *papermill,
-        str(tmp_path / "out.ipynb"),
-        *(word for name, value in given.items() for word in ("-p", name, str(value))),
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    answers = (RUN / "eval" / "file-mine" / "answers.csv").read_text(encoding="utf-8").splitlines()
-    assert answers[0] == "id,answer,probability" and len(answers) == 5
-    for line, row in zip(answers[1:], rows):
-        _, answer, probability = line.split(",")
-        assert answer in row["category"] and 0 < float(probability) <= 1
-    said = json.dumps(json.loads((tmp_path / "out.ipynb").read_text(encoding="utf-8")))
-    assert "4 rows answered; 2 of them have a label" in said
-
-
-def test_ctrl_c_loses_no_finished_step_and_leaves_no_lock(book):
-    (RUN / "notebooks" / "05-evaluation.ipynb").unlink()
-    finished = {path: path.stat().st_mtime_ns for path in (RUN / "notebooks").glob("*.ipynb")}
+def test_ctrl_c_loses_no_finished_step_and_leaves_no_lock(book, make, project):
+    (book.run / "notebooks" / "05-evaluation.ipynb").unlink()
+    finished = {path: path.stat().st_mtime_ns for path in (book.run / "notebooks").glob("0[1-4]*")}
     process = subprocess.Popen(
-        ["make", "book", "PROFILE=tiny"],
-        cwd=ROOT,
+        ["make", "--old-file=.venv/.ready", "book", "PROFILE=tiny"],
+        cwd=project,
+        env=project_environment(project),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        ),  # tests that run in the background inherit it ignored
+        # tests that run in the background inherit it ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for line in process.stdout:
         if "▶ 05-evaluation" in line:
@@ -426,18 +374,19 @@ def test_ctrl_c_loses_no_finished_step_and_leaves_no_lock(book):
     ("name", "text", "says"),
     [
         ("missing-key", "title: x\n", "is missing"),
-        ("unknown-key", None, "unknown key 'colour'"),
+        ("unknown-key", "like: tiny\ncolour: red\n", "unknown key 'colour'"),
         ("not-yaml", "title: [", "not valid YAML"),
         (
             "beside",
-            (ROOT / "profiles/tiny.yml").read_text().replace("gib: 3", "gib: 0"),
+            "like: tiny\nside_by_side: {notebooks: 2, gib: 0}\n",
             "side_by_side needs notebooks and gib",
         ),
+        ("itself", "like: test-itself\n", "is like itself"),
     ],
 )
-def test_a_bad_profile_is_one_line(name, text, says):
-    path = ROOT / "profiles" / f"test-{name}.yml"
-    path.write_text(text or (ROOT / "profiles/tiny.yml").read_text() + "colour: red\n")
+def test_a_bad_profile_is_one_line(project, make, name, text, says):
+    path = project / "profiles" / f"test-{name}.yml"
+    path.write_text(text)
     try:
         done = make("book", f"PROFILE=test-{name}")
     finally:
@@ -446,10 +395,10 @@ def test_a_bad_profile_is_one_line(name, text, says):
     assert says in done.stderr and "Traceback" not in done.stderr
 
 
-def test_an_unknown_profile_lists_those_there_are():
+def test_an_unknown_profile_lists_those_there_are(make, project):
     done = make("book", "PROFILE=nowhere")
     assert done.returncode != 0 and "sample" in done.stderr and "Traceback" not in done.stderr
-    assert not (ROOT / "runs" / "nowhere").exists()
+    assert not (project / "runs" / "nowhere").exists()
 
 
 @pytest.mark.parametrize(
@@ -466,29 +415,18 @@ def test_an_unknown_profile_lists_those_there_are():
             {"run_dir": "runs/tiny", "setting": "x", "template": "poem"},
             "template 'poem' is unknown",
         ),
-        (
-            "05-evaluation",
-            {"run_dir": "runs/tiny", "settings": {"never": ["plain", 192]}},
-            "04-training",
-        ),
+        ("05-evaluation", {"run_dir": "runs/tiny", "settings": ["never"]}, "04-training"),
         ("05-evaluation", {"run_dir": "runs/tiny", "colour": "red"}, "has no parameter colour"),
     ],
 )
-def test_a_bad_parameter_is_one_line_and_leaves_nothing(book, tmp_path, notebook, parameters, says):
-    output = tmp_path / "out.ipynb"
-    command = [
-        sys.executable,
-        "-m",
-        "helpers.notebooks",
-        f"notebooks/{notebook}.ipynb",
-        str(output),
-        "--parameters",
-        json.dumps(parameters),
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+def test_a_bad_parameter_is_one_line_and_leaves_nothing(
+    book, project, run_in, tmp_path, notebook, parameters, says
+):
+    command = [sys.executable, "-m", "helpers.notebooks", f"notebooks/{notebook}.ipynb"]
+    done = run_in([*command, str(tmp_path / "out.ipynb"), "--parameters", json.dumps(parameters)])
     assert done.returncode != 0
     assert says in done.stderr and "Traceback" not in done.stderr
-    assert not list(tmp_path.iterdir()) and not (ROOT / "runs" / "test-bad").exists()
+    assert not list(tmp_path.iterdir()) and not (project / "runs" / "test-bad").exists()
 
 
 @pytest.mark.parametrize(
@@ -500,9 +438,25 @@ def test_committed_notebooks_are_clean(path):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
-    for cell in code:
-        shown = "hide-input" not in cell.metadata.get("tags", [])
+    for cell in code:  # a glance, no wider than the page
         lines = cell.source.splitlines()
-        assert not shown or (len(lines) <= 16 and max(map(len, lines)) <= 92), (
-            cell.source
-        )  # a glance, no wider than the page
+        shown = not {"hide-input", "solution"} & set(cell.metadata.get("tags", []))
+        assert not shown or (len(lines) <= 12 and max(map(len, lines)) <= 88), cell.source
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem
+)
+def test_a_chapter_reads_as_a_chapter(path):
+    """Prose between cells, exercises with solutions, parameters at the end."""
+    cells = nbformat.read(path, as_version=4).cells
+    prose = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    solutions = [cell for cell in cells if "solution" in cell.metadata.get("tags", [])]
+    assert len(solutions) >= 3 and sum("{admonition} Exercise" in text for text in prose) >= 3
+    assert "{dropdown}" in prose[-1] and cells[0].source.startswith(f"# {int(path.stem[:2])} · ")
+    run = longest = 0
+    for cell in cells:
+        folded = {"hide-input", "solution"} & set(cell.metadata.get("tags", []))
+        run = 0 if cell.cell_type == "markdown" else run + (not folded)
+        longest = max(longest, run)
+    assert longest <= 2

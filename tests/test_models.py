@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from helpers import InputError, models, training
+from helpers import InputError, models, templating, training
+from helpers.templating import PromptFormat
 
 
 def test_the_packaged_model_is_converted_once_and_whole():
@@ -36,14 +37,28 @@ def test_a_model_that_brings_code_is_refused_before_anything_runs(tmp_path, file
     trap = tmp_path / "sprung"
     (tmp_path / "trap.py").write_text(f"open({str(trap)!r}, 'w')\nclass Trap: pass\n")
     (tmp_path / "config.json").write_text('{"model_type": "trap"}')
-    text = '{"model_type": "trap", "KEY": {"AutoConfig": "trap.Trap", "AutoTokenizer": ["trap.Trap", null]}}'
+    text = '{"model_type": "trap", "KEY": {"AutoConfig": "trap.Trap", '
+    text += '"AutoTokenizer": ["trap.Trap", null]}}'
     (tmp_path / file).write_text(text.replace("KEY", key))
     for load in (models.find_model, models.load_tokenizer, models.load_model):
         with pytest.raises(InputError, match="brings code of its own") as error:
             load(str(tmp_path))
         assert file in str(error.value) and f"trust:{tmp_path}" in str(error.value)
     with pytest.raises(InputError, match="brings code of its own"):
-        training.sft_arguments(str(tmp_path), False, 8, 32, 0.0, 1, 1, 1, 1e-4, 64, 1, 1)
+        training.sft_arguments(
+            model=str(tmp_path),
+            prompt_format=PromptFormat(templating.PLAIN, 64, False),
+            rank=8,
+            alpha=32,
+            dropout=0.0,
+            steps=1,
+            rows_per_step=1,
+            batch_size=1,
+            learning_rate=1e-4,
+            evaluations=1,
+            seed=1,
+            train_rows=1,
+        )
     assert not trap.exists()
     with pytest.warns(UserWarning, match="may run"):
         assert models.find_model(f"trust:{tmp_path}") == str(tmp_path)
@@ -107,3 +122,33 @@ def test_the_base_model_expects_bos(base, tokenizer):
         return torch.nn.functional.cross_entropy(logits, torch.tensor(tokens[first + 1 :])).item()
 
     assert loss([tokenizer.bos_token_id, *ids], 1) < loss(ids, 0) - 0.5
+
+
+def test_a_cache_that_cannot_be_written_names_the_way_out(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(InputError, match="set XDG_CACHE_HOME") as error:
+        models.packaged_model()
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_is_known_by_its_content_and_not_by_its_folder(tmp_path):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "vocab_size": 50}
+    config = AutoConfig.for_model("llama", **shape, num_attention_heads=2)
+    torch.manual_seed(0)
+    network = AutoModelForCausalLM.from_config(config)
+    for name in ("a", "b"):
+        network.save_pretrained(tmp_path / name)
+    assert models.model_identity(str(tmp_path / "a")) == models.model_identity(str(tmp_path / "b"))
+    torch.nn.init.ones_(network.get_input_embeddings().weight)
+    network.save_pretrained(tmp_path / "b")
+    assert models.model_identity(str(tmp_path / "a")) != models.model_identity(str(tmp_path / "b"))
+
+
+@pytest.mark.parametrize(("kind", "type_"), [("qwen2", "qwen2"), ("llama", "llama"), ("opt", None)])
+def test_swift_is_told_an_architecture_that_the_configuration_names(tmp_path, kind, type_):
+    """A folder of Qwen2's class is two types to swift, which then asks for model_type."""
+    (tmp_path / "config.json").write_text(f'{{"model_type": "{kind}"}}')
+    assert training.known_model_type(str(tmp_path)) == type_

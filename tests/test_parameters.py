@@ -14,9 +14,10 @@ import nbformat
 import papermill
 import pytest
 from click.testing import CliRunner
+from conftest import project_environment
 from papermill.cli import papermill as command
 
-from helpers import ROOT, InputError
+from helpers import ROOT, InputError, profiles
 from helpers.notebooks import run_notebook
 from helpers.parameters import refuse_wrong
 
@@ -67,24 +68,38 @@ def test_papermill_help_shows_type_and_meaning(name):
     assert shown.exit_code == 0
     text = " ".join(shown.output.split())
     for key, parameter in inspected(name).items():
-        entry = f"{key}: {parameter['inferred_type_name']} (default {parameter['default']}) {parameter['help']}"
+        entry = f"{key}: {parameter['inferred_type_name']} "
+        entry += f"(default {parameter['default']}) {parameter['help']}"
         assert " ".join(entry.split()) in text
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_the_table_above_names_every_parameter_once_and_its_cost(name):
-    found, place = cells(name)
+def test_the_table_at_the_end_names_every_parameter_once_and_its_cost(name):
+    table = cells(name)[0][-1].source
     rows = [
         [part.strip() for part in line.strip("| ").split(" | ")]
-        for line in found[place - 1].source.splitlines()
+        for line in table.splitlines()
         if line.startswith("| `")
     ]
-    named = [key for row in rows for key in re.findall(r"`(\w+)`", row[0])]
-    assert sorted(named) == sorted(inspected(name))
+    listed = [key for row in rows for key in re.findall(r"`(\w+)`", row[0])]
+    assert sorted(listed) == sorted(inspected(name))
     assert all(len(row) == 3 and row[1] and row[2] for row in rows)
-    assert not re.search(r"\d+ (second|minute|GiB|MiB|GB)", found[place - 1].source), (
+    assert not re.search(r"\d+ (second|minute|GiB|MiB|GB)", table), (
         "what was measured once is not typed"
     )
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_the_defaults_are_those_of_the_sample(name):
+    """A chapter opened in JupyterLab makes what `make book` would make, or reuses it."""
+    defaults = {
+        key: ast.literal_eval(parameter["default"]) for key, parameter in inspected(name).items()
+    }
+    sample = profiles.read_profile("sample")
+    given = sample.parameters(name, "rank8" if name == "04-training" else None)
+    if name == "05-evaluation":
+        given.pop("settings")  # alone it compares whatever is trained
+    assert {key: defaults[key] for key in given} == given
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -148,7 +163,8 @@ def test_a_whole_number_is_a_float_and_some_may_be_none():
             "05-evaluation",
             "settings",
             "rank8",
-            "this notebook takes dict for the parameter settings, not 'rank8'",
+            "this notebook takes list or None for the parameter settings, not 'rank8'; "
+            "on papermill's command line it is -y 'settings: [a, b]'",
         ),
     ],
 )
@@ -162,8 +178,9 @@ def test_plain_papermill_stops_at_the_first_cell_behind_the_parameters(
         f"notebooks/{name}.ipynb",
     ]
     given = ["-p", "run_dir", "runs/test-bad", "-p", key, value]
+    command = [*program, str(tmp_path / "out.ipynb"), *given]
     done = subprocess.run(
-        [*program, str(tmp_path / "out.ipynb"), *given], cwd=ROOT, capture_output=True, text=True
+        command, cwd=ROOT, env=project_environment(ROOT), capture_output=True, text=True
     )
     assert done.returncode != 0
     assert done.stderr.strip().splitlines()[-1].startswith(f"InputError: {says}")
@@ -174,28 +191,23 @@ def test_plain_papermill_stops_at_the_first_cell_behind_the_parameters(
     assert not (ROOT / "runs" / "test-bad").exists()
 
 
-@pytest.mark.parametrize("profile", sorted(path.stem for path in (ROOT / "profiles").glob("*.yml")))
-def test_every_profile_gives_what_the_notebooks_take(profile):
+@pytest.mark.parametrize("profile", profiles.names())
+def test_every_profile_gives_what_the_notebooks_take(profile, project):
     """The parameters that Snakemake would hand over, each against the cell that receives it."""
-    snakemake = [
-        str(Path(sys.executable).with_name("snakemake")),
-        "--nolock",
-        "--dry-run",
-        "--forceall",
-        "--printshellcmds",
-    ]
-    # Another test may be writing this profile's files just now: without the last flag, Snakemake
-    # stops at a file that is half there.
-    snakemake += ["--cores", "1", "--rerun-incomplete"]
+    # Another test may be writing this profile's files just now: without --rerun-incomplete,
+    # Snakemake stops at a file that is half there.
+    snakemake = [sys.executable, "-m", "snakemake", "--nolock", "--dry-run", "--forceall"]
+    snakemake += ["--printshellcmds", "--cores", "1", "--rerun-incomplete"]
     done = subprocess.run(
-        [*snakemake, "--config", f"profile={profile}"], cwd=ROOT, capture_output=True, text=True
+        [*snakemake, "--config", f"profile={profile}"],
+        cwd=project,
+        env=project_environment(project),
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    orders = [
-        shlex.split(line)
-        for line in (done.stdout + done.stderr).splitlines()
-        if "-m helpers.notebooks" in line
-    ]
+    lines = (done.stdout + done.stderr).splitlines()
+    orders = [shlex.split(line) for line in lines if "-m helpers.notebooks" in line]
     given = [
         (Path(order[order.index("helpers.notebooks") + 1]).stem, json.loads(order[-1]))
         for order in orders
@@ -203,6 +215,5 @@ def test_every_profile_gives_what_the_notebooks_take(profile):
     assert {name for name, _ in given} == set(NOTEBOOKS)
     for name, values in given:
         refuse_wrong(
-            values,
-            {key: parameter["inferred_type_name"] for key, parameter in inspected(name).items()},
+            values, {key: entry["inferred_type_name"] for key, entry in inspected(name).items()}
         )

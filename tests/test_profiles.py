@@ -6,15 +6,13 @@ import json
 
 import pytest
 import torch
-import yaml
 from transformers import AutoConfig, AutoModelForCausalLM, HfArgumentParser
 
-from helpers import ROOT, memory, models, training
+from helpers import ROOT, memory, models, profiles, training
+from helpers.adapters import AdapterPrompt
+from helpers.templating import PromptFormat, find_template
 
-PROFILES = {
-    path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
-    for path in sorted((ROOT / "profiles").glob("*.yml"))
-}
+PROFILES = {name: profiles.read_profile(name) for name in profiles.names()}
 CONFIGS = ROOT / "data" / "configs"
 NAMED = {
     "yi-6b": "Yi-6B",
@@ -29,28 +27,18 @@ def config_of(name):
     return AutoConfig.for_model(**values)
 
 
-def setting_arguments(profile, values, model, steps=None):
+def setting_arguments(profile, setting, model, **changes):
     """Arguments of swift for one setting of a profile, `model` in place of the profile's."""
-    values = dict(values)
-    values.pop("seeds", None)
-    named = profile["training"] | {
-        name: values.pop(name) for name in ("rank", "alpha", *profile["training"]) if name in values
-    }
-    values.pop("template")
-    max_length = values.pop("max_length", profile["max_length"])
-    if steps:
-        named |= {"steps": steps, "rows_per_step": 2, "batch_size": 1, "evaluations": 1}
-        max_length = 256
-    order = ("rank", "alpha", "dropout", "steps", "rows_per_step", "batch_size", "learning_rate")
-    ordered = [named[name] for name in order]
+    given = profile.training_parameters(setting) | changes
+    length = given["max_length"]
+    prompt_format = PromptFormat(find_template(given["template"]), length, profile.values["bos"])
+    names = "rank alpha dropout steps rows_per_step batch_size learning_rate evaluations seed"
     return training.sft_arguments(
-        model,
-        profile["bos"],
-        *ordered,
-        max_length,
-        named["evaluations"],
-        profile["seed"],
-        extra=values,
+        model=model,
+        prompt_format=prompt_format,
+        train_rows=100,
+        extra=given["swift_arguments"],
+        **{name: given[name] for name in names.split()},
     )
 
 
@@ -63,19 +51,17 @@ def parser():
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_swift_knows_every_argument_of_every_setting(name, parser, tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    for values in PROFILES[name]["settings"].values():
-        arguments = setting_arguments(PROFILES[name], values, str(tmp_path))
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    for setting in PROFILES[name].settings:
+        arguments = setting_arguments(PROFILES[name], setting, str(tmp_path))
         line = []
         for key, value in arguments.items():
             line += [f"--{key}", *map(str, value if isinstance(value, list) else [value])]
         parsed, unknown = parser.parse_known_args(line)
         assert not unknown
-        assert (parsed.lora_rank, parsed.max_length, parsed.padding_side) == (
-            values["rank"],
-            arguments["max_length"],
-            "left",
-        )
+        rank = PROFILES[name].values["settings"][setting]["rank"]
+        assert (parsed.lora_rank, parsed.max_length) == (rank, arguments["max_length"])
+        assert parsed.padding_side == "left"
 
 
 def test_an_argument_that_swift_does_not_know_is_found(parser):
@@ -107,16 +93,13 @@ def test_every_gpu_profile_fits_the_card_it_names(name):
     """Its comment names the card; the forecast of a training step must stay below."""
     profile = PROFILES[name]
     card = 16 if "16 GB" in (ROOT / "profiles" / f"{name}.yml").read_text() else 24
-    settings = profile["settings"].values()
-    assert all(values["gradient_checkpointing"] for values in settings)
-    length, rank = (
-        max(values.get(key, profile.get(key, 0)) for values in settings)
-        for key in ("max_length", "rank")
+    settings = [profile.training_parameters(setting) for setting in profile.settings]
+    assert all(values["swift_arguments"]["gradient_checkpointing"] for values in settings)
+    length, rank, batch = (
+        max(values[key] for values in settings) for key in ("max_length", "rank", "batch_size")
     )
-    batch = profile["training"]["batch_size"]
-    parts = memory.forecast(
-        config_of(NAMED[name]), length, batch, training=True, rank=rank, checkpointing=True
-    )
+    choices = {"training": True, "rank": rank, "checkpointing": True}
+    parts = memory.forecast(config_of(NAMED[name]), length, batch, **choices)
     assert 0.5 < parts["total"] < card * 1e9 / 2**30
 
 
@@ -139,18 +122,36 @@ def test_its_architecture_trains_for_a_few_steps(name, tmp_path, sample):
         setattr(config, key, value)
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:2]
-    folder = tmp_path / NAMED[name]
+    folder = tmp_path / "whatever"  # swift guesses by a folder's name; ours has none that helps
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     rows = [row for row in sample["train"] if len(row["text"]) < 400][:6]
+    prompt_format = PromptFormat(find_template("plain"), 256, False)
     made = {
-        split: training.prepare_rows(tokenizer, "plain", part, 256, False)[0]
+        split: training.prepare_rows(tokenizer, prompt_format, part)[0]
         for split, part in (("train", rows[:4]), ("val", rows[4:]))
     }
-    profile = PROFILES[name]
-    arguments = setting_arguments(
-        profile, next(iter(profile["settings"].values())), str(folder), steps=2
+    short = {"steps": 2, "rows_per_step": 2, "batch_size": 1, "evaluations": 1, "max_length": 256}
+    arguments = setting_arguments(PROFILES[name], PROFILES[name].settings[0], str(folder), **short)
+    summary = training.train(
+        tmp_path / "setting",
+        arguments=arguments,
+        messages=made,
+        tokenizer=tokenizer,
+        adapter_prompt=AdapterPrompt(str(folder), prompt_format, ["a"]),
     )
-    summary = training.train(tmp_path / "setting", arguments, made, tokenizer)
     assert arguments["gradient_checkpointing"] and summary["best_step"] == 2
     assert (tmp_path / "setting" / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_a_profile_like_another_says_only_what_differs():
+    quick, sample = PROFILES["quick"].values, PROFILES["sample"].values
+    assert quick["source"] == sample["source"] and quick["settings"] != sample["settings"]
+    assert quick["training"]["learning_rate"] == sample["training"]["learning_rate"]
+    assert quick["training"]["steps"] < sample["training"]["steps"]
+
+
+def test_the_helpers_of_a_notebook_are_read_from_its_imports():
+    files = profiles.imported_helpers(ROOT / "notebooks" / "04-training.ipynb")
+    assert {"helpers/training.py", "helpers/templating.py", "helpers/cpu_step.py"} <= set(files)
+    assert "helpers/scoring.py" not in files

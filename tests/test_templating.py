@@ -2,16 +2,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import InputError, models, templating
+from helpers import InputError, models, templating, training
+from helpers.templating import PromptFormat
 
 
 def test_templates_are_the_studys():
     plain = "输入: 正文\n分类: A，B\n输出: "
     assert templating.render(templating.PLAIN, "正文", ["A", "B"]) == plain
     assert templating.render(templating.EDITOR, "正文", ["A", "B"]) == (
-        "\n\n### Instruction:你是一位报社编辑。现在给出一篇新闻报道，请判断它属于给定类别中的哪一种：\n"
-        + plain
-        + "\n\n### Response:\n"
+        "\n\n### Instruction:你是一位报社编辑。现在给出一篇新闻报道，"
+        "请判断它属于给定类别中的哪一种：\n" + plain + "\n\n### Response:\n"
     )
 
 
@@ -33,7 +33,8 @@ def test_unknown_template_lists_those_there_are():
 def test_long_rows_keep_everything_but_body(tokenizer, sample, name, max_length, cut):
     template, rows = templating.find_template(name), sample["train"][::7]
     for row, prompt in zip(
-        rows, templating.fit_all(tokenizer, template, rows, max_length, True, cut)
+        rows,
+        templating.fit_all(tokenizer, PromptFormat(template, max_length, True, cut), rows),
     ):
         longest = max(
             len(templating.encode_answer(tokenizer, option)) for option in row["category"]
@@ -88,7 +89,7 @@ def test_any_text_fits(text, budget, cut, options):
     row = {"id": "x", "text": text, "category": options, "output": options[0]}
     answer = max(len(templating.encode_answer(tokenizer, option)) for option in options)
     try:
-        prompt = templating.fit(tokenizer, templating.PLAIN, row, budget, True, cut)
+        prompt = templating.fit(tokenizer, PromptFormat(templating.PLAIN, budget, True, cut), row)
     except InputError as error:
         least = int(str(error).split("at least ")[1].split()[0])
         assert (
@@ -112,24 +113,27 @@ def test_a_megabyte_of_one_character_fits_quickly(tokenizer):
     for character in "a长 ":
         row = {"id": "x", "text": character * 2**20, "category": ["A", "B"], "output": "A"}
         for cut in templating.CUTS:
-            assert len(templating.fit(tokenizer, templating.PLAIN, row, 256, True, cut).ids) <= 256
+            whole = PromptFormat(templating.PLAIN, 256, True, cut)
+            assert len(templating.fit(tokenizer, whole, row).ids) <= 256
 
 
 def test_a_budget_too_small_names_the_least_that_would_do(tokenizer):
     row = {"id": "r", "text": "很长的文章" * 50, "category": ["Sports", "Law"], "output": "Law"}
     with pytest.raises(InputError, match=r"at least (\d+)") as error:
-        templating.fit(tokenizer, templating.PLAIN, row, 8, bos=True)
+        templating.fit(tokenizer, PromptFormat(templating.PLAIN, 8, True), row)
     least = int(str(error.value).split("at least ")[1].split()[0])
-    assert len(templating.fit(tokenizer, templating.PLAIN, row, least, bos=True).ids) <= least
+    enough = PromptFormat(templating.PLAIN, least, True)
+    assert len(templating.fit(tokenizer, enough, row).ids) <= least
     with pytest.raises(InputError):
-        templating.fit(tokenizer, templating.PLAIN, row, least - 1, bos=True)
+        templating.fit(tokenizer, PromptFormat(templating.PLAIN, least - 1, True), row)
 
 
 def test_a_template_file_serves_like_a_named_one(tmp_path, tokenizer, sample):
     path = tmp_path / "mine.txt"
     path.write_text("从{options}中选一类：{text}\n答：", encoding="utf-8")
     row = max(sample["train"], key=lambda row: len(row["text"]))
-    prompt = templating.fit(tokenizer, templating.find_template(str(path)), row, 160, True)
+    mine = PromptFormat(templating.find_template(str(path)), 160, True)
+    prompt = templating.fit(tokenizer, mine, row)
     assert prompt.text.startswith(
         f"从{'，'.join(row['category'])}中选一类："
     ) and prompt.text.endswith("\n答：")
@@ -137,6 +141,32 @@ def test_a_template_file_serves_like_a_named_one(tmp_path, tokenizer, sample):
     path.write_text("{text}", encoding="utf-8")
     with pytest.raises(InputError, match="options"):
         templating.find_template(str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("\ufeff问：{text}\n{options}".encode(), None),
+        ("问：{text}\n{options}".encode("gbk"), None),
+        ("问：{text}\r\n{options}".encode(), None),
+        (b"\xff\xfe\x00{text}{options}\xff", "neither UTF-8 nor GB18030"),
+    ],
+)
+def test_a_template_file_is_read_as_editors_write_it(tmp_path, content, says):
+    """A byte-order mark, which would stand in every prompt; GBK; line ends of Windows."""
+    path = tmp_path / "mine.txt"
+    path.write_bytes(content)
+    if says:
+        with pytest.raises(InputError, match=says):
+            templating.find_template(str(path))
+    else:
+        assert templating.find_template(str(path)) == "问：{text}\n{options}"
+
+
+def test_a_template_has_a_name_of_its_own():
+    assert templating.template_name(templating.PLAIN) == "plain"
+    mine, other = map(templating.template_name, ("{text}{options}", "{text} {options}"))
+    assert mine != other and mine.startswith("own-")
 
 
 @pytest.fixture(scope="module")
@@ -179,49 +209,8 @@ def test_swift_encodes_exactly_what_scoring_sees(tokenizer, sample, qwen, kind, 
     }
     rows = [*sample["train"][:150], awkward]
     for text in templating.TEMPLATES.values():
-        for row, prompt in zip(rows, templating.fit_all(ours, text, rows, 192, bos)):
+        for row, prompt in zip(rows, templating.fit_all(ours, PromptFormat(text, 192, bos), rows)):
             answer = templating.encode_answer(ours, row["output"])
-            encoded = template.encode(templating.to_messages(prompt, row["output"]))
+            encoded = template.encode(training.to_messages(prompt, row["output"]))
             assert encoded["input_ids"] == prompt.ids + answer
             assert encoded["labels"] == [-100] * len(prompt.ids) + answer
-
-
-def test_survival_is_what_swift_does(tokenizer, sample):
-    from swift.model import get_processor
-    from swift.template import get_template
-
-    import helpers.swift_plugin  # noqa: F401
-
-    processor, rows = get_processor(models.find_model(models.PACKAGED)), sample["train"][:60]
-    parts = templating.part_lengths(tokenizer, templating.EDITOR, rows, True)
-    table = templating.survival(parts, [120, 384]).set_index(["way", "max_length"])
-    for limit in (120, 384):
-        for way in ("left", "right"):
-            template = get_template(
-                processor, max_length=limit, truncation_strategy=way, template_type="news-bos"
-            )
-            template.set_mode("train")
-            kept = []
-            for row in rows:
-                whole = templating.render(templating.EDITOR, row["text"], row["category"])
-                encoded = template.encode(
-                    {
-                        "messages": [
-                            {"role": "user", "content": whole},
-                            {"role": "assistant", "content": row["output"]},
-                        ]
-                    }
-                )
-                text, answer = (
-                    tokenizer.decode(encoded["input_ids"]),
-                    templating.encode_answer(tokenizer, row["output"]),
-                )
-                supervised = [token for token in encoded["labels"] if token != -100] == answer
-                kept.append(
-                    ("你是一位报社编辑" in text, "，".join(row["category"]) in text, supervised)
-                )
-            for part, column in zip(("instruction", "options", "answer"), zip(*kept)):
-                assert table.loc[(way, limit), part] == pytest.approx(
-                    sum(column) / len(rows), abs=0.04
-                ), (way, limit, part)
-    assert table.loc[("body only", 384), "all"] == 1

@@ -4,14 +4,36 @@ import pandas as pd
 import pytest
 import yaml
 
-from helpers import InputError, models, training
-from helpers.templating import encode_answer
+from helpers import InputError, models, templating, training
+from helpers.adapters import AdapterPrompt
+from helpers.templating import PromptFormat, encode_answer
+
+FORMAT = PromptFormat(templating.PLAIN, 192, True)
+
+
+def arguments(**changes):
+    """Arguments of swift for the packaged model."""
+    values = {
+        "model": models.PACKAGED,
+        "prompt_format": FORMAT,
+        "rank": 16,
+        "alpha": 32,
+        "dropout": 0.0,
+        "steps": 40,
+        "rows_per_step": 8,
+        "batch_size": 4,
+        "learning_rate": 4e-4,
+        "evaluations": 3,
+        "seed": 42,
+        "train_rows": 100,
+    }
+    return training.sft_arguments(**values | changes)
 
 
 @pytest.fixture
 def folder(tmp_path, tokenizer, sample):
     rows = [row for row in sample["train"] if len(row["text"]) < 200][:4]
-    messages, lengths = training.prepare_rows(tokenizer, "plain", rows, 192, True)
+    messages, lengths = training.prepare_rows(tokenizer, FORMAT, rows)
     assert max(lengths) <= 192
     training.write_jsonl(tmp_path / "train.jsonl", messages)
     (tmp_path / "sft.yaml").write_text("template: news-bos\n")
@@ -62,58 +84,116 @@ def test_a_first_row_that_lost_something_stops_the_run(folder, tokenizer):
 
 
 def test_a_failing_swift_is_one_line_and_leaves_no_summary(tmp_path, tokenizer):
-    arguments = {
-        "model": str(tmp_path / "nothing"),
-        "template": "news",
-        "no_such_argument": 1,
-        "max_steps": 1,
-    }
+    """Its exception is quoted whole, and not the lines with carets above it."""
+    given = arguments(extra={"no_such_argument": 1})
     with pytest.raises(InputError, match=r"swift failed \(\d+\)") as error:
-        training.train(tmp_path / "broken", arguments, {"train": [], "val": []}, tokenizer)
-    assert "\n" not in str(error.value)
-    assert yaml.safe_load((tmp_path / "broken" / "sft.yaml").read_text()) == arguments
-    assert not (tmp_path / "broken" / "summary.json").exists()
+        training.train(
+            tmp_path / "broken",
+            arguments=given,
+            messages={"train": [], "val": []},
+            tokenizer=tokenizer,
+            adapter_prompt=AdapterPrompt(models.PACKAGED, FORMAT, []),
+        )
+    assert "\n" not in str(error.value) and "^^" not in str(error.value)
+    assert "ValueError: remaining_argv: ['--no_such_argument', '1']" in str(error.value)
+    work = training.unfinished(tmp_path / "broken")
+    assert yaml.safe_load((work / "sft.yaml").read_text())["no_such_argument"] == 1
+    assert not (tmp_path / "broken").exists()
+
+
+def test_an_exception_is_quoted_whole():
+    lines = [
+        "Traceback (most recent call last):",
+        '  File "a.py", line 1, in <module>',
+        "    f(x)",
+        "    ^^^^",
+        "ValueError: no such model",
+        "    and here is why",
+        "[ERROR] torch.distributed.elastic: failed",
+        "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: ",
+    ]
+    assert training.last_exception(lines) == "ValueError: no such model and here is why"
+    assert training.last_exception(["noise", "[rank0]: KeyError: 'x'"]) == "KeyError: 'x'"
+    assert training.last_exception(["Killed"]) is None
 
 
 def test_arguments_suit_this_machine_and_can_be_overridden():
-    arguments = training.sft_arguments(
-        models.PACKAGED, True, 16, 32, 0.0, 40, 8, 4, 4e-4, 192, 3, 42, extra={"lora_dropout": 0.1}
-    )
-    assert (arguments["lora_rank"], arguments["lora_dropout"], arguments["template"]) == (
-        16,
-        0.1,
-        "news-bos",
-    )
-    assert arguments["torch_dtype"] == models.pick_dtype()
-    assert arguments["eval_steps"] * 3 <= arguments["max_steps"]
-    assert arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"] == 8
+    given = arguments(extra={"lora_dropout": 0.1})
+    assert (given["lora_rank"], given["lora_dropout"]) == (16, 0.1)
+    assert given["template"] == "news-bos" and given["torch_dtype"] == models.pick_dtype()
+    assert given["eval_steps"] * 3 <= given["max_steps"]
+    assert given["per_device_train_batch_size"] * given["gradient_accumulation_steps"] == 8
     with pytest.raises(InputError, match="not a multiple"):
-        training.sft_arguments(models.PACKAGED, True, 16, 32, 0.0, 40, 8, 3, 4e-4, 192, 3, 42)
+        arguments(batch_size=3)
+    with pytest.raises(InputError, match="evaluations is 0"):
+        arguments(evaluations=0)
+
+
+@pytest.mark.parametrize(
+    ("steps", "extra", "total"),
+    [
+        (40, {}, 40),
+        (None, {"num_train_epochs": 1}, 13),  # 100 rows, eight a step
+        (None, {"num_train_epochs": 2.5}, 33),
+        (40, {"num_train_epochs": 1, "max_steps": None}, 13),
+        (40, {"max_steps": 6}, 6),
+    ],
+)
+def test_steps_or_epochs_say_how_long(steps, extra, total):
+    given = arguments(steps=steps, extra=extra)
+    assert given["max_steps"] == total and given["eval_steps"] <= max(1, total // 3)
+    assert "num_train_epochs" not in given
+
+
+@pytest.mark.parametrize(
+    ("steps", "extra", "says"),
+    [
+        (40, {"num_train_epochs": 3}, "steps 40 and num_train_epochs 3 are both given"),
+        (None, {}, "neither steps nor num_train_epochs"),
+        (40, {"max_steps": None}, "neither steps nor num_train_epochs"),
+    ],
+)
+def test_both_at_once_or_neither_is_refused(steps, extra, says):
+    with pytest.raises(InputError, match=says):
+        arguments(steps=steps, extra=extra)
+
+
+def test_any_argument_can_be_taken_away(tmp_path):
+    """None hands it back to swift's own default; what reads arguments must live without it."""
+    whole = arguments()
+    config = models.load_config(models.PACKAGED)
+    (tmp_path / "swift.log").write_text("CUDA out of memory\n")
+    for name in whole.keys() - {"max_steps"}:
+        given = arguments(extra={name: None})
+        assert name not in given
+        if name in training.SWIFT_DEFAULTS:
+            assert training.expected_memory(config, given, 64, 1000.0)["total"] > 0
+        assert "levers" in training.explain(1, tmp_path / "swift.log", given)
+
+
+def test_the_shell_says_nothing_about_processes(monkeypatch):
+    for name in ("NPROC_PER_NODE", "NNODES", "RANK", "LOCAL_RANK", "MASTER_PORT", "ACCELERATE_X"):
+        monkeypatch.setenv(name, "2")
+    environment = training.swift_environment(1)
+    assert not {"NPROC_PER_NODE", "NNODES", "RANK", "LOCAL_RANK", "MASTER_PORT", "ACCELERATE_X"} & (
+        environment.keys()
+    )
+    assert training.swift_environment(3)["NPROC_PER_NODE"] == "3"
 
 
 def test_a_run_out_of_memory_names_its_levers_with_their_values(tmp_path):
-    arguments = training.sft_arguments(
-        models.PACKAGED, True, 16, 32, 0.0, 40, 8, 4, 4e-4, 192, 3, 42
-    )
+    given = arguments()
     log = tmp_path / "rank16" / "swift.log"
     log.parent.mkdir()
-    log.write_text(
-        "step 3\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 6.44 GiB.\n"
-    )
-    message = training.explain(1, log, arguments)
-    for lever in (
-        "max_length 192 → 96",
-        "batch_size 4 → 2",
-        "gradient_checkpointing false → true",
-        "swift sft sft.yaml",
-    ):
-        assert lever in message
+    log.write_text("step 3\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 6 GiB.\n")
+    message = training.explain(1, log, given)
+    levers = ("max_length 192 → 96", "batch_size 4 → 2", "gradient_checkpointing: true")
+    assert all(lever in message for lever in (*levers, "swift sft sft.yaml"))
     killed = training.explain(
-        -9, log, arguments | {"per_device_train_batch_size": 1, "gradient_checkpointing": True}
+        -9, log, given | {"per_device_train_batch_size": 1, "gradient_checkpointing": True}
     )
-    assert (
-        "out of memory" in killed and "batch_size" not in killed and "checkpointing" not in killed
-    )
+    assert "out of memory" in killed
+    assert "batch_size" not in killed and "checkpointing" not in killed
 
 
 @pytest.mark.parametrize(
@@ -126,7 +206,7 @@ def test_a_run_out_of_memory_names_its_levers_with_their_values(tmp_path):
         ("rouge", [2, 4], 4),  # not in the log
     ],
 )
-def test_the_checkpoint_kept_is_the_best_and_of_equals_the_latest(metric, saved, kept):
+def test_on_a_tie_the_later_checkpoint_is_kept(metric, saved, kept):
     log = pd.DataFrame(
         {
             "step": [1, 2, 4, 6, 8],

@@ -41,7 +41,8 @@ def main(site: Path, config: Path, html: Path) -> None:
         built = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if built.returncode:
             sys.exit(
-                f"{built.stdout}\n✗ jupyter-book build failed ({built.returncode}); its warnings above are errors here"
+                f"{built.stdout}\n✗ jupyter-book build failed ({built.returncode}); "
+                "its warnings above are errors here"
             )
         mend(scratch / "_build" / "html")
         shutil.rmtree(html, ignore_errors=True)

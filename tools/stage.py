@@ -1,8 +1,6 @@
-"""Stage the site: prose pages, executed notebooks and a table of contents in one folder, ready for
-Jupyter Book.
+"""Stage the site: pages, executed notebooks and a table of contents, ready for Jupyter Book.
 
-python tools/stage.py runs/sample runs/sample/site --title "the packaged sample" --settings rank8
-rank16
+python -m tools.stage runs/sample runs/sample/site --title "the sample" --settings rank8 rank16
 """
 
 import argparse
@@ -14,11 +12,15 @@ import shutil
 from pathlib import Path
 
 import yaml
-from reference import helper_reference
-from results import result_rows
 
-BOOK = Path(__file__).parent
-FOLDED = {"parameters", "injected-parameters"}
+from helpers import ROOT
+from helpers.profiles import CHAPTERS, read_profile
+from tools.reference import helper_reference
+from tools.results import cell as result_cell
+from tools.results import table as result_table
+
+BOOK = ROOT / "book"
+PARAMETERS = {"parameters", "injected-parameters"}
 PICTURES = {"image/svg+xml", "image/png"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -37,73 +39,87 @@ def table_of_contents(settings: list[str]) -> dict:
     return toc
 
 
+def notebook_names(settings: list[str]) -> list[str]:
+    """The book's executed notebooks: one a chapter, and of training one a setting."""
+    names = []
+    for chapter in CHAPTERS:
+        several = chapter == "04-training"
+        names += [f"{chapter}-{setting}" for setting in settings] if several else [chapter]
+    return names
+
+
 def provenance(record: dict, name: str) -> str:
-    """The line below a page's title, from papermill's record of its run: when, how long, with which
-    parameters, and the notebook itself.
+    """The line below a page's title: when its notebook ran, how long, and the notebook itself.
+
+    Args:
+        record: papermill's, of the run.
+        name: the notebook's file.
     """
     start = datetime.datetime.fromisoformat(record["start_time"]).astimezone(datetime.UTC)
     minutes, seconds = divmod(round(record["duration"]), 60)
     took = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
     return (
-        f"{{.provenance}}\nRan on {start:%Y-%m-%d at %H:%M} UTC for {took}, with the parameters that unfold below. "
+        f"{{.provenance}}\nRan on {start:%Y-%m-%d at %H:%M} UTC for {took}, "
+        "with the parameters that unfold below. "
         f"Download {{download}}`the executed notebook <executed/{name}>`."
     )
 
 
 def stage_notebook(source: Path, target: Path) -> None:
-    """Copy an executed notebook; housekeeping is folded away under a name, training pages carry
-    their setting in the title.
+    """Copy an executed notebook, its housekeeping folded away, its training named in the title.
 
-    The notebook as it was executed is laid beside it for readers to download.
+    Args:
+        source: the executed notebook; a copy for readers is laid in executed/ beside the target.
+        target: the page.
     """
     executed = target.parent / "executed" / source.name
     executed.parent.mkdir(exist_ok=True)
     shutil.copy(source, executed)
     content = json.loads(source.read_text(encoding="utf-8"))
-    injected = any(
-        "injected-parameters" in cell["metadata"].get("tags", []) for cell in content["cells"]
-    )
-    content["metadata"].pop(
-        "widgets", None
-    )  # a page has no kernel: progress bars and sliders are dead in it
-    for cell in content["cells"]:
+    cells = content["cells"]
+    injected = any("injected-parameters" in cell["metadata"].get("tags", []) for cell in cells)
+    # a page has no kernel: progress bars and sliders are dead in it
+    content["metadata"].pop("widgets", None)
+    for cell in cells:
         if "outputs" in cell:
-            cell["outputs"] = [
-                output for output in cell["outputs"] if WIDGET not in output.get("data", {})
-            ]
-        tags = set(cell["metadata"].get("tags", []))
-        if "parameters" in tags and injected:
-            tags.add("remove-cell")  # the values that the run was given follow
-        if tags & FOLDED:
-            tags.add("hide-input")
-        if "hide-input" in tags:
-            text = "".join(cell["source"])
-            named = (
-                "the parameters of this run"
-                if tags & FOLDED
-                else "the set-up"
-                if "import " in text
-                else "how the numbers below are collected"
-            )
-            cell["metadata"]["mystnb"] = {
-                "code_prompt_show": f"Show {named}",
-                "code_prompt_hide": f"Hide {named}",
-            }
-        cell["metadata"]["tags"] = sorted(tags)
-    title, rest = "".join(content["cells"][0]["source"]).split("\n", 1)
-    content["cells"][0]["source"] = (
-        f"{title}\n\n{provenance(content['metadata']['papermill'], source.name)}\n{rest}"
-    )
+            live = [output for output in cell["outputs"] if WIDGET not in output.get("data", {})]
+            cell["outputs"] = live
+        fold(cell, injected)
+    title, rest = "".join(cells[0]["source"]).split("\n", 1)
+    line = provenance(content["metadata"]["papermill"], source.name)
     if source.stem.startswith("04-training-"):
         setting = source.stem.removeprefix("04-training-")
-        text = "".join(content["cells"][0]["source"])
-        content["cells"][0]["source"] = text.replace(
-            "Training: one setting", f"Training: {setting}", 1
-        )
-        for cell in content["cells"]:  # a figure's name must be unique in the book
+        title = title.replace("Training: one setting", f"Training: {setting}")
+        for cell in cells:  # a figure's name must be unique in the book
             if figure := cell["metadata"].get("mystnb", {}).get("figure"):
                 figure["name"] += f"-{setting}"
+    cells[0]["source"] = f"{title}\n\n{line}\n{rest}"
     target.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def fold(cell: dict, injected: bool) -> None:
+    """Fold a cell's housekeeping away under a name that says what is there.
+
+    Args:
+        cell: of a notebook; changed in place.
+        injected: whether the run was given parameters, which stand in a cell of their own.
+    """
+    tags = set(cell["metadata"].get("tags", []))
+    if "parameters" in tags and injected:
+        tags.add("remove-cell")  # the values that the run was given follow
+    if tags & PARAMETERS:
+        tags.add("hide-input")
+    name = None
+    if "solution" in tags:
+        name = "a solution"
+    elif tags & PARAMETERS:
+        name = "the parameters of this run"
+    elif "hide-input" in tags:
+        name = "the set-up" if "import " in "".join(cell["source"]) else "how it is done"
+    if name:
+        prompts = {"code_prompt_show": f"Show {name}", "code_prompt_hide": f"Hide {name}"}
+        cell["metadata"]["mystnb"] = cell["metadata"].get("mystnb", {}) | prompts
+    cell["metadata"]["tags"] = sorted(tags)
 
 
 def extract_figure(notebook: Path, name: str, target: Path) -> None:
@@ -128,49 +144,128 @@ def extract_figure(notebook: Path, name: str, target: Path) -> None:
 
 
 def real_corpus() -> str:
-    """The committed numbers of runs on the real corpus (see results.py) as Markdown: one section a
-    run.
-    """
-    sections = []
-    for file in sorted((BOOK / "results").glob("*.json")):
-        record = json.loads(file.read_text(encoding="utf-8"))
-        if record["packaged"]:
-            continue  # the packaged sample's numbers, for the README
-        rows, summary = result_rows(record["metrics"]), record["summary"]
-        lines = [
-            f"## {record['title']}",
-            "",
-            f"Measured on {record['date']}: {record['device']}.",
-            "",
-        ]
-        counts = ", ".join(f"{count:,} {split}" for split, count in summary["rows"].items())
-        tokens = next(iter(summary["tokens"].values()))
-        lines.append(f"* Rows: {counts}; {summary['classes']} classes.")
-        lines.append(
-            f"* Length: half of the rows have more than {tokens['median']:,} tokens, the longest {tokens['max']:,}."
-        )
-        lines += [f"* {key}: {value}" for key, value in record["settings"].items()]
-        lines += [
-            f"* Versions: {', '.join(f'{name} {version}' for name, version in record['versions'].items())}.",
-            "",
-        ]
-        lines += [
-            "Right answers on the test rows, % (95 % Wilson interval):",
-            "",
-            "| | generate | score |",
-            "|---|---|---|",
-        ]
-        lines += [f"| {name} | {generate} | {score} |" for name, generate, score in rows]
-        pairs = [
-            f"{pair['a']} and {pair['b']}: p = {pair['p']:.2g}"
-            for pair in record["metrics"]["mcnemar"]
-        ]
-        lines += ["", "Exact McNemar tests by `score`:", "", *(f"* {pair}" for pair in pairs), ""]
-        sections.append("\n".join(lines))
-    return (
-        "\n".join(sections)
-        or "*No run on the real corpus has been recorded yet (`tools/results.py --record`).*"
+    """The kept numbers of runs on the real corpus as Markdown, one section a run."""
+    records = [
+        json.loads(file.read_text(encoding="utf-8"))
+        for file in sorted((BOOK / "results").glob("*.json"))
+    ]
+    sections = [
+        corpus_section(record)
+        for record in records
+        if "metrics" in record and not record["packaged"]  # the sample's are for the READMEs
+    ]
+    return "\n\n".join(sections) or (
+        "*No run on the real corpus has been recorded yet (`python -m tools.results --record`).*"
     )
+
+
+def corpus_section(record: dict) -> str:
+    """One recorded run as Markdown: what it was, its table, its tests, and what else it measured.
+
+    Args:
+        record: see results.record.
+    """
+    summary, metrics = record["summary"], record["metrics"]
+    tokens = next(iter(summary["tokens"].values()))
+    counts = ", ".join(f"{count:,} {split}" for split, count in summary["rows"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    pairs = [f"* {pair['a']} and {pair['b']}: p = {pair['p']:.2g}" for pair in metrics["mcnemar"]]
+    parts = [
+        f"## {record['title']}",
+        f"Measured on {record['date']}: {record['device']}.",
+        f"* Rows: {counts}; {summary['classes']} classes.\n"
+        f"* Length: half of the rows have more than {tokens['median']:,} tokens, "
+        f"the longest {tokens['max']:,}.\n"
+        + "\n".join(f"* {key}: {value}" for key, value in record["settings"].items())
+        + f"\n* Versions: {versions}.",
+        "Right answers on the test rows, % (95 % Wilson interval):",
+        result_table(metrics),
+        "Exact McNemar tests by `score`:",
+        "\n".join(pairs),
+        curve_table(metrics.get("curve", {})),
+        decision_table(metrics.get("decisions", {})),
+        cascade_table(metrics.get("cascade", {})),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def curve_table(curves: dict[str, list[dict]]) -> str:
+    """Who learns faster: accuracy after parts of the training, the model's and the SVM's."""
+    lines = []
+    for setting, points in curves.items():
+        for point in points:
+            svm = f"{100 * point['svm']:.1f}" if point.get("svm") is not None else "–"
+            share = result_cell(point)
+            lines.append(f"| {setting} | {point['step']} | {point['rows']:,} | {share} | {svm} |")
+    if not lines:
+        return ""
+    head = "| setting | steps | rows seen | model, % right | SVM on as many rows, % right |"
+    return "\n".join(["Learning curve on test rows:", "", head, "|---|---|---|---|---|", *lines])
+
+
+def decision_table(decisions: dict[str, dict]) -> str:
+    """What the thresholds learned on val promised, and what came of it on test."""
+    lines = []
+    for setting, methods in decisions.items():
+        for method, targets in methods.items():
+            for row in targets or []:
+                threshold = row.get("threshold")
+                if threshold is None:
+                    continue
+                lines.append(
+                    f"| {setting}, {method} | {100 * float(row['target']):.0f} | {threshold:.3f} "
+                    f"| {100 * row['coverage']:.1f} | {100 * row['error']:.1f} |"
+                )
+    if not lines:
+        return ""
+    head = "| | promised error, % | threshold | rows answered, % | error among them, % |"
+    return "\n".join(["Answers with a promise:", "", head, "|---|---|---|---|---|", *lines])
+
+
+def cascade_table(cascades: dict[str, list]) -> str:
+    """The SVM answers where it is sure: accuracy against the share of rows that cost a pass."""
+    lines = []
+    for setting, points in cascades.items():
+        for share in (0.0, 0.1, 0.2, 0.3, 0.5, 1.0):
+            asked, accuracy = min(points, key=lambda point: abs(point[0] - share))
+            lines.append(f"| {setting} | {100 * asked:.0f} | {100 * accuracy:.1f} |")
+    if not lines:
+        return ""
+    head = "| setting | rows that the model was asked, % | right, % |"
+    lines = list(dict.fromkeys(lines))
+    return "\n".join(["A cascade, the SVM first:", "", head, "|---|---|---|", *lines])
+
+
+def benchmark_tables() -> str:
+    """What `make bench` kept, as Markdown: the ratios with their goals, and how cost grows."""
+    file = BOOK / "results" / "benchmarks.json"
+    if not file.is_file():
+        return "*Nothing has been measured yet; `make bench` does.*"
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    figures = {name: value for part in kept["figures"].values() for name, value in part.items()}
+    versions = ", ".join(f"{name} {version}" for name, version in kept["versions"].items())
+    lines = ["| figure | measured | goal |", "|---|---|---|"]
+    for name, (sign, goal) in kept["goals"].items():
+        if name in figures:
+            words = name.replace("_", " ")
+            lines.append(f"| {words} | {figures[name]:.2f} | {sign.replace('=', '')} {goal} |")
+    parts = [
+        f"Measured on {kept['date']}: {kept['machine']}, Python {kept['python']}; {versions}.",
+        "\n".join(lines).replace("| > ", "| at least ").replace("| < ", "| at most "),
+    ]
+    growth = kept["figures"].get("growth", {})
+    rows = [
+        f"| {name.split('_growth')[0]} | {name.rsplit('_', 1)[1]} | {value:.2f} |"
+        for name, value in growth.items()
+        if "_growth_over_linear_" in name
+    ]
+    if rows:
+        parts.append(
+            "How much faster than linear the seconds grow from the smallest to the largest size "
+            "(1 is linear, below 1 a fixed start is shared by more work):"
+        )
+        parts.append("\n".join(["| work | grows with | over linear |", "|---|---|---|", *rows]))
+    return "\n\n".join(parts)
 
 
 def other_book(run: Path) -> str:
@@ -178,10 +273,9 @@ def other_book(run: Path) -> str:
     other = {"sample": "fudan", "fudan": "sample"}.get(run.name)
     if other is None or not (run.parent / other / "html" / "index.html").is_file():
         return ""
-    title = yaml.safe_load((BOOK.parent / "profiles" / f"{other}.yml").read_text(encoding="utf-8"))[
-        "title"
-    ]
-    return f'The same book was built on another corpus: <a href="../../{other}/html/index.html">{title}</a>.'
+    title = read_profile(other).values["title"]
+    address = f"../../{other}/html/index.html"
+    return f'The same book was built on another corpus: <a href="{address}">{title}</a>.'
 
 
 def main() -> None:
@@ -199,7 +293,8 @@ def main() -> None:
             f"{{doc}}`{setting} <04-training-{setting}>`" for setting in arguments.settings
         ),
         "{{ real_corpus }}": real_corpus(),
-        "{{ helpers }}": helper_reference(BOOK.parent / "helpers"),
+        "{{ benchmarks }}": benchmark_tables(),
+        "{{ helpers }}": helper_reference(ROOT / "helpers"),
         "{{ other_book }}": other_book(arguments.run),
     }
     for page in [*BOOK.glob("*.md"), *BOOK.glob("*.bib")]:
@@ -207,17 +302,17 @@ def main() -> None:
         for mark, value in filled.items():
             text = text.replace(mark, value)
         (arguments.site / page.name).write_text(text, encoding="utf-8")
-    shutil.copy(BOOK.parent / "data" / "README.md", arguments.site / "data-card.md")
-    shutil.copy(BOOK.parent / "CITATION.cff", arguments.site)
+    shutil.copy(ROOT / "data" / "README.md", arguments.site / "data-card.md")
+    shutil.copy(ROOT / "CITATION.cff", arguments.site)
     shutil.copytree(BOOK / "_static", arguments.site / "_static")
     mathjax = importlib.resources.files("mathjax") / "static" / "mathjax" / "es5" / "tex-svg.js"
-    local = (
-        arguments.site / "extra" / "mathjax" / mathjax.name
-    )  # not in _static: Jupyter Book loads every script in there on every page
+    # not in _static: Jupyter Book loads every script in there on every page
+    local = arguments.site / "extra" / "mathjax" / mathjax.name
     local.parent.mkdir(parents=True)
     local.write_bytes(mathjax.read_bytes())
-    for notebook in sorted((arguments.run / "notebooks").glob("*.ipynb")):
-        if not notebook.name.endswith(".failed.ipynb"):
+    for name in notebook_names(arguments.settings):
+        notebook = arguments.run / "notebooks" / f"{name}.ipynb"
+        if notebook.is_file():  # a folder may hold what an earlier layout left
             stage_notebook(notebook, arguments.site / notebook.name)
     if (evaluation := arguments.run / "notebooks" / "05-evaluation.ipynb").is_file():
         extract_figure(evaluation, "fig-accuracy", arguments.site / "fig-accuracy")

@@ -1,0 +1,270 @@
+"""Profiles: what a run is made of. They are read, checked and expanded here."""
+
+import ast
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from helpers import ROOT, InputError
+from helpers.templating import find_template, template_name
+
+PROFILES = ROOT / "profiles"
+KINDS = {
+    "title": str,
+    "source": (str, list),
+    "model": str,
+    "bos": bool,
+    "max_length": int,
+    "show_text": bool,
+    "seed": int,
+    "data": dict,
+    "candidate_lengths": list,
+    "prompts": dict,
+    "training": dict,
+    "evaluation": dict,
+    "side_by_side": dict,
+    "settings": dict,
+    "memory": dict,
+}
+"""The keys of a profile and their types."""
+DEFAULTS = {"side_by_side": {"notebooks": 1, "gib": 1}, "evaluation": {}, "memory": {}}
+"""Keys that may be left out."""
+CHAPTERS = (
+    "01-dataset-exploration",
+    "02-prompt-design",
+    "03-lora-theory",
+    "04-training",
+    "05-evaluation",
+    "06-out-of-memory",
+    "07-max-length",
+    "08-classify-your-articles",
+)
+"""The notebooks, in the order in which they are read and run."""
+TRAINING = ("template", "rank", "alpha", "max_length", "cut", "seed", "nproc")
+"""What a setting may say beside the keys of `training`; all else goes to swift."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A checked profile."""
+
+    name: str
+    values: dict
+    """By key; see KINDS. A setting that lists seeds has become one for each of them."""
+
+    @property
+    def settings(self) -> list[str]:
+        """Names of the settings, in the profile's order."""
+        return list(self.values["settings"])
+
+    @property
+    def run_dir(self) -> str:
+        """The run's folder, below the project's root."""
+        return f"runs/{self.name}"
+
+    @property
+    def base_names(self) -> list[str]:
+        """What the untouched model is called under each template, in the settings' order."""
+        templates = (
+            find_template(self.training_parameters(name)["template"]) for name in self.settings
+        )
+        return list(dict.fromkeys(f"base-{template_name(template)}" for template in templates))
+
+    def parameters(self, chapter: str, setting: str | None = None) -> dict:
+        """What a notebook is given.
+
+        Args:
+            chapter: one of CHAPTERS.
+            setting: whose training it is, for 04-training.
+        """
+        values = self.values
+        common = {"run_dir": self.run_dir}
+        model = {name: values[name] for name in ("model", "bos")}
+        text = {"show_text": values["show_text"]}
+        if chapter == "01-dataset-exploration":
+            own = {name: values[name] for name in ("source", "seed", "candidate_lengths")}
+            return common | model | text | own | values["data"]
+        if chapter == "02-prompt-design":
+            own = {name: values[name] for name in ("max_length", "seed")}
+            return common | model | text | own | values["prompts"]
+        if chapter == "03-lora-theory":
+            return common | {"model": values["model"], "seed": values["seed"]}
+        if chapter == "04-training":
+            return common | model | self.training_parameters(setting)
+        if chapter == "05-evaluation":
+            return common | text | {"settings": self.settings} | values["evaluation"]
+        if chapter == "06-out-of-memory":
+            return common | model | text | values["memory"]
+        if chapter == "07-max-length":
+            return common | model | text
+        return common | text
+
+    def training_parameters(self, setting: str) -> dict:
+        """What notebook 04 is given for one setting, in a fixed order."""
+        own = dict(self.values["settings"][setting])
+        # Another order of parameters would count as a change.
+        order = [*TRAINING, *(name for name in self.values["training"] if name not in TRAINING)]
+        named = {name: own.pop(name) for name in order if name in own}
+        common = {"seed": self.values["seed"], "max_length": self.values["max_length"]}
+        values = common | self.values["training"] | named
+        return {"setting": setting, **values, "swift_arguments": own}
+
+
+def names() -> list[str]:
+    """The profiles that there are."""
+    return sorted(path.stem for path in PROFILES.glob("*.yml"))
+
+
+def read_profile(name: str) -> Profile:
+    """A profile, checked.
+
+    A profile may begin with `like: other`: what it does not say itself is then the other's. Keys
+    that map names to values (data, training, …) are merged; settings are taken whole.
+
+    Args:
+        name: of a file in profiles/.
+
+    Raises:
+        InputError: for a file that is missing or no YAML, and for a missing, unknown or ill-typed
+            key, naming it.
+    """
+    return Profile(name, check(name, load(name)))
+
+
+def load(name: str, above: tuple[str, ...] = ()) -> dict:
+    """The values of a profile, with those of the profile that it is like below them."""
+    path = PROFILES / f"{name}.yml"
+    if not path.is_file():
+        raise InputError(f"profile {name!r} is unknown; there are: {', '.join(names())}")
+    if name in above:
+        raise InputError(f"profiles/{name}.yml is like itself, by way of {', '.join(above)}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"profiles/{name}.yml is not valid YAML: {' '.join(str(error).split())}"
+        ) from None
+    if not isinstance(values, dict):
+        raise InputError(f"profiles/{name}.yml must map names to values; see profiles/sample.yml")
+    other = values.pop("like", None)
+    if other is None:
+        return values
+    below = load(str(other), (*above, name))
+    for key, value in values.items():
+        merged = isinstance(value, dict) and isinstance(below.get(key), dict) and key != "settings"
+        below[key] = below[key] | value if merged else value
+    return below
+
+
+def check(name: str, values: dict) -> dict:
+    """The values of a profile with what may be left out, or an InputError that names the fault."""
+    path = f"profiles/{name}.yml"
+    values = DEFAULTS | values
+    for key in sorted(KINDS.keys() | values.keys(), key=str):
+        if key not in KINDS:
+            raise InputError(f"{path}: unknown key {key!r}; known: {', '.join(KINDS)}")
+        if not isinstance(values.get(key), KINDS[key]):
+            kinds = KINDS[key] if isinstance(KINDS[key], tuple) else (KINDS[key],)
+            wanted = " or ".join(kind.__name__ for kind in kinds)
+            raise InputError(f"{path}: {key} is missing or is no {wanted}")
+    beside = values["side_by_side"]
+    whole = all(type(value) is int and value > 0 for value in beside.values())
+    if beside.keys() != {"notebooks", "gib"} or not whole:
+        raise InputError(f"{path}: side_by_side needs notebooks and gib, whole numbers above 0")
+    if not values["settings"]:
+        raise InputError(f"{path}: settings is empty; name at least one")
+    for setting, choices in values["settings"].items():
+        sound = isinstance(setting, str) and re.fullmatch(r"[a-z0-9][a-z0-9.-]*", setting)
+        if not sound or setting.startswith("base-") or setting.endswith("-varied"):
+            raise InputError(
+                f"{path}: setting {setting!r} must be lower-case letters, digits, dots and dashes, "
+                "and neither begin with base- nor end with -varied"
+            )
+        if not isinstance(choices, dict) or not {"template", "rank", "alpha"} <= choices.keys():
+            raise InputError(f"{path}: setting {setting!r} needs template, rank and alpha")
+        seeds = choices.get("seeds", [0])
+        if not isinstance(seeds, list) or not all(type(seed) is int for seed in seeds) or not seeds:
+            raise InputError(f"{path}: seeds of setting {setting!r} must be a list of numbers")
+    return values | {"settings": with_seeds(values["settings"])}
+
+
+def with_seeds(settings: dict) -> dict:
+    """Settings with those that list `seeds` multiplied.
+
+    The first seed keeps the setting's name, the others are called name-seed<n>.
+    """
+    expanded = {}
+    for name, values in settings.items():
+        values = dict(values)
+        for place, seed in enumerate(values.pop("seeds", [None])):
+            own = values | ({} if seed is None else {"seed": seed})
+            expanded[f"{name}-seed{seed}" if place else name] = own
+    return expanded
+
+
+def local_files(source: str | list[str]) -> list[str]:
+    """The files of a profile's source that lie on this machine; none for a hub's id."""
+    files = []
+    for one in [source] if isinstance(source, str) else source:
+        path = ROOT / ("data/sample" if one == "sample" else one)
+        if path.is_dir():
+            files += [str(file) for file in sorted(path.rglob("*")) if is_split(file)]
+        elif path.is_file():
+            files.append(str(path))
+    return files
+
+
+def is_split(file: Path) -> bool:
+    """Whether a file in a source's folder may hold rows."""
+    rows = re.search(r"\.(jsonl|json|csv|tsv|xlsx|parquet)(\.gz)?$", file.name)
+    return bool(file.is_file() and rows)
+
+
+def imported_helpers(notebook: Path) -> list[str]:
+    """The helpers that a notebook depends on, those that its helpers import among them.
+
+    Args:
+        notebook: an .ipynb file.
+
+    Returns:
+        Paths below the project's root, sorted.
+    """
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return with_imports(
+        "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    )
+
+
+def helpers_imported_by(file: str) -> list[str]:
+    """The same for a Python file, such as "tools/ask.py"."""
+    return with_imports((ROOT / file).read_text(encoding="utf-8"))
+
+
+def with_imports(code: str) -> list[str]:
+    """The helpers that a piece of Python imports, directly or through others."""
+    pending, files = helpers_in(code), {"helpers/__init__.py"}
+    while pending:
+        file = f"helpers/{pending.pop()}.py"
+        if file not in files and (ROOT / file).is_file():
+            files.add(file)
+            pending |= helpers_in((ROOT / file).read_text(encoding="utf-8"))
+            if file == "helpers/training.py":  # swift loads them by path
+                pending |= {"swift_plugin", "cpu_step"}
+    return sorted(files)
+
+
+def helpers_in(code: str) -> set[str]:
+    """Names of the modules of `helpers` that a piece of Python imports."""
+    modules = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and node.module == "helpers":
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("helpers."):
+            modules.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            dotted = [alias.name.split(".") for alias in node.names]
+            modules |= {name[1] for name in dotted if name[0] == "helpers" and len(name) > 1}
+    return modules

@@ -1,0 +1,65 @@
+"""An adapter knows how it wants to be asked; whoever says otherwise must mean it."""
+
+import json
+
+import pytest
+
+from helpers import InputError, adapters, templating
+from helpers.adapters import AdapterPrompt
+from helpers.templating import PromptFormat
+
+OWN = AdapterPrompt("gemma-3-270m", PromptFormat(templating.EDITOR, 288, True), ["Art", "Law"])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"x")
+    adapters.write_prompt(tmp_path, OWN)
+    return tmp_path
+
+
+def test_what_is_written_is_read(folder):
+    assert adapters.read_prompt(folder) == OWN
+    values = json.loads((folder / "prompt.json").read_text(encoding="utf-8"))
+    assert values["template"] == templating.EDITOR and values["labels"] == ["Art", "Law"]
+
+
+def test_a_wish_that_contradicts_is_refused_unless_it_is_meant(folder):
+    assert adapters.resolve(folder, max_length=288, template=None) == OWN
+    with pytest.raises(InputError, match="template plain where it learned editor") as error:
+        adapters.resolve(folder, template=templating.PLAIN, max_length=256)
+    assert "max_length 256 where it learned 288" in str(error.value)
+    assert "\n" not in str(error.value)
+    meant = adapters.resolve(folder, insist=True, template=templating.PLAIN)
+    assert meant.prompt_format == PromptFormat(templating.PLAIN, 288, True)
+
+
+@pytest.mark.parametrize("name", adapters.WEIGHTS)
+def test_a_folder_without_an_adapter_is_one_line(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(InputError, match=f"{name} is missing"):
+        adapters.adapter_digest(folder)
+
+
+def test_an_adapter_from_before_says_what_to_write(folder):
+    (folder / "prompt.json").unlink()
+    with pytest.raises(InputError, match="write the file by hand") as error:
+        adapters.read_prompt(folder)
+    example = str(error.value).split("by hand: ")[1]
+    (folder / "prompt.json").write_text(example, encoding="utf-8")
+    assert adapters.read_prompt(folder).model == "gemma-3-270m"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"max_length": "288"}, {"bos": None}, {"cut": "tail"}, {"labels": [1]}, {"template": ""}],
+)
+def test_a_damaged_file_is_one_line(folder, change):
+    path = folder / "prompt.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match="is not sound"):
+        adapters.read_prompt(folder)
+    path.write_text("[]")
+    with pytest.raises(InputError, match="is not sound"):
+        adapters.read_prompt(folder)

@@ -1,0 +1,45 @@
+"""Files appear whole or not at all, are not written for nothing, and lines end at \\n only."""
+
+import pytest
+
+from helpers import InputError, files
+
+
+def test_a_file_that_would_stay_the_same_is_not_written(tmp_path):
+    path = tmp_path / "deep" / "rows.jsonl"
+    files.write_jsonl(path, [{"a": 1}])
+    before = path.stat()
+    files.write_jsonl(path, iter([{"a": 1}]))
+    assert path.stat().st_mtime_ns == before.st_mtime_ns and path.stat().st_ino == before.st_ino
+    files.write_jsonl(path, [{"a": 2}])
+    assert files.read_jsonl(path) == [{"a": 2}]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "text"
+    files.write_text(path, ["old"])
+
+    def parts():
+        yield "new"
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        files.write_text(path, parts())
+    assert path.read_text() == "old" and [file.name for file in tmp_path.iterdir()] == ["text"]
+
+
+def test_lines_end_at_one_character_only(tmp_path):
+    text = "a\u2028b\x85c\x0bd\x1ee\rf\r\ng"
+    files.write_jsonl(tmp_path / "rows.jsonl", [{"text": text}] * 2)
+    assert files.read_jsonl(tmp_path / "rows.jsonl") == [{"text": text}] * 2
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"a": 1}\n{"a": \n')
+    with pytest.raises(InputError, match="line 2: invalid JSON"):
+        files.read_jsonl(tmp_path / "rows.jsonl")
+
+
+def test_a_missing_file_names_the_chapter_that_makes_it(tmp_path):
+    with pytest.raises(InputError, match=r"notebooks/01-dataset-exploration\.ipynb makes it"):
+        files.need(tmp_path / "train.jsonl", "01-dataset-exploration")
