@@ -69,7 +69,7 @@ def folder_splits(folder: Path) -> dict[str, list[Path]]:
         if len(whole) > 1 or len(kinds) > 1:
             there = " and ".join(str(file.relative_to(folder)) for file, _ in matches[:4])
             raise InputError(
-                f"{folder} holds {there}; keep one file, or one set of shards, for {split}"
+                f"{folder} holds {there}; keep one file for {split}, or one set of shards"
             )
         if matches and not whole:
             numbers = [int(match[3]) for _, match in matches]

@@ -11,7 +11,7 @@ from collections import Counter
 from itertools import islice
 from pathlib import Path
 
-from helpers import InputError, one_line
+from helpers import ROOT, InputError, one_line
 from helpers.lines import (
     LINE_LIMIT,
     form_of,
@@ -52,10 +52,15 @@ def read_file(path: Path, sheet: str | None = None) -> Rows:
         raise InputError(f"{path} cannot be read: {one_line(error)}") from None
 
 
-def column_names(path: Path, sheet: str | None = None) -> list[str]:
-    """Names of the columns of a file's first hundred rows, in order; see `read_file`."""
+def column_names(file: Path | str, sheet: str | None = None) -> list[str]:
+    """Names of the columns of a file's first hundred rows, in order.
+
+    Args:
+        file: below the project's root unless absolute; see `read_file`.
+        sheet: of a workbook; None for its first.
+    """
     names: dict[str, None] = {}
-    for _, raw in islice(read_file(Path(path), sheet), 100):
+    for _, raw in islice(read_file(ROOT / Path(file).expanduser(), sheet), 100):
         names |= dict.fromkeys((raw.raw or {}) if isinstance(raw, Fault) else raw)
     return list(names)
 

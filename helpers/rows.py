@@ -271,17 +271,28 @@ def check_columns(columns: dict | None, known: dict | None = None) -> dict[str, 
     return layout
 
 
-def no_column(key: str, column: str, names: list[str]) -> Fault:
-    """The fault of a column that is missing, with the way to map it."""
-    there = ", ".join(shown(name) for name in names[:8]) + (" …" if len(names) > 8 else "")
-    usual = [name for name in USUAL_NAMES[key] if name in names]
-    name = json.dumps(usual[0] if usual else "NAME", ensure_ascii=False).strip('"')
+def no_column(key: str, columns: dict[str, str | None], names: list[str]) -> Fault:
+    """The fault of a column that is missing, with the way to map it.
+
+    Args:
+        key: text, category or output.
+        columns: the layout in use.
+        names: of the columns that are there.
+    """
+    there = ", ".join(map(shown, names[:8])) + (" …" if len(names) > 8 else "")
+    usual = next((name for name in USUAL_NAMES[key] if name in names), "NAME")
+    own = {other: name for other, name in columns.items() if name != LAYOUT[other]}
+    mapping = {other: usual if other == key else own.get(other) for other in {**own, key: usual}}
+    plain_yaml = {None: "null"} | {
+        name: name if re.fullmatch(r"\w+", name) else json.dumps(name, ensure_ascii=False)
+        for name in filter(None, mapping.values())
+    }
+    yaml = ", ".join(f"{other}: {plain_yaml[name]}" for other, name in mapping.items())
     return Fault(
-        f"no column {column!r} for {key}",
-        f"; there are {there or 'none'}: map them with `columns`, as in "
-        f"`columns: {{{key}: {name}}}` below `data:` in a profile, "
-        f"`columns = {{{key!r}: {name!r}}}` in a parameters cell, "
-        f"`-y 'columns: {{{key}: {name}}}'` for papermill",
+        f"no column {columns[key]!r} for {key}",
+        f"; there are {there or 'none'}: map them with `columns`, as in `columns: {{{yaml}}}` "
+        f"below `data:` in a profile, `columns = {mapping}` in a parameters cell, "
+        f"`-y 'columns: {{{yaml}}}'` for papermill",
     )
 
 
@@ -300,7 +311,7 @@ def check_row(raw: dict, columns: dict, options: list[str] | None, number: str) 
     for key, column in columns.items():
         needed = column is not None and not (key == "category" and options is not None)
         if needed and column not in raw and (key, column) != ("output", "output"):
-            raise no_column(key, column, list(raw))
+            raise no_column(key, columns, list(raw))
     text = text_of(raw[columns["text"]])
     if options is None:
         options = options_of(raw[columns["category"]])

@@ -201,10 +201,10 @@ class Reading:
                     continue
                 yield row
             if own and not has_labels and set(own) & set(USUAL_NAMES["output"]):
-                raise InputError(f"{part.name}: {no_column('output', column, own)}")
+                raise InputError(f"{part.name}: {no_column('output', part.columns, own)}")
             labelled, names = labelled or has_labels, names or own
         if names and not labelled and split in ("", "train"):
-            raise InputError(f"{parts[0].name}: {no_column('output', 'output', names)}")
+            raise InputError(f"{parts[0].name}: {no_column('output', parts[0].columns, names)}")
 
 
 def as_rows(batch: dict[str, list]) -> list[dict]:
@@ -294,7 +294,7 @@ def read_articles(
     for key, column in layout.items():
         mapped = key == "text" or key in (columns or {})
         if mapped and column is not None and column not in names:
-            raise InputError(f"{path}: {no_column(key, column, names)}")
+            raise InputError(f"{path}: {no_column(key, layout, names)}")
     own_options = layout["category"] in names
     if not own_options and not options:
         raise InputError(f"{path} has no column of options; give `options`, or map `category`")

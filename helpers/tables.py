@@ -40,25 +40,31 @@ def csv_records(path: Path, delimiter: str) -> Iterator[tuple[str, list[str], Fa
         )
 
     reader = csv.reader(physical_lines(), delimiter=delimiter, strict=True)
-    values: dict[int, set[str]] = defaultdict(set)  # short values by column, of earlier records
+    values: dict[int, set[str]] = defaultdict(set)  # short values by column
+    suspects: list[tuple[int, list[list[str]]]] = []
     while True:
         first = reader.line_num + 1
         lines.clear()
         try:
             fields = next(reader)
         except StopIteration:
-            return
+            break
         except csv.Error as error:
             opening = first + opening_line(lines, delimiter)
             refuse(opening, f"a quoted field begins here and does not end soundly ({error})")
-        if len(lines) > 1 and holds_rows(lines, len(fields), delimiter, values):
-            opening = first + opening_line(lines, delimiter)
-            refuse(opening, "a quote opens here and swallows whole rows")
         for column, field in enumerate(fields):
-            if len(field) <= 64 and len(values[column]) < 10_000:
+            if 0 < len(field) <= 64 and len(values[column]) < 10_000:
                 values[column].add(field)
+        if inner := whole_rows(lines, len(fields), delimiter):
+            opening = first + opening_line(lines, delimiter)
+            if repeats_values(inner, values):
+                refuse(opening, "a quote opens here and swallows whole rows")
+            suspects.append((opening, inner))
         if fields:
             yield f"line {first}", fields, line_fault("".join(lines))
+    for opening, inner in suspects:  # once more, with the values of later rows
+        if repeats_values(inner, values):
+            refuse(opening, "a quote opens here and swallows whole rows")
 
 
 def opening_line(lines: list[str], delimiter: str) -> int:
@@ -75,26 +81,37 @@ def opening_line(lines: list[str], delimiter: str) -> int:
     return opening
 
 
-def holds_rows(lines: list[str], width: int, delimiter: str, values: dict[int, set[str]]) -> bool:
-    """Whether a record of several lines is rather several rows, joined by stray quotes.
-
-    It is when each line but the last is a whole row by itself and some column of these repeats
-    short values, as labels do.
+def whole_rows(lines: list[str], width: int, delimiter: str) -> list[list[str]]:
+    """The lines of a record but its last, where each would be a whole row by itself; else none.
 
     Args:
         lines: of the record.
-        width: number of fields of the record.
+        width: number of its fields.
         delimiter: between fields.
-        values: short values of earlier records, by column.
     """
-    single = [
-        next(csv.reader([line], delimiter=delimiter, quoting=csv.QUOTE_NONE), []) for line in lines
-    ]
-    if width < 2 or any(len(fields) != width for fields in single[:-1]):
-        return False
-    for column, fields in enumerate(zip(*single[:-1])):
+    if len(lines) < 2 or width < 2:
+        return []
+    rows = []
+    for line in lines[:-1]:
+        rows += csv.reader([line], delimiter=delimiter, quoting=csv.QUOTE_NONE)
+        if not rows or len(rows[-1]) != width:
+            return []
+    return [[field if len(field) <= 64 else "" for field in row] for row in rows]
+
+
+def repeats_values(rows: list[list[str]], values: dict[int, set[str]]) -> bool:
+    """Whether lines within a field hold in some column what rows hold there, as with labels.
+
+    Such lines are rows, swallowed by a stray quote, and no lines of an article.
+
+    Args:
+        rows: the fields of these lines, "" for long ones.
+        values: short values of the file's rows, by column.
+    """
+    for column, fields in enumerate(zip(*rows)):
         counts = Counter(fields)
-        if all(0 < len(v) <= 64 and (v in values[column] or counts[v] > 1) for v in fields):
+        known = [field for field in fields if field in values[column] or counts[field] > 1]
+        if 2 * len(list(filter(None, known))) >= len(fields):
             return True
     return False
 
