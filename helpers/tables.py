@@ -96,6 +96,9 @@ def whole_rows(lines: list[str], width: int, delimiter: str) -> list[list[str]]:
         rows += csv.reader([line], delimiter=delimiter, quoting=csv.QUOTE_NONE)
         if not rows or len(rows[-1]) != width:
             return []
+    # In the first line, what stands before the opening quote and behind it is the record's own.
+    own = max((place for place, field in enumerate(rows[0]) if field.startswith('"')), default=-1)
+    rows[0][: own + 1] = [""] * (own + 1)
     return [[field if len(field) <= 64 else "" for field in row] for row in rows]
 
 
