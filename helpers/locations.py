@@ -133,8 +133,7 @@ def hub_parts(source: str, columns: dict, revision: str | None) -> dict[str, lis
             try:
                 rows = load(name)
             except Exception as error:
-                script = "script" in str(error).lower() or "trust_remote_code" in str(error)
-                if script:
+                if re.search(r"\bscripts?\b|trust_remote_code", str(error)):
                     raise InputError(
                         f"source {source!r} brings a program of its own, which is never run; "
                         "download its data files and give their folder"

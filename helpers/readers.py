@@ -40,7 +40,9 @@ def read_file(path: Path, sheet: str | None = None) -> Rows:
     form = form_of(path)
     packed = path.name.lower().endswith(".gz")
     if form not in READERS or (packed and form == ".xlsx"):
-        way = "; save it as .xlsx" if form in (".xls", ".et", ".ods", ".docx", ".numbers") else ""
+        office = form in (".xls", ".xlsm", ".et", ".ods", ".numbers")
+        way = "; save it as .xlsx" if office else ""
+        way = "; with tabs between fields it is .tsv" if form == ".txt" else way
         raise InputError(
             f"{path}: unknown kind of file{way}; use {', '.join(READERS)} (gzipped but for .xlsx)"
         )
@@ -97,7 +99,8 @@ def read_jsonl(path: Path) -> Rows:
         if not clean(line):
             continue
         try:
-            value = json.loads(line, object_pairs_hook=with_unique_names)
+            # files that were joined may have marks of byte order between them
+            value = json.loads(line.lstrip("\ufeff"), object_pairs_hook=with_unique_names)
         except (ValueError, RecursionError) as error:
             yield f"line {number}", line_fault(line) or json_fault(error)
         else:

@@ -265,6 +265,9 @@ def check_columns(columns: dict | None, known: dict | None = None) -> dict[str, 
             "only text, category and output can be mapped"
         )
     layout = LAYOUT | (known or {} if columns is None else columns)
+    names = [name for name in layout.values() if name is not None]
+    if len(set(map(str, names))) < len(names):
+        raise InputError(f"columns maps two of text, category and output to one column: {layout}")
     for key, name in layout.items():
         if not isinstance(name, str) and not (name is None and key != "text"):
             raise InputError(f"columns maps {key} to {shown(name)}; it must be a column's name")

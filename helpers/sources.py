@@ -117,7 +117,8 @@ def read_source(
     if on_bad_row not in ("error", "skip"):
         raise InputError(f"on_bad_row is {on_bad_row!r}; it must be 'error' or 'skip'")
     sources = [source] if isinstance(source, str) else source
-    if not sources or not all(isinstance(one, str) for one in sources):
+    texts = isinstance(sources, list | tuple) and all(isinstance(one, str) for one in sources)
+    if not sources or not texts:
         raise InputError(f"source is {shown(source)}; give one source, or a list of them")
     if len(set(sources)) < len(sources):
         raise InputError(f"source {shown(source)} names one of them twice")
@@ -136,7 +137,8 @@ def read_source(
     }
     for split, rows in splits.items():
         if not len(rows):
-            skipped = f"; all were skipped: {reading.text()}" if reading.skipped else ""
+            skipped = f"; all were skipped, the first for {reading.first_fault}"
+            skipped = skipped if reading.skipped else ""
             raise InputError(f"source {shown(source)}: {split} holds no rows{skipped}")
     return Source(splits, dict(reading.skipped), reading.padded)
 
@@ -148,10 +150,7 @@ class Reading:
         self.on_bad_row = on_bad_row
         self.skipped: Counter = Counter()
         self.padded = 0
-
-    def text(self) -> str:
-        """What was skipped, in words."""
-        return ", ".join(f"{count} × {reason}" for reason, count in self.skipped.most_common())
+        self.first_fault = ""
 
     def labels(self, parts: list[Part]) -> list[str]:
         """Every label of the sound rows whose part has no column of options, sorted.
@@ -162,9 +161,10 @@ class Reading:
         parts = [part for part in parts if part.columns["category"] is None]
         labels = {row["output"] for row in self.rows("", parts, None)} - {None}
         if parts and len(labels) < 2:
+            fault = f"; skipped: {self.first_fault}" if self.first_fault else ""
             raise InputError(
                 f"column {parts[0].columns['output']!r} holds {len(labels)} class(es); "
-                "without an options column at least two are needed"
+                f"without an options column at least two are needed{fault}"
             )
         return sorted(labels)
 
@@ -198,6 +198,7 @@ class Reading:
                         raise BadRow(f"{part.name} {where}", fault) from None
                     if options is not None:
                         self.skipped[fault.reason] += 1
+                    self.first_fault = self.first_fault or f"{where}: {fault}"
                     continue
                 yield row
             if own and not has_labels and set(own) & set(USUAL_NAMES["output"]):
@@ -295,16 +296,13 @@ def read_articles(
         mapped = key == "text" or key in (columns or {})
         if mapped and column is not None and column not in names:
             raise InputError(f"{path}: {no_column(key, layout, names)}")
-    own_options = layout["category"] in names
-    if not own_options and not options:
+    if not options and layout["category"] not in names:
         raise InputError(f"{path} has no column of options; give `options`, or map `category`")
-    if layout["output"] not in names:
-        layout["output"] = None
-    return articles(path, layout, sheet, options, own_options)
+    return articles(path, layout, sheet, options)
 
 
 def articles(
-    path: Path, columns: dict, sheet: str | None, options: list[str] | None, own_options: bool
+    path: Path, columns: dict, sheet: str | None, options: list[str] | None
 ) -> Iterator[Article]:
     """What `read_articles` returns, its arguments checked."""
     for number, (where, raw) in enumerate(read_file(path, sheet), 1):
@@ -314,9 +312,9 @@ def articles(
             continue
         # A row that leaves a column out, as JSON may, has nothing there.
         whole = {column: None for column in columns.values() if column} | raw
+        brings = columns["category"] is not None and not is_gap(whole[columns["category"]])
+        menu = None if brings or not options else list(options)
         try:
-            brings = own_options and not is_gap(whole[columns["category"]])
-            menu = None if brings or not options else list(options)
             row = check_row(whole, columns, menu, f"row-{number}")
         except Fault as fault:
             yield Article(place, raw, None, str(fault))

@@ -178,6 +178,8 @@ def table_row(names: list[str], fields: list) -> dict | Fault:
         kind = "more" if len(fields) > len(names) else "fewer"
         detail = f" ({len(fields)} of {len(names)})"
         return Fault(f"{kind} fields than the header names", detail, raw)
+    if [clean(str(field)) for field in fields] == names:
+        return Fault("the header once more, as where files were joined", "", raw)
     for place, (name, field) in enumerate(zip(names, fields)):
         number = place == 0 and str(field).isdecimal()  # the index that pandas writes
         if not name and not is_blank([field]) and not number:

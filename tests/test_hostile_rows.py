@@ -112,8 +112,10 @@ def test_an_array(made, indent, encoding):
 @given(rows(), st.sampled_from([",", "\t"]), st.sampled_from(["\n", "\r\n", "\r"]), st.booleans())
 def test_a_table(made, delimiter, end, quote_all):
     def write(path, made):
-        # Python's writer leaves "\r" bare where rows end with "\n": such a row is refused.
-        bare = "\r" in "".join(f"{row['id']}{row['text']}{row['output']}" for row in made)
+        # Python's writer leaves "\r" bare where rows end with "\n", and the reverse: such rows
+        # are refused, for they are too short.
+        whole = "".join(f"{row['id']}{row['text']}{row['output']}" for row in made)
+        bare = "\r" in whole or "\n" in whole
         quoting = csv.QUOTE_ALL if quote_all or bare else csv.QUOTE_MINIMAL
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, delimiter=delimiter, lineterminator=end, quoting=quoting)

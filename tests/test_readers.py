@@ -255,6 +255,15 @@ def test_columns_without_a_name(tmp_path):
     assert second == "a value in a column without a name: 'A'"
 
 
+def test_files_that_were_joined(tmp_path):
+    content = "\ufefftext,output\na,A\n\ufefftext,output\nb,B\n"
+    read = rows_of(save(tmp_path / "a.csv", content))
+    assert read[::2] == [{"text": "a", "output": "A"}, {"text": "b", "output": "B"}]
+    assert read[1] == "the header once more, as where files were joined"
+    content = '\ufeff{"text": "a"}\n\ufeff{"text": "b"}\n'
+    assert rows_of(save(tmp_path / "a.jsonl", content)) == [{"text": "a"}, {"text": "b"}]
+
+
 def test_rows_of_nothing_count_within_and_not_behind(tmp_path):
     rows = list(read_file(save(tmp_path / "a.csv", "\ntext,output\n\na,A\n,\nb,B\n,\n,\n")))
     assert [where for where, _ in rows] == ["line 4", "line 5", "line 6"]

@@ -284,10 +284,37 @@ def test_a_hub_gives_its_splits_at_the_pinned_revision(monkeypatch):
     assert [row["category"] for row in found.splits["train"]] == [["A", "B"]] * 2
 
 
-@pytest.mark.parametrize("options", [{"on_bad_row": "ignore"}, {"columns": {"body": "text"}}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"on_bad_row": "ignore"},
+        {"columns": {"body": "text"}},
+        {"columns": {"text": 3}},
+        {"columns": {"text": None}},
+        {"columns": {"category": "output"}},
+        {"columns": "{text: body}"},
+        {"sheet": "Sheet1"},
+    ],
+)
 def test_bad_arguments_are_one_line(options):
     with pytest.raises(InputError):
         sources.read_source("sample", **options)
+
+
+def test_a_source_of_bad_rows_alone_says_why(tmp_path):
+    path = write(tmp_path / "rows.jsonl", {"body": "甲", "output": "A"}, {"output": "B"})
+    with pytest.raises(
+        InputError, match=r"all were skipped, the first for line 1: no column 'text'"
+    ):
+        sources.read_source(path, on_bad_row="skip")
+    with pytest.raises(InputError, match=r"holds 0 class\(es\).*line 1: no column 'text' for text"):
+        sources.read_source(path, {"category": None}, on_bad_row="skip")
+
+
+@pytest.mark.parametrize("source", [[], 7, ["sample", 7], "sample.txt"])
+def test_what_no_source_is(source):
+    with pytest.raises(InputError):
+        sources.read_source(source)
 
 
 def test_ids_are_ours_and_the_source_keeps_its_own(tmp_path):
