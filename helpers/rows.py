@@ -151,7 +151,7 @@ def label_of(value) -> str | None:
         return str(int(value))
     if not isinstance(value, str):
         raise Fault(f"a {type(value).__name__} is no label", f": {shown(value)}")
-    text = clean(refuse_surrogates(value, "label"))
+    text = clean(refuse_surrogates(value, "label").replace("\0", ""))
     if text.lower() in GAPS:
         raise Fault("a gap written as text is no label", f": {text!r}; leave the field empty")
     whole, point, zero = text.rpartition(".")

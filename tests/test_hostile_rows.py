@@ -114,8 +114,8 @@ def test_a_table(made, delimiter, end, quote_all):
     def write(path, made):
         # Python's writer leaves "\r" bare where rows end with "\n", and the reverse: such rows
         # are refused, for they are too short.
-        whole = "".join(f"{row['id']}{row['text']}{row['output']}" for row in made)
-        bare = "\r" in whole or "\n" in whole
+        texts = "".join(f"{row['id']}{row['text']}{row['output']}" for row in made)
+        bare = "\r" in texts or "\n" in texts
         quoting = csv.QUOTE_ALL if quote_all or bare else csv.QUOTE_MINIMAL
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, delimiter=delimiter, lineterminator=end, quoting=quoting)
