@@ -345,5 +345,5 @@ def header_sentence(alone: float | None) -> str:
         alone: see `header_alone`.
     """
     if alone is None:
-        return "there are too few headers to learn from"
-    return f"the header alone tells the class of {100 * alone:.1f} % of these rows"
+        return "there are too few of them to learn from"
+    return f"the header alone tells the class of {100 * alone:.1f} % of those rows"
