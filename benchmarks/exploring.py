@@ -1,8 +1,8 @@
 """Memory and time of exploring a large corpus: `python benchmarks/exploring.py [ROWS]`.
 
 100,000 rows by default, over 1 GB. Writes a corpus of that size to a scratch folder, then runs what
-notebook 01 runs on it. Prints seconds and the peak of the process's own memory (anonymous pages; the memory-mapped rows can be
-dropped by the kernel at any time and are reported apart).
+notebook 01 runs on it. Prints seconds and the peak of the process's own memory (anonymous pages;
+the memory-mapped rows can be dropped by the kernel at any time and are reported apart).
 """
 
 import random

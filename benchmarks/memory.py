@@ -96,20 +96,20 @@ def main() -> None:
                     errors[kind].append(abs(value / peak - 1))
                     errors[f"{kind}_total"].append(abs(value - peak) / (before + peak))
                 print(
-                    f"{name}, {mode}, {length}, {batch}: {peak:.3f} {expected['traced']:.3f} {expected['closed']:.3f}",
+                    f"{name}, {mode}, {length}, {batch}: {peak:.3f} "
+                    f"{expected['traced']:.3f} {expected['closed']:.3f}",
                     flush=True,
                 )
         largest = calculate_maximum_sizes(memory.build(config, "bfloat16", "sdpa"))[0] / memory.GIB
         print(
-            f"{name}, accelerate: inference {largest:.2f}, training with Adam {4 * largest:.2f}, whatever the length; weights {weights:.2f}"
+            f"{name}, accelerate: inference {largest:.2f}, training with Adam "
+            f"{4 * largest:.2f}, whatever the length; weights {weights:.2f}"
         )
     for kind, values in errors.items():
-        print(
-            f"median_error_{kind}: {statistics.median(values):.3f}\nworst_error_{kind}: {max(values):.3f}"
-        )
-    print(
-        f"median_error: {statistics.median(errors['traced']):.3f}\nworst_error: {max(errors['traced']):.3f}"
-    )
+        print(f"median_error_{kind}: {statistics.median(values):.3f}")
+        print(f"worst_error_{kind}: {max(values):.3f}")
+    print(f"median_error: {statistics.median(errors['traced']):.3f}")
+    print(f"worst_error: {max(errors['traced']):.3f}")
     print(f"cells: {len(errors['traced'])}")
     large = AutoConfig.for_model(
         **json.loads((ROOT / "data" / "configs" / "Baichuan2-7B-Base.json").read_text())
@@ -124,9 +124,8 @@ def main() -> None:
             memory.forecast(large, 2048, **choices)
             seconds.append(time.perf_counter() - started)
         grown = (psutil.Process().memory_info().rss - before) / memory.GIB
-        print(
-            f"seconds_a_forecast_7b_{what}: {statistics.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
-        )
+        spread = f"({min(seconds):.2f} to {max(seconds):.2f})"
+        print(f"seconds_a_forecast_7b_{what}: {statistics.median(seconds):.2f} {spread}")
         print(f"gib_grown_by_forecasts_7b_{what}: {grown:.2f}")
 
 

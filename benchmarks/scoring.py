@@ -2,7 +2,8 @@
 
 Against lm-evaluation-harness: log-probabilities of every option, in float32, and rows a second in
 the machine's own dtype, on the same model, rows and threads. Against the loop of the study: one row
-at a time, 128 new tokens. Against the floor: one forward pass over the same tokens and nothing else. Medians of three runs in turns.
+at a time, 128 new tokens. Against the floor: one forward pass over the same tokens and nothing
+else. Medians of three runs in turns.
 """
 
 import statistics

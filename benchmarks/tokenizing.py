@@ -25,10 +25,8 @@ def main(source: str) -> None:
             prompt_format = templating.PromptFormat(templating.EDITOR, max_length, True)
             templating.fit_all(tokenizer, prompt_format, rows)
             ratios.append((middle - started) / (time.perf_counter() - middle))
-        spread = f"({min(ratios):.2f} to {max(ratios):.2f})"
-        print(
-            f"share_of_tokenizer_throughput_{max_length}: {statistics.median(ratios):.2f} {spread}"
-        )
+        share = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+        print(f"share_of_tokenizer_throughput_{max_length}: {share}")
 
 
 if __name__ == "__main__":

@@ -78,7 +78,9 @@ def step_seconds(log: list[dict]) -> float:
 SAME = """template dataset val_dataset output_dir add_version check_model max_length seed
     tuner_type lora_rank lora_alpha target_modules learning_rate lr_scheduler_type warmup_ratio
     max_steps eval_steps save_steps logging_steps acc_strategy report_to use_cpu""".split()
-"""What swift must be told to see the same rows and learn the same thing; else it does as it does."""
+"""What swift must be told to see the same rows and learn the same thing; else it does as it
+does.
+"""
 
 
 def contestants(steps: int, full: Path) -> dict[str, dict]:

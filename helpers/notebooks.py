@@ -22,8 +22,15 @@ from helpers.parameters import refuse_wrong
 
 
 def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
-    """Execute `notebook` into `output`. Raises InputError for a wrong parameter or a cell that
-    failed.
+    """Execute a notebook with parameters.
+
+    Args:
+        notebook: as it is committed.
+        output: where it goes as it was executed, whole or not at all.
+        parameters: by name; checked against the notebook's parameters cell first.
+
+    Raises:
+        InputError: for a wrong parameter or a cell that failed.
     """
     known = papermill.inspect_notebook(str(notebook))
     try:
@@ -32,13 +39,27 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
         )
     except InputError as error:
         raise InputError(f"{notebook.stem}: {error}") from None
+    # the kernel uses this project's helpers, whichever checkout was installed last
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        dict.fromkeys(
+            [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        )
+    )
     output.parent.mkdir(parents=True, exist_ok=True)
     scratch = output.with_suffix(".failed.ipynb")
     try:
         papermill.execute_notebook(
-            str(notebook), str(scratch), parameters, kernel_name="python3", cwd=str(ROOT / "notebooks"), progress_bar=False,
-            log_output=False, stdout_file=sys.stdout, stderr_file=sys.stderr, extra_arguments=["--log-level=40"],
-        )  # fmt: skip
+            str(notebook),
+            str(scratch),
+            parameters,
+            kernel_name="python3",
+            cwd=str(ROOT / "notebooks"),
+            progress_bar=False,
+            log_output=False,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stderr,
+            extra_arguments=["--log-level=40"],
+        )
     except PapermillExecutionError as error:
         if error.ename == "InputError":
             scratch.unlink()
@@ -52,9 +73,7 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
 
 
 def strip_paths(notebook: Path) -> None:
-    """Keep of papermill's record only what a reader may see: parameters and times, no path of this
-    machine.
-    """
+    """Keep of papermill's record what a reader may see: parameters and times, no path."""
     content = json.loads(notebook.read_text(encoding="utf-8"))
     record = content["metadata"]["papermill"]
     content["metadata"]["papermill"] = {

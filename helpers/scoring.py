@@ -4,6 +4,7 @@ import json
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -124,11 +125,31 @@ def prefill(model, prompts: list[list[int]], width: int) -> DynamicCache:
     cache = DynamicCache()
     padded = [prompt + [0] * (width - len(prompt)) for prompt in prompts]
     ids = torch.tensor(padded, device=model.device)  # batch × width
-    for start in range(0, width, CHUNK):
-        part = ids[:, start : start + CHUNK]
-        position = torch.arange(start, start + part.shape[1], device=model.device)[None]
-        model.base_model(part, position_ids=position, past_key_values=cache, use_cache=True)
+    with without_last_mlp(model):
+        for start in range(0, width, CHUNK):
+            part = ids[:, start : start + CHUNK]
+            position = torch.arange(start, start + part.shape[1], device=model.device)[None]
+            model.base_model(part, position_ids=position, past_key_values=cache, use_cache=True)
     return cache
+
+
+@contextmanager
+def without_last_mlp(model) -> Iterator[None]:
+    """Leave out the last layer's MLP where only keys and values are wanted: nothing reads it.
+
+    Args:
+        model: a causal language model; one whose layers are not called as usual stays as it is.
+    """
+    layers = getattr(model.base_model, "layers", None)
+    mlp = getattr(layers[-1], "mlp", None) if layers is not None else None
+    if mlp is None or "forward" in vars(mlp):
+        yield
+        return
+    mlp.forward = lambda hidden: hidden
+    try:
+        yield
+    finally:
+        del mlp.forward
 
 
 def read_trees(

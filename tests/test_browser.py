@@ -93,7 +93,8 @@ def test_every_picture_loads_and_says_what_it_shows(tiny, offline):
     for path in pages(tiny):
         name = visit(page, path)
         shown[name] = page.evaluate(
-            "[...document.images].map(i => [i.getAttribute('src'), i.naturalWidth, (i.alt || '').trim()])"
+            "[...document.images].map("
+            "i => [i.getAttribute('src'), i.naturalWidth, (i.alt || '').trim()])"
         )
         for source, width, alt in shown[name]:
             assert width > 0 and len(alt) > 10 and alt not in source, (name, source, alt)

@@ -1,5 +1,6 @@
-"""JupyterLab as a reader uses it: notebooks 3 and 6 opened in Chromium, Run All from the menu, the
-sliders moved by keyboard.
+"""JupyterLab as a reader uses it: the chapters opened in Chromium by number, Run All from the menu.
+
+Their defaults are made small and point to a run folder of the test's own; nothing is there before.
 """
 
 import json
@@ -12,45 +13,50 @@ import nbformat
 import pytest
 from playwright.sync_api import expect
 
-from helpers import ROOT, files
+from helpers import ROOT
+from helpers.profiles import CHAPTERS
 
 TOKEN = {"token": "a-token"}
 LOCAL = re.compile(r"(https?|wss?)://(localhost|127\.0\.0\.1)[:/]|data:|blob:")
+SMALL = {
+    "train_limit": 32,
+    "val_limit": 4,
+    "test_limit": 6,
+    "max_length": 192,
+    "probe_rows": 2,
+    "orders": 2,
+    "steps": 2,
+    "rows_per_step": 2,
+    "batch_size": 2,
+    "evaluations": 1,
+    "checkpoint_rows": None,
+    "lengths": [64, 128],
+}
+"""Defaults of parameters, whichever chapters have them."""
+SLIDERS = {
+    "03-lora-theory": ["rank", "α"],
+    "06-out-of-memory": ["tokens", "batch", "rank"],
+}
 
 
 @pytest.fixture(scope="module")
-def run_dir(tmp_path_factory, sample, draw_adapter):
-    """What notebooks 3 and 6 read: splits of a few rows, and two adapters whose weights are drawn,
-    not trained.
-    """
-    folder = tmp_path_factory.mktemp("run")
-    for split, rows in sample.items():
-        files.write_jsonl(
-            folder / "data" / f"{split}.jsonl", sorted(rows, key=lambda row: len(row["text"]))[-4:]
-        )
-    for rank in (4, 8):
-        draw_adapter(
-            folder / "train" / f"rank{rank}", r=rank, lora_alpha=16, target_modules="all-linear"
-        )
-    return folder
+def run_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("lab") / "run"
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory, run_dir):
-    """A folder with copies of both notebooks, the defaults in their parameters cells pointing to
-    `run_dir`; and one that fails.
-    """
+    """A folder with copies of all chapters, made small; and a notebook that fails."""
     folder = tmp_path_factory.mktemp("notebooks")
-    defaults = {"run_dir": str(run_dir), "settings": ["rank4", "rank8"], "lengths": [64, 128]}
-    for name in ("03-lora-theory", "06-oom-and-max-length"):
+    for name in CHAPTERS:
         notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
         cell = next(
             cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])
         )
-        for key, value in defaults.items():
+        for key, value in (SMALL | {"run_dir": str(run_dir)}).items():
             cell.source = re.sub(
                 rf"^({key}\b.*? = ).*?(?=  #)",
-                lambda found, value=value: found[1] + repr(value),
+                lambda line, value=value: line[1] + repr(value),
                 cell.source,
                 flags=re.M,
             )
@@ -67,9 +73,7 @@ def workplace(tmp_path_factory, run_dir):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, workplace):
-    """JupyterLab as `make lab` starts it, but on a free port and with settings of its own; yields
-    its address.
-    """
+    """The address of JupyterLab as `make lab` starts it, on a free port, with own settings."""
     own = tmp_path_factory.mktemp("jupyter")
     places = (
         "JUPYTER_RUNTIME_DIR",
@@ -79,10 +83,10 @@ def server(tmp_path_factory, workplace):
         "IPYTHONDIR",
     )
     environment = os.environ | {place: str(own / place.lower()) for place in places}
+    environment |= {"PYTHONPATH": str(ROOT)}
     shown = ["make", "--dry-run", "--no-print-directory", "--old-file=.venv/.ready", "lab"]
-    quiet = {
-        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")
-    }  # make itself runs these tests
+    # make itself runs these tests
+    quiet = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     command = subprocess.check_output(shown, cwd=ROOT, env=quiet, text=True).strip()
     command = command.replace(
         "--notebook-dir=. notebooks/01-dataset-exploration",
@@ -100,11 +104,11 @@ def server(tmp_path_factory, workplace):
         )
     try:
         for _ in range(300):
-            if found := list((own / "jupyter_runtime_dir").glob("jpserver-*.json")):
+            if addresses := list((own / "jupyter_runtime_dir").glob("jpserver-*.json")):
                 break
             assert process.poll() is None, (own / "log").read_text()
             time.sleep(0.2)
-        yield json.loads(found[0].read_text())["url"]
+        yield json.loads(addresses[0].read_text())["url"]
     finally:
         process.terminate()  # the server ends its kernels
         process.wait(timeout=60)
@@ -137,9 +141,7 @@ def kernels(context, server):
 
 
 def run_all(page, server, notebook, seconds):
-    """Open a notebook, run all of its cells from the menu, wait for the kernel, save; the notebook
-    as it then lies on the disk.
-    """
+    """A notebook as it lies on the disk once all of its cells were run from the menu."""
     page.goto(f"{server}lab/tree/{notebook.name}?token={TOKEN['token']}&reset")
     for _ in range(300):  # the page calls a kernel idle before there is one: ask the server
         if any(
@@ -153,9 +155,8 @@ def run_all(page, server, notebook, seconds):
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
     expect(indicator).to_contain_text("Executed", timeout=30_000)
-    ended = re.compile(
-        r"Kernel status: Idle\s*(Executed \d+ cells.*)?$"
-    )  # between two cells it says 3/22; after an error nothing
+    # between two cells it says 3/22; after an error nothing
+    ended = re.compile(r"Kernel status: Idle\s*(Executed \d+ cells.*)?$")
     expect(indicator).to_have_text(ended, timeout=1000 * seconds)
     before = notebook.stat().st_mtime_ns
     page.keyboard.press("Control+s")
@@ -186,21 +187,18 @@ def never_ran(notebook):
 
 
 def shown_beside(slider):
-    """What the slider's cell and the one above it show, text and pictures, without the sliders
-    themselves.
-    """
+    """What the slider's cell and the one above it show, without the sliders themselves."""
     return slider.evaluate(
         """slider => [slider.closest('.jp-Cell'), slider.closest('.jp-Cell').previousElementSibling]
             .flatMap(cell => [...cell.querySelectorAll('.jp-OutputArea-output')])
             .filter(output => !output.querySelector('.widget-slider'))
-            .map(output => output.innerText + [...output.querySelectorAll('img, svg')].map(drawn => drawn.src || drawn.outerHTML))"""
+            .map(output => output.innerText
+                + [...output.querySelectorAll('img, svg')].map(one => one.src || one.outerHTML))"""
     )
 
 
 def move_each_slider(page):
-    """Names of the sliders; each is moved by one key, after which an output beside it must be
-    another one.
-    """
+    """Names of the sliders; each is moved by one key, after which what it shows must differ."""
     names = []
     for slider in page.locator(".widget-slider").all():
         slider.scroll_into_view_if_needed()
@@ -219,25 +217,27 @@ def move_each_slider(page):
     return names
 
 
-@pytest.mark.parametrize(
-    ("name", "sliders", "seconds"),
-    [
-        ("03-lora-theory", ["rank", "α"], 240),
-        ("06-oom-and-max-length", ["tokens", "batch", "rank"], 420),
-    ],
-)
-def test_run_all_ends_without_an_error_and_sliders_move(
-    name, sliders, seconds, server, workplace, page
-):
-    ran = run_all(page, server, workplace / f"{name}.ipynb", seconds)
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_run_by_number_ends_without_an_error(name, server, workplace, page):
+    """The tests stand in reading order: each chapter finds what those before it made."""
+    ran = run_all(page, server, workplace / f"{name}.ipynb", 600)
     assert errors(ran) == [] and never_ran(ran) == []
-    widgets = [cell for cell in ran.cells if "Slider(" in cell.source]
-    assert bool(widgets) >= bool(sliders)
-    if widgets:
+    if name in SLIDERS:
         page.locator(".widget-slider").first.wait_for(state="attached")
-        assert set(sliders) <= set(move_each_slider(page))
+        assert set(SLIDERS[name]) <= set(move_each_slider(page))
 
 
 def test_a_cell_that_fails_is_found(server, workplace, page):
     ran = run_all(page, server, workplace / "failing.ipynb", 60)
     assert errors(ran) == ["division by zero"] and never_ran(ran) == [ran.cells[-1].id]
+
+
+def test_a_chapter_without_its_input_says_which_makes_it(server, workplace, page, tmp_path):
+    """Chapter 5 in an empty run folder names chapter 1, in one line."""
+    notebook = nbformat.read(workplace / "05-evaluation.ipynb", as_version=4)
+    for cell in notebook.cells:
+        cell.source = re.sub(r"(run_dir: str = ).*?(?=  #)", rf"\1{str(tmp_path)!r}", cell.source)
+    nbformat.write(notebook, workplace / "05-empty.ipynb")
+    ran = run_all(page, server, workplace / "05-empty.ipynb", 120)
+    (message,) = errors(ran)
+    assert "01-dataset-exploration.ipynb makes it" in message and "\n" not in message

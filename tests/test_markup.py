@@ -1,10 +1,7 @@
-"""Text of a data set is data: markup in a row, an option or a label stands in the published page as
-text.
-"""
+"""Text of a data set is data: markup in a row, an option or a label is published as text."""
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 
@@ -16,68 +13,42 @@ from helpers.files import write_jsonl
 from helpers.notebooks import run_notebook
 
 HOSTILE = (
-    "<script>document.title='run'</script><form action=x><input name=q></form><img src=x onerror=alert(1)> "
-    "$x$ \\(y\\) {{ z }} {glue:text}`n`"
+    "<script>document.title='run'</script><form action=x><input name=q></form>"
+    "<img src=x onerror=alert(1)> $x$ \\(y\\) {{ z }} {glue:text}`n`"
 )
 LABELS = ["<b>Art</b>", "Sports & $1", "Law"]
+PAGE = "01-dataset-exploration"
 
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory, sample):
-    """The published page of notebook 1, which shows a row as it is, run on rows full of markup."""
+    """The published page of chapter 1, which shows a row as it is, run on rows full of markup."""
     folder = tmp_path_factory.mktemp("markup")
-    run = ROOT / "runs" / "test-markup"
     articles = [row["text"][:600] for row in sample["train"] if len(row["text"]) > 600][:30]
-    write_jsonl(
-        folder / "rows.jsonl",
-        [
-            {"text": HOSTILE + text, "category": LABELS, "output": LABELS[i % 3]}
-            for i, text in enumerate(articles)
-        ],
-    )
-    try:
-        common = {"run_dir": "runs/test-markup"}
-        notebooks = ROOT / "notebooks"
-        made = folder / "run" / "notebooks"
-        first = {"source": str(folder / "rows.jsonl"), "val_limit": 4, "test_limit": 4}
-        run_notebook(
-            notebooks / "01-dataset-exploration.ipynb",
-            made / "01-dataset-exploration.ipynb",
-            common | first,
-        )
-    finally:
-        shutil.rmtree(run, ignore_errors=True)
-    site = folder / "site"
-    stage = [
-        sys.executable,
-        "tools/stage.py",
-        str(folder / "run"),
-        str(site),
-        "--title",
-        "markup",
-        "--settings",
-        "none",
+    rows = [
+        {"text": HOSTILE + text, "category": LABELS, "output": LABELS[i % 3]}
+        for i, text in enumerate(articles)
     ]
-    subprocess.run(stage, cwd=ROOT, check=True)
-    chapters = [{"file": name} for name in ("01-dataset-exploration",)]
-    (site / "_toc.yml").write_text(
-        yaml.safe_dump({"format": "jb-book", "root": "references", "chapters": chapters})
-    )
+    write_jsonl(folder / "rows.jsonl", rows)
+    given = {"run_dir": str(folder / "run"), "source": str(folder / "rows.jsonl")}
+    given |= {"val_limit": 4, "test_limit": 4}
+    output = folder / "run" / "notebooks" / f"{PAGE}.ipynb"
+    run_notebook(ROOT / "notebooks" / f"{PAGE}.ipynb", output, given)
+    site = folder / "site"
+    stage = [sys.executable, "-m", "tools.stage", str(folder / "run"), str(site)]
+    subprocess.run([*stage, "--title", "markup", "--settings", "none"], cwd=ROOT, check=True)
+    chapters = [{"file": PAGE}, {"file": "glossary"}]
+    toc = {"format": "jb-book", "root": "references", "chapters": chapters}
+    (site / "_toc.yml").write_text(yaml.safe_dump(toc))
+    publish = [sys.executable, "-m", "tools.publish", str(site), "_config.yml"]
     built = subprocess.run(
-        [sys.executable, "tools/publish.py", str(site), "_config.yml", str(folder / "html")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
+        [*publish, str(folder / "html")], cwd=ROOT, capture_output=True, text=True
     )
     assert built.returncode == 0, built.stdout + built.stderr
+    downloads = sorted((folder / "html" / "_downloads").rglob("*.ipynb"))
     return {
-        name["file"]: (folder / "html" / f"{name['file']}.html").read_text(encoding="utf-8")
-        for name in chapters
-    } | {
-        "downloads": [
-            path.read_text(encoding="utf-8")
-            for path in sorted((folder / "html" / "_downloads").rglob("*.ipynb"))
-        ],
+        PAGE: (folder / "html" / f"{PAGE}.html").read_text(encoding="utf-8"),
+        "downloads": [path.read_text(encoding="utf-8") for path in downloads],
         "folder": folder / "html",
     }
 

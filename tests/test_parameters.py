@@ -68,7 +68,8 @@ def test_papermill_help_shows_type_and_meaning(name):
     assert shown.exit_code == 0
     text = " ".join(shown.output.split())
     for key, parameter in inspected(name).items():
-        entry = f"{key}: {parameter['inferred_type_name']} (default {parameter['default']}) {parameter['help']}"
+        entry = f"{key}: {parameter['inferred_type_name']} "
+        entry += f"(default {parameter['default']}) {parameter['help']}"
         assert " ".join(entry.split()) in text
 
 

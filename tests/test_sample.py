@@ -10,13 +10,16 @@ from helpers import baselines, duplicates, sources
 
 MODULE = runpy.run_path(str(sources.SAMPLE / "compose.py"))
 NAMES = (
-    "Art Literature Education Philosophy History Space Energy Electronics Communication Computer Mine Transport Enviornment "
-    "Agriculture Economy Law Medical Military Politics Sports"
+    "Art Literature Education Philosophy History Space Energy Electronics Communication Computer "
+    "Mine Transport Enviornment Agriculture Economy Law Medical Military Politics Sports"
 ).split()
 NAMED = dict(
     zip(
         NAMES,
-        "艺术 文学 教育 哲学 历史 航天 能源 电子 通信 计算机 矿业 交通 环境 农业 经济 法律 医学 军事 政治 体育".split(),
+        (
+            "艺术 文学 教育 哲学 历史 航天 能源 电子 通信 计算机 "
+            "矿业 交通 环境 农业 经济 法律 医学 军事 政治 体育"
+        ).split(),
     )
 )
 

@@ -10,9 +10,8 @@ def test_templates_are_the_studys():
     plain = "输入: 正文\n分类: A，B\n输出: "
     assert templating.render(templating.PLAIN, "正文", ["A", "B"]) == plain
     assert templating.render(templating.EDITOR, "正文", ["A", "B"]) == (
-        "\n\n### Instruction:你是一位报社编辑。现在给出一篇新闻报道，请判断它属于给定类别中的哪一种：\n"
-        + plain
-        + "\n\n### Response:\n"
+        "\n\n### Instruction:你是一位报社编辑。现在给出一篇新闻报道，"
+        "请判断它属于给定类别中的哪一种：\n" + plain + "\n\n### Response:\n"
     )
 
 

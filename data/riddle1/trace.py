@@ -25,9 +25,17 @@ ASKED, ALLOCATED, CAPACITY = 6.44, 13.90, 23.69
 total.
 """
 CONFIG = Qwen2Config(
-    vocab_size=151936, hidden_size=2048, intermediate_size=5504, num_hidden_layers=24, num_attention_heads=16,
-    num_key_value_heads=16, max_position_embeddings=32768, rope_theta=1e6, rms_norm_eps=1e-6, tie_word_embeddings=False,
-)  # fmt: skip
+    vocab_size=151936,
+    hidden_size=2048,
+    intermediate_size=5504,
+    num_hidden_layers=24,
+    num_attention_heads=16,
+    num_key_value_heads=16,
+    max_position_embeddings=32768,
+    rope_theta=1e6,
+    rms_norm_eps=1e-6,
+    tie_word_embeddings=False,
+)
 
 # Each hypothesis: what the 6.44 GiB are, how the model was run, and the length at which that tensor
 # has this size.
