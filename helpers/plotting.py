@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from IPython import get_ipython
+from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
-from statsmodels.stats.proportion import proportion_confint
+
+from helpers import metrics
 
 SETTING_MARKS = "osD^vP"
 
@@ -108,41 +110,48 @@ def survival(frame: pd.DataFrame):
 
 
 def learning_curves(logs: dict[str, pd.DataFrame], val_rows: int):
-    """Training loss (smoothed) and loss and sequence accuracy on val against steps, one line a
-    setting; bars: 95 % Wilson intervals.
+    """Training loss (smoothed) and val's loss and right answers against steps, a line a setting.
+
+    Args:
+        logs: by setting; see training.read_log. What a log lacks is not drawn.
+        val_rows: rows of val that were looked at; they decide the width of the 95 % intervals.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
     for (name, log), mark in zip(logs.items(), SETTING_MARKS * len(logs)):
         train, val = log.dropna(subset="loss"), log.dropna(subset="eval_loss")
-        (line,) = left.plot(
-            train["step"], train["loss"].rolling(5, min_periods=1).mean(), label=f"{name}, train"
-        )
-        left.plot(
-            val["step"],
-            val["eval_loss"],
-            mark,
-            color=line.get_color(),
-            markeredgecolor="white",
-            label=f"{name}, val",
-        )
-        share = val["eval_seq_acc"].to_numpy()
-        low, high = proportion_confint(share * val_rows, val_rows, method="wilson")
-        bars = np.maximum([100 * (share - low), 100 * (high - share)], 0)
-        right.errorbar(
-            val["step"],
-            100 * share,
-            yerr=bars,
-            fmt=f"-{mark}",
-            capsize=3,
-            color=line.get_color(),
-            label=name,
-        )
+        smooth = train["loss"].rolling(5, min_periods=1).mean()
+        (line,) = left.plot(train["step"], smooth, label=f"{name}, train")
+        colour = line.get_color()
+        if len(val):
+            look = {"color": colour, "markeredgecolor": "white", "label": f"{name}, val"}
+            left.plot(val["step"], val["eval_loss"], mark, **look)
+        answers = log.dropna(subset="eval_seq_acc")
+        if len(answers):
+            share = answers["eval_seq_acc"].to_numpy()
+            bounds = [metrics.wilson(round(part * val_rows), val_rows) for part in share]
+            low, high = np.array(bounds).T
+            bars = np.maximum([100 * (share - low), 100 * (high - share)], 0)
+            look = {"fmt": f"-{mark}", "capsize": 3, "color": colour, "label": name}
+            right.errorbar(answers["step"], 100 * share, yerr=bars, **look)
     left.set(xlabel="step", ylabel="loss, nats a token", yscale="log")
     plain_ticks(left.yaxis)
-    right.set(xlabel="step", ylabel="answers right on val, %", ylim=(0, 102))
     left.legend(fontsize=8)
-    right.legend(fontsize=8)
+    right.set(xlabel="step", ylabel="answers right on val, %", ylim=(0, 102))
+    if right.has_data():
+        right.legend(fontsize=8)
+    else:
+        say(right, "val was not asked for whole answers")
     return figure
+
+
+def say(axes, words: str) -> None:
+    """A line in the middle of axes that have nothing to draw.
+
+    Args:
+        axes: of matplotlib.
+        words: what to say.
+    """
+    axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color="0.35")
 
 
 def accuracies(frame: pd.DataFrame):
@@ -231,64 +240,139 @@ def memory_curves(frame: pd.DataFrame):
 
 
 def singular_values(spectra: dict[str, np.ndarray]):
-    """Relative singular values (layers × rank) against their index, one line a setting."""
+    """Relative singular values against their index, a line an adapter.
+
+    Args:
+        spectra: layers × rank by name, each layer's divided by its largest; see
+            spectra.relative_spectra. The line is the median, shaded from quartile to quartile.
+    """
     figure, axes = plt.subplots()
     for (name, values), mark in zip(spectra.items(), SETTING_MARKS * len(spectra)):
-        index, (low, middle, high) = (
-            np.arange(1, values.shape[1] + 1),
-            np.quantile(values, [0.25, 0.5, 0.75], axis=0),
-        )
+        if not len(values):
+            continue
+        index = np.arange(1, values.shape[1] + 1)
+        low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)  # over layers
         axes.plot(index, middle, f"-{mark}", label=name)
         axes.fill_between(index, low, high, alpha=0.2)
     axes.set(xlabel="index of the singular value", ylabel="relative to the largest", ylim=(0, 1.05))
-    axes.legend()
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    if axes.has_data():
+        axes.legend()
+    else:
+        say(axes, "no correction to take apart")
     return figure
 
 
 def layer_norms(frame: pd.DataFrame):
-    """Heat map of `norm` by module (down) and block (across)."""
+    """Heat map of the corrections' sizes, kinds of layers down and blocks across.
+
+    Args:
+        frame: columns block, module, norm; see spectra.layer_norms. Layers of one kind in a block
+            are averaged.
+    """
     figure, axes = plt.subplots(figsize=(9, 3.2))
-    table = frame.pivot(index="module", columns="block", values="norm")
-    sns.heatmap(table, cmap="viridis", ax=axes, cbar_kws={"label": "norm of the correction"})
+    if frame.empty:
+        say(axes, "no correction to take apart")
+        axes.axis("off")
+        return figure
+    table = frame.pivot_table(index="module", columns="block", values="norm", sort=False)
+    table = table[sorted(table.columns)]
+    label = {"label": "Frobenius norm"}
+    sns.heatmap(table, cmap="viridis", ax=axes, cbar_kws=label)
     axes.set(xlabel="block", ylabel="")
     return figure
 
 
 def lora_drawing(d_in: int, d_out: int, rank: int):
-    """The frozen matrix and the two thin ones beside it, drawn to the true proportions of their
-    sizes.
+    """The frozen matrix and the two thin ones beside it, to the true proportions of their sizes.
+
+    Args:
+        d_in: columns of the matrix.
+        d_out: its rows.
+        rank: of the correction; very thin ones are drawn a little thicker, to be seen.
     """
     figure, axes = plt.subplots(figsize=(8, 3.6))
     blue, orange, green = sns.color_palette("colorblind", 3)
     unit = 2.4 / max(d_in, d_out)
     width, height, thin = d_in * unit, d_out * unit, max(rank * unit, 0.05)
     boxes = [
-        (0, 0, width, height, blue, f"$W_0$ (frozen)\n{d_out} × {d_in}"),
+        (0, 0, width, height, blue, f"$W$ (frozen)\n{d_out} × {d_in}"),
         (width + 1.6, 0, thin, height, orange, f"$B$\n{d_out} × {rank}"),
-        (width + 2.4, height / 2 - thin / 2, width, thin, green, f"$A$: {rank} × {d_in}"),
+        (width + 2.4, height / 2 - thin / 2, width, thin, green, f"$A$\n{rank} × {d_in}"),
     ]
     for x, y, w, h, colour, text in boxes:
         axes.add_patch(plt.Rectangle((x, y), w, h, facecolor=colour, alpha=0.75, edgecolor="0.2"))
-        inside = w > 1 and h > 1
-        axes.text(
-            x + w / 2,
-            y + h / 2 if inside else y + h + 0.12,
-            text,
-            ha="center",
-            va="center" if inside else "bottom",
-            parse_math=True,
-        )
-    axes.text(
-        width + 0.8,
-        height / 2,
-        r"$+\;\frac{\alpha}{r}\;\cdot$",
-        fontsize=17,
-        ha="center",
-        va="center",
-        parse_math=True,
-    )
-    axes.set(xlim=(-0.1, 2 * width + 2.6), ylim=(-0.1, height + 0.8), aspect="equal")
+        inside = w > 1.2 and h > 1
+        place = y + h / 2 if inside else y + h + 0.12
+        how = {"ha": "center", "va": "center" if inside else "bottom", "parse_math": True}
+        axes.text(x + w / 2, place, text, **how)
+    how = {"fontsize": 17, "ha": "center", "va": "center", "parse_math": True}
+    axes.text(width + 0.8, height / 2, r"$+\;\frac{\alpha}{r}\;\cdot$", **how)
+    axes.set(xlim=(-0.1, 2 * width + 2.9), ylim=(-0.1, height + 0.9), aspect="equal")
     axes.axis("off")
+    return figure
+
+
+def lesson(losses: list[float], steps: int):
+    """How one layer learns: the share of the correction that it misses, step by step.
+
+    Args:
+        losses: so far.
+        steps: of the whole lesson, so that the axis stays as it is while the line grows.
+    """
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(range(1, len(losses) + 1), losses, linewidth=2)
+    axes.set(xlabel="step", ylabel="correction missed, share", yscale="log")
+    axes.set(xlim=(0, steps), ylim=(min([1e-3, *losses]) / 2, 3))
+    plain_ticks(axes.yaxis)
+    return figure
+
+
+def rank_effect(curves: dict[int, list[float]], missed: dict[int, float], floors: dict[int, float]):
+    """What rank does to one lesson: the curves (left), and what is missed at the end (right).
+
+    Args:
+        curves: loss after each step, by rank.
+        missed: share of the correction that is missed at the end, by rank.
+        floors: the least share that this rank must miss, by rank.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
+    for rank, losses in curves.items():
+        left.plot(range(1, len(losses) + 1), losses, label=f"r = {rank}")
+    left.set(xlabel="step", ylabel="correction missed, share", yscale="log")
+    left.legend(fontsize=8)
+    places = range(len(missed))
+    right.bar(places, [100 * share for share in missed.values()], color="0.75", label="missed")
+    least = [100 * floors[rank] for rank in missed]
+    right.plot(places, least, "_", markersize=34, markeredgewidth=3, label="least possible")
+    right.set(xlabel="rank r", ylabel="correction missed at the end, %")
+    right.set(xticks=places, xticklabels=missed)
+    right.legend(fontsize=8, markerscale=0.5)
+    plain_ticks(left.yaxis)
+    return figure
+
+
+def adapter_cost(rank: int, alpha: float, width: int, total: int):
+    """Memory and scale of an adapter against its rank, with marks where rank and α stand.
+
+    Args:
+        rank: where the marks stand.
+        alpha: the scale is α / r.
+        width: d_in + d_out, summed over the layers that are adapted.
+        total: weights of the whole model.
+    """
+    ranks, weights = np.arange(1, 129), rank * width
+    mib = 12 * weights / 2**20  # a gradient and two moments of four bytes each
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.loglog(ranks, mib / rank * ranks, "-", rank, mib, "o", markersize=10)
+    left.set_title(f"{weights / 1e6:.2f} M weights, {weights / total:.2%}; {mib:.1f} MiB")
+    left.set(xlabel="rank r", ylabel="gradients and moments, MiB")
+    right.loglog(ranks, alpha / ranks, "-", rank, alpha / rank, "o", markersize=10)
+    right.set_title(f"α = {alpha:g}, r = {rank}: scale {alpha / rank:.3g}")
+    right.set(xlabel="rank r", ylabel="scale α / r")
+    plain_ticks(left.xaxis, left.yaxis, right.xaxis, right.yaxis)
     return figure
 
 
