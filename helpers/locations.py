@@ -1,4 +1,4 @@
-"""Locations: where a source's rows lie, by split: files, folders with shards, hubs."""
+"""Locations: where a source's rows lie, by split: files, folders with shards, hubs' folders."""
 
 import re
 from collections.abc import Callable
@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from helpers import ROOT, InputError, one_line
+from helpers import ROOT, InputError
+from helpers.hubs import fetch_dataset
 from helpers.readers import READERS, Rows, read_file
-from helpers.rows import shown
 
 SAMPLE = ROOT / "data" / "sample"
 SPLITS = {"train": ("train",), "val": ("val", "validation", "dev"), "test": ("test",)}
@@ -86,76 +86,39 @@ def folder_splits(folder: Path) -> dict[str, list[Path]]:
     return splits
 
 
-def no_training_rows(sources: list[str]) -> str:
-    """The message for sources without a training split, with what a folder holds."""
-    folder = ROOT / Path(sources[0]).expanduser()
-    names = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
-    there = ", ".join(names[:12]) + (" …" if len(names) > 12 else "")
-    return (
-        f"source {shown(sources)} has no training rows; a folder needs a file called train "
-        f"({', '.join(READERS)}), in it or in its data/"
-        + (
-            f"; it holds {there or 'nothing'}: rename one, or give a file itself"
-            if folder.is_dir()
-            else ""
-        )
-    )
-
-
 def source_parts(
-    source: str, columns: dict[str, str | None], revision: str | None, sheet: str | None
+    source: str,
+    columns: dict[str, str | None],
+    revision: str | None,
+    sheet: str | None,
+    alone: bool,
 ) -> dict[str, list[Part]]:
-    """The parts of one source by split; see `read_source`."""
+    """The parts of one source by split; see `read_source`.
+
+    Args:
+        source: one of them.
+        columns: its layout.
+        revision: of a hub's data set.
+        sheet: of an .xlsx file.
+        alone: whether no other source is read with it, so that it must hold training rows.
+
+    Raises:
+        InputError: for a folder without rows, with what it holds.
+    """
     files = find_splits(source)
+    folder = ROOT / Path("data/sample" if source == "sample" else source).expanduser()
     if files is None:
-        return hub_parts(source, columns, revision)
+        folder = fetch_dataset(source, revision)
+        files = folder_splits(folder)
+    if "train" not in files and (alone or not files):
+        names = sorted(str(file.relative_to(folder)) for file in folder.glob("*"))
+        there = ", ".join(names[:12]) + (" …" if len(names) > 12 else "")
+        raise InputError(
+            f"source {source!r} has no training rows; a folder needs a file called train "
+            f"({', '.join(READERS)}), in it or in its data/; it holds {there or 'nothing'}: "
+            "rename one, or give a file itself"
+        )
     return {
         split: [Part(str(path), partial(read_file, path, sheet), columns) for path in paths]
         for split, paths in files.items()
     }
-
-
-def hub_parts(source: str, columns: dict, revision: str | None) -> dict[str, list[Part]]:
-    """Parts by split of a data set on ModelScope, or on Hugging Face where it begins with hf:."""
-
-    def load(split: str):
-        if source.startswith("hf:"):
-            from datasets import load_dataset
-
-            return load_dataset(source.removeprefix("hf:"), split=split, revision=revision)
-        from modelscope import MsDataset
-
-        return MsDataset.load(source, split=split, **({"version": revision} if revision else {}))
-
-    parts = {}
-    for split, names in SPLITS.items():
-        for name in names:
-            try:
-                rows = load(name)
-            except Exception as error:
-                if re.search(r"\bscripts?\b|trust_remote_code", str(error)):
-                    raise InputError(
-                        f"source {source!r} brings a program of its own, which is never run; "
-                        "download its data files and give their folder"
-                    ) from None
-                if split == "train" or is_network(error):
-                    raise InputError(
-                        f"source {source!r} could not be fetched ({one_line(error)}); "
-                        "check the id and the network"
-                    ) from None
-                continue  # no such split
-            parts[split] = [Part(f"{source} {name}", partial(numbered, rows), columns)]
-            break
-    return parts
-
-
-def is_network(error: Exception) -> bool:
-    """Whether an error says that a hub was not reached, and not that a split is not there."""
-    kinds = ("Connect", "Timeout", "HTTPError", "Offline", "SSL")
-    return any(kind in base.__name__ for base in type(error).__mro__ for kind in kinds)
-
-
-def numbered(rows) -> Rows:
-    """Rows of a hub with their places."""
-    for number, row in enumerate(rows, 1):
-        yield f"row {number}", dict(row)

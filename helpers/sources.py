@@ -14,7 +14,7 @@ from datasets import Dataset, Features, List, Value
 
 from helpers import ROOT, InputError
 from helpers.files import need
-from helpers.locations import SAMPLE, SPLITS, Part, no_training_rows, source_parts
+from helpers.locations import SAMPLE, SPLITS, Part, find_splits, source_parts
 from helpers.readers import column_names, read_file, read_jsonl
 from helpers.rows import (
     LAYOUT,
@@ -125,11 +125,14 @@ def read_source(
     parts: dict[str, list[Part]] = {}
     for one in sources:
         layout = check_columns(columns, KNOWN_LAYOUTS.get(one))
-        for split, more in source_parts(one, layout, revision, sheet).items():
-            parts.setdefault(split, []).extend(more)
-    parts = {split: parts[split] for split in SPLITS if split in parts}
+        more = source_parts(one, layout, revision, sheet, alone=len(sources) == 1)
+        for split, of_split in more.items():
+            parts.setdefault(split, []).extend(of_split)
     if "train" not in parts:
-        raise InputError(no_training_rows(sources))
+        raise InputError(f"source {shown(source)} has no training rows: none holds a train file")
+    if revision is not None and all(find_splits(one) is not None for one in sources):
+        raise InputError(f"source {shown(source)} is no hub's data set; leave `revision` out")
+    parts = {split: parts[split] for split in SPLITS if split in parts}
     reading = Reading(on_bad_row)
     options = reading.labels([part for of_split in parts.values() for part in of_split])
     splits = {

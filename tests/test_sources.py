@@ -14,7 +14,7 @@ import pytest
 import yaml
 from pyarrow import parquet
 
-from helpers import InputError, files, lines, sources
+from helpers import InputError, files, lines, locations, sources
 
 GOOD = {"text": "球队在加时赛中取胜", "category": ["Sports", "Art"], "output": "Sports"}
 OTHER = {"text": "画家举办展览", "category": ["Sports", "Art"], "output": "Art"}
@@ -252,36 +252,23 @@ def test_an_unreadable_file_is_one_line(tmp_path, monkeypatch):
         sources.read_source(path)
 
 
-@pytest.mark.parametrize("name", ["swift/zh_cls_fudan-news", "hf:owner/name"])
-def test_a_hub_without_network_is_one_line(monkeypatch, name):
-    import datasets
-    import modelscope
+def test_a_hub_gives_a_folder_of_the_revision_that_is_read_as_any_other(tmp_path, monkeypatch):
+    fetches = []
+    write(
+        tmp_path / "train.jsonl", {"prompt": "甲", "answer": "A"}, {"prompt": "乙", "answer": "B"}
+    )
 
-    def unreachable(*_, **__):
-        raise ConnectionError("no route\nto host")
+    def fetch(source, revision):
+        fetches.append((source, revision))
+        return tmp_path
 
-    monkeypatch.setattr(modelscope.MsDataset, "load", unreachable)
-    monkeypatch.setattr(datasets, "load_dataset", unreachable)
-    with pytest.raises(InputError) as error:
-        sources.read_source(name)
-    assert "ConnectionError: no route to host" in str(error.value) and "\n" not in str(error.value)
-
-
-def test_a_hub_gives_its_splits_at_the_pinned_revision(monkeypatch):
-    import modelscope
-
-    asked = []
-
-    def load(name, split, version=None):
-        asked.append((name, split, version))
-        if split != "train":
-            raise ValueError("no such split")
-        return [{"prompt": "甲", "answer": "A"}, {"prompt": "乙", "answer": "B"}]
-
-    monkeypatch.setattr(modelscope.MsDataset, "load", load)
-    found = sources.read_source("damo/zh_cls_fudan-news", revision="v1.2")
-    assert asked[0] == ("damo/zh_cls_fudan-news", "train", "v1.2")
-    assert [row["category"] for row in found.splits["train"]] == [["A", "B"]] * 2
+    monkeypatch.setattr(locations, "fetch_dataset", fetch)
+    read = sources.read_source("damo/zh_cls_fudan-news", revision="v1.2")
+    assert fetches == [("damo/zh_cls_fudan-news", "v1.2")]
+    assert [row["category"] for row in read.splits["train"]] == [["A", "B"]] * 2
+    (tmp_path / "train.jsonl").rename(tmp_path / "all.jsonl")
+    with pytest.raises(InputError, match=r"no training rows.*it holds all\.jsonl"):
+        sources.read_source("hf:owner/name")
 
 
 @pytest.mark.parametrize(
@@ -294,6 +281,7 @@ def test_a_hub_gives_its_splits_at_the_pinned_revision(monkeypatch):
         {"columns": {"category": "output"}},
         {"columns": "{text: body}"},
         {"sheet": "Sheet1"},
+        {"revision": "v1"},
     ],
 )
 def test_bad_arguments_are_one_line(options):
@@ -397,6 +385,16 @@ def test_shards_are_read_in_order(tmp_path, place):
     assert len(splits["val"]) == len(splits["test"]) == 1
 
 
+def test_a_test_split_may_lie_elsewhere(tmp_path):
+    train = write(tmp_path / "rows.jsonl", GOOD, OTHER)
+    (tmp_path / "held").mkdir()
+    write(tmp_path / "held" / "test.jsonl", OTHER)
+    splits = sources.read_source([train, str(tmp_path / "held")]).splits
+    assert {name: len(rows) for name, rows in splits.items()} == {"train": 2, "test": 1}
+    with pytest.raises(InputError, match="no training rows"):
+        sources.read_source(str(tmp_path / "held"))
+
+
 def test_a_missing_shard_is_named(tmp_path):
     shards(tmp_path, "train", 3, missing=[1])
     with pytest.raises(InputError, match="shard 00001-of-00003 of train is missing; 2 of 3"):
@@ -437,30 +435,6 @@ def test_a_test_split_whose_labels_have_another_name_is_not_unlabelled(tmp_path)
     write(tmp_path / "test.jsonl", {"text": "丁", "category": ["Sports", "Art"], "label": "Art"})
     with pytest.raises(InputError, match=r"test\.jsonl: no column 'output'"):
         sources.read_source(str(tmp_path))
-
-
-def test_a_repository_with_a_program_is_refused_as_such(monkeypatch):
-    import datasets
-
-    def scripted(*_, **__):
-        raise RuntimeError("Dataset scripts are no longer supported, but found news.py")
-
-    monkeypatch.setattr(datasets, "load_dataset", scripted)
-    with pytest.raises(InputError, match="a program of its own, which is never run"):
-        sources.read_source("hf:owner/name")
-
-
-def test_a_split_that_could_not_be_fetched_is_not_taken_for_missing(monkeypatch):
-    import modelscope
-
-    def load(name, split, version=None):
-        if split != "train":
-            raise ConnectionError("reset")
-        return [GOOD, OTHER]
-
-    monkeypatch.setattr(modelscope.MsDataset, "load", load)
-    with pytest.raises(InputError, match="could not be fetched"):
-        sources.read_source("owner/name")
 
 
 OWN = [
