@@ -100,6 +100,11 @@ def trusts(model: str) -> bool:
     return model.startswith(TRUST)
 
 
+def short_name(model: str) -> str:
+    """What a table calls a model: the last part of its name."""
+    return Path(model.removeprefix(TRUST)).name
+
+
 def remote_code(folder: Path) -> list[str]:
     """The configuration files of a model's folder that ask for code of its own to be run."""
     names = []

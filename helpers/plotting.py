@@ -89,8 +89,10 @@ def length_histogram(lengths: dict[str, np.ndarray], limits: list[int]):
 
 
 def survival(frame: pd.DataFrame):
-    """Shares of rows that keep instruction, options and answer against max_length, a line each way
-    of cutting (see templating.survival).
+    """Shares of rows that keep instruction, options and answer, a line each way of cutting.
+
+    Args:
+        frame: see survival.survival.
     """
     titles = {
         "instruction": "instruction kept",
@@ -377,23 +379,38 @@ def adapter_cost(rank: int, alpha: float, width: int, total: int):
 
 
 def cure_curves(lengths: list[int], curves: dict[str, list[float]], card: float):
-    """Memory in GiB against article length, one line a way of reading it; `card` is drawn as the
-    line to stay below.
+    """Memory against article length, one line a way of reading it.
+
+    Args:
+        lengths: in tokens.
+        curves: GiB at each length, by way.
+        card: GiB; drawn as the line to stay below.
     """
     figure, axes = plt.subplots(figsize=(8, 4.6))
-    widths = np.linspace(
-        4, 1.2, len(curves)
-    )  # so that a line shows behind another one that it agrees with
-    for (name, values), style, width in zip(
-        curves.items(), itertools.cycle(["-", "--", "-.", ":"]), widths
-    ):
+    widths = np.linspace(4, 1.2, len(curves))  # a line shows behind another that agrees with it
+    styles = itertools.cycle(["-", "--", "-.", ":"])
+    for (name, values), style, width in zip(curves.items(), styles, widths):
         axes.plot(
             lengths, values, style, marker="o", markersize=2 + width, linewidth=width, label=name
         )
     axes.axhline(card, color="0.3", linestyle=(0, (6, 3)), linewidth=1)
     axes.text(lengths[0], card, f"{card} GiB", va="bottom", ha="left", fontsize="small")
-    axes.set(
-        xlabel="length of the article, tokens", ylabel="weights and peak, GiB", ylim=(0, 1.6 * card)
-    )
+    axes.set(xlabel="length of the article, tokens", ylabel="weights and peak, GiB")
+    axes.set(ylim=(0, 1.6 * card))
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
+
+
+def step_parts(needs: pd.DataFrame, title: str):
+    """Stacked bars of what a LoRA step needs, beside the line of a card of 24 GB.
+
+    Args:
+        needs: GiB by part (columns) and model (index).
+        title: says of which step.
+    """
+    axes = Figure(figsize=(9, 3), layout="constrained").subplots()
+    shown = needs[["weights", "optimizer", "activations"]]
+    shown.plot.barh(stacked=True, ax=axes).invert_yaxis()
+    axes.axvline(24e9 / 2**30, color="0.3", linestyle="--", linewidth=1)
+    axes.set(xlabel="GiB; the dashed line is a card of 24 GB", title=title)
+    return axes.figure
