@@ -268,7 +268,7 @@ def step_parts(configs: dict, length: int = 2048) -> pd.DataFrame:
 
     lines = {}
     for name, config in tqdm(configs.items(), desc="tracing", unit="model"):
-        size, _ = calculate_maximum_sizes(memory.build(config, "bfloat16", "sdpa"))
+        size, _ = calculate_maximum_sizes(memory.build_on_meta(config, "bfloat16", "sdpa"))
         step = {"training": True, "rank": 8, "checkpointing": True}
         lines[name] = memory.forecast(config, length, **step)
         lines[name] |= {"accelerate": 4 * size / memory.GIB}
