@@ -156,17 +156,25 @@ def say(axes, words: str) -> None:
     axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color="0.35")
 
 
+def spread(middle, low, high) -> np.ndarray:
+    """Error bars around points, never negative: rounding can put a bound on the wrong side."""
+    middle, low, high = (np.asarray(values, dtype=float) for values in (middle, low, high))
+    return np.maximum([middle - low, high - middle], 0)
+
+
 def accuracies(frame: pd.DataFrame):
-    """Accuracy with its interval for each row of `frame` (name, mode, accuracy, low, high, all in
-    per cent).
+    """Accuracy with its interval, a place for each name and a mark for each mode.
+
+    Args:
+        frame: columns name, mode, accuracy, low, high, the last three in per cent.
     """
     modes, names = list(frame["mode"].unique()), list(frame["name"].unique())
     figure, axes = plt.subplots(figsize=(8, 0.62 * len(names) + 1.3))
     for i, (mode, mark) in enumerate(zip(modes, SETTING_MARKS)):
         part = frame[frame["mode"] == mode]
         place = [names.index(name) + 0.16 * (i - (len(modes) - 1) / 2) for name in part["name"]]
-        spread = [part["accuracy"] - part["low"], part["high"] - part["accuracy"]]
-        axes.errorbar(part["accuracy"], place, xerr=spread, fmt=mark, capsize=3, label=mode)
+        bars = spread(part["accuracy"], part["low"], part["high"])
+        axes.errorbar(part["accuracy"], place, xerr=bars, fmt=mark, capsize=3, label=mode)
     axes.set(
         xlabel="test rows right, % (bars: 95 % interval)",
         xlim=(-2, 102),
@@ -179,19 +187,23 @@ def accuracies(frame: pd.DataFrame):
 
 
 def confusion(labels: list[str], predictions: list[str | None], classes: list[str]):
-    """Confusion matrix, true class down, prediction across; the last column holds answers that are
-    no class.
+    """Confusion matrix, true class down, prediction across.
+
+    Args:
+        labels: of the rows.
+        predictions: answers; what is no class is counted in the last column.
+        classes: in the order in which they are drawn.
     """
     columns = [*classes, "(none)"]
     counts = pd.crosstab(
         pd.Categorical(labels, classes),
         pd.Categorical([p if p in classes else "(none)" for p in predictions], columns),
         dropna=False,
-    )
-    figure, axes = plt.subplots(figsize=(9, 7.5))
+    ).reindex(index=classes, columns=columns, fill_value=0)
+    figure, axes = plt.subplots(figsize=(0.36 * len(columns) + 1.8, 0.33 * len(classes) + 1.5))
     sns.heatmap(
         counts,
-        annot=counts.where(counts > 0).map(lambda v: "" if pd.isna(v) else f"{v:.0f}"),
+        annot=counts.map(lambda count: str(count) if count else ""),
         fmt="",
         cmap="Blues",
         cbar=False,
@@ -205,12 +217,15 @@ def confusion(labels: list[str], predictions: list[str | None], classes: list[st
 
 
 def reliability(tables: dict[str, pd.DataFrame], curves: dict[str, pd.DataFrame]):
-    """Share right against stated probability (left) and accuracy against coverage (right), one line
-    a model (see helpers/metrics.py).
+    """Share right against stated probability (left), accuracy against coverage (right).
+
+    Args:
+        tables: bins by name; see metrics.reliability.
+        curves: by name; see metrics.coverage.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
     left.plot([0, 1], [0, 1], color="0.6", linestyle=":")
-    for (name, table), mark in zip(tables.items(), SETTING_MARKS * len(tables)):
+    for (name, table), mark in zip(tables.items(), itertools.cycle(SETTING_MARKS)):
         left.plot(table["probability"], table["right"], f"-{mark}", label=name)
         right.plot(100 * curves[name]["coverage"], 100 * curves[name]["accuracy"], label=name)
     left.set(
@@ -218,6 +233,92 @@ def reliability(tables: dict[str, pd.DataFrame], curves: dict[str, pd.DataFrame]
     )
     right.set(xlabel="rows answered, surest first, %", ylabel="of them right, %", ylim=(0, 102))
     left.legend(fontsize=8)
+    return figure
+
+
+def cascade(curves: dict[str, pd.DataFrame]):
+    """Accuracy against the share of rows that the model is asked about, a line a setting.
+
+    Args:
+        curves: by name; see hybrid.cascade.
+    """
+    figure, axes = plt.subplots()
+    for name, curve in curves.items():
+        ordered = curve.sort_values("asked", kind="stable")
+        axes.plot(
+            100 * ordered["asked"], 100 * ordered["accuracy"], label=name, drawstyle="steps-post"
+        )
+    axes.set(xlabel="rows that cost a forward pass, %", ylabel="test rows right, %", xlim=(-2, 102))
+    axes.legend(fontsize=8)
+    return figure
+
+
+def decisions(curves: dict[str, pd.DataFrame], chosen: dict[str, pd.DataFrame]):
+    """Error among the answered rows against their share, and what the thresholds let through.
+
+    Args:
+        curves: by name; see metrics.coverage.
+        chosen: by name; see decision.judge (columns coverage and error); targets without a
+            threshold are left out.
+    """
+    figure, axes = plt.subplots()
+    for (name, curve), mark in zip(curves.items(), itertools.cycle(SETTING_MARKS)):
+        (line,) = axes.plot(100 * curve["coverage"], 100 * (1 - curve["accuracy"]), label=name)
+        points = chosen[name].dropna(subset=["coverage", "error"])
+        axes.plot(
+            100 * points["coverage"],
+            100 * points["error"],
+            mark,
+            color=line.get_color(),
+            markeredgecolor="white",
+            markersize=9,
+        )
+    axes.set(xlabel="test rows answered, %", ylabel="of them wrong, %", xlim=(-2, 102))
+    axes.set_ylim(bottom=-0.5)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def ladder(frame: pd.DataFrame):
+    """Accuracy with its interval against the seconds that training took.
+
+    Args:
+        frame: columns name, seconds (above 0), accuracy, low, high, the last three in per cent.
+    """
+    figure, axes = plt.subplots()
+    for (_, line), mark in zip(frame.iterrows(), itertools.cycle(SETTING_MARKS)):
+        bars = spread([line["accuracy"]], [line["low"]], [line["high"]])
+        axes.errorbar(
+            line["seconds"], line["accuracy"], yerr=bars, fmt=mark, capsize=3, label=line["name"]
+        )
+    axes.set(xlabel="training, seconds", ylabel="test rows right, %", xscale="log", ylim=(-2, 102))
+    plain_ticks(axes.xaxis)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
+def rows_read(curves: dict[str, pd.DataFrame]):
+    """Accuracy on test rows against the training rows read, the model's and the SVM's.
+
+    Args:
+        curves: by setting; columns rows, accuracy, low, high, svm (shares).
+    """
+    figure, axes = plt.subplots()
+    for (name, curve), mark in zip(curves.items(), itertools.cycle(SETTING_MARKS)):
+        bars = 100 * spread(curve["accuracy"], curve["low"], curve["high"])
+        drawn = axes.errorbar(
+            curve["rows"], 100 * curve["accuracy"], yerr=bars, fmt=f"-{mark}", capsize=3, label=name
+        )
+        axes.plot(
+            curve["rows"],
+            100 * curve["svm"].astype(float),
+            f":{mark}",
+            color=drawn[0].get_color(),
+            label=f"linear SVM, as many rows ({name})",
+        )
+    axes.set(xlabel="training rows read", ylabel="test rows right, %", xscale="log", ylim=(-2, 102))
+    plain_ticks(axes.xaxis)
+    axes.legend(fontsize=8)
     return figure
 
 
