@@ -33,7 +33,8 @@ def slim(model, mixed: bool) -> None:
     layers stay: other libraries hook into them there. What is itself trained (a norm, a base
     weight) stays everywhere, for no gradient is made for it here.
     """
-    flatten_rows(model.get_output_embeddings())
+    if (head := model.get_output_embeddings()) is not None:  # a classifier has none
+        flatten_rows(head)
     if model.device.type != "cpu":
         return
     for module in model.modules():

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from helpers import ROOT, InputError, one_line
 from helpers.adapters import adapter_digest
+from helpers.hubs import fetch_model
 
 TRUST = "trust:"
 """Stands before a model's name to let code from its own folder run."""
@@ -122,15 +123,7 @@ def fetch(model: str) -> str:
             f"model {model!r}: no such folder with a config.json, nor is it a hub id; "
             f"the packaged one is {PACKAGED!r}"
         )
-    from modelscope import snapshot_download
-
-    try:
-        return snapshot_download(model)
-    except Exception as error:
-        raise InputError(
-            f"model {model!r} could not be fetched from ModelScope ({one_line(error)}); "
-            "check its id and the network"
-        ) from None
+    return fetch_model(model)
 
 
 def packaged_model() -> Path:

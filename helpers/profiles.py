@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from helpers import ROOT, InputError
+from helpers.templating import find_template, template_name
 
 PROFILES = ROOT / "profiles"
 KINDS = {
@@ -63,6 +64,14 @@ class Profile:
     def run_dir(self) -> str:
         """The run's folder, below the project's root."""
         return f"runs/{self.name}"
+
+    @property
+    def base_names(self) -> list[str]:
+        """What the untouched model is called under each template, in the settings' order."""
+        templates = (
+            find_template(self.training_parameters(name)["template"]) for name in self.settings
+        )
+        return list(dict.fromkeys(f"base-{template_name(template)}" for template in templates))
 
     def parameters(self, chapter: str, setting: str | None = None) -> dict:
         """What a notebook is given.
@@ -224,7 +233,18 @@ def imported_helpers(notebook: Path) -> list[str]:
         Paths below the project's root, sorted.
     """
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    return with_imports(
+        "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    )
+
+
+def helpers_imported_by(file: str) -> list[str]:
+    """The same for a Python file, such as "tools/ask.py"."""
+    return with_imports((ROOT / file).read_text(encoding="utf-8"))
+
+
+def with_imports(code: str) -> list[str]:
+    """The helpers that a piece of Python imports, directly or through others."""
     pending, files = helpers_in(code), {"helpers/__init__.py"}
     while pending:
         file = f"helpers/{pending.pop()}.py"

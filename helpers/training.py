@@ -613,19 +613,25 @@ def look_at_first_row(folder: Path, tokenizer) -> bool:
     ids, labels = (
         re.search(rf"\[{name}\] \[([-\d, ]+)\]", text) for name in ("INPUT_IDS", "LABELS_IDS")
     )
-    if not (ids and labels):
+    head = "\ntask_type: seq_cls" in (folder / "sft.yaml").read_text(encoding="utf-8")
+    if not ids or not (labels or head):
         return False
-    ids, labels = ([int(number) for number in match[1].split(",")] for match in (ids, labels))
+    ids, labels = (
+        [int(number) for number in match[1].split(",")] if match else [] for match in (ids, labels)
+    )
     bos = (
         yaml.safe_load((folder / "sft.yaml").read_text(encoding="utf-8"))["template"] == "news-bos"
     )
     start = [tokenizer.bos_token_id] if bos else []
     for row in read_jsonl(folder / "train.jsonl"):
-        prompt, label = (message["content"] for message in row["messages"])
-        answer = encode_answer(tokenizer, label)
+        prompt, *labelled = (message["content"] for message in row["messages"])
+        # a classification head has no answer in words: its label is no token
+        answer = encode_answer(tokenizer, labelled[0]) if labelled else []
         # the cheap comparison first: thousands of rows may have to be looked through
-        if ids[-len(answer) :] == answer and ids == start + encode(tokenizer, prompt) + answer:
-            if labels == [-100] * (len(ids) - len(answer)) + answer:
+        if ids[len(ids) - len(answer) :] != answer:
+            continue
+        if ids == start + encode(tokenizer, prompt) + answer:
+            if not labelled or labels == [-100] * (len(ids) - len(answer)) + answer:
                 return True
             break
     supervised = [number for number in labels if number != -100]

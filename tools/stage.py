@@ -236,6 +236,38 @@ def cascade_table(cascades: dict[str, list]) -> str:
     return "\n".join(["A cascade, the SVM first:", "", head, "|---|---|---|", *lines])
 
 
+def benchmark_tables() -> str:
+    """What `make bench` kept, as Markdown: the ratios with their goals, and how cost grows."""
+    file = BOOK / "results" / "benchmarks.json"
+    if not file.is_file():
+        return "*Nothing has been measured yet; `make bench` does.*"
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    figures = {name: value for part in kept["figures"].values() for name, value in part.items()}
+    versions = ", ".join(f"{name} {version}" for name, version in kept["versions"].items())
+    lines = ["| figure | measured | goal |", "|---|---|---|"]
+    for name, (sign, goal) in kept["goals"].items():
+        if name in figures:
+            words = name.replace("_", " ")
+            lines.append(f"| {words} | {figures[name]:.2f} | {sign.replace('=', '')} {goal} |")
+    parts = [
+        f"Measured on {kept['date']}: {kept['machine']}, Python {kept['python']}; {versions}.",
+        "\n".join(lines).replace("| > ", "| at least ").replace("| < ", "| at most "),
+    ]
+    growth = kept["figures"].get("growth", {})
+    rows = [
+        f"| {name.split('_growth')[0]} | {name.rsplit('_', 1)[1]} | {value:.2f} |"
+        for name, value in growth.items()
+        if "_growth_over_linear_" in name
+    ]
+    if rows:
+        parts.append(
+            "How much faster than linear the seconds grow from the smallest to the largest size "
+            "(1 is linear, below 1 a fixed start is shared by more work):"
+        )
+        parts.append("\n".join(["| work | grows with | over linear |", "|---|---|---|", *rows]))
+    return "\n\n".join(parts)
+
+
 def other_book(run: Path) -> str:
     """A link to the book of the other corpus, when it has been built beside this one."""
     other = {"sample": "fudan", "fudan": "sample"}.get(run.name)
@@ -261,6 +293,7 @@ def main() -> None:
             f"{{doc}}`{setting} <04-training-{setting}>`" for setting in arguments.settings
         ),
         "{{ real_corpus }}": real_corpus(),
+        "{{ benchmarks }}": benchmark_tables(),
         "{{ helpers }}": helper_reference(ROOT / "helpers"),
         "{{ other_book }}": other_book(arguments.run),
     }

@@ -1,0 +1,77 @@
+"""Fetch models and data sets from ModelScope or Hugging Face; what is fetched is files, no code.
+
+A data set's files are read by this project's own strict readers (helpers.sources), whichever hub
+they come from, so that a row is checked in one way only and no script of a repository ever runs.
+"""
+
+from pathlib import Path
+
+from helpers import InputError, one_line
+
+HUGGING_FACE = "hf:"
+"""Stands before a data set's id on Hugging Face; others are ModelScope's."""
+DATA = [
+    f"*.{form}{end}" for form in ("jsonl", "json", "csv", "tsv", "parquet") for end in ("", ".gz")
+]
+"""Files of a data set that are fetched."""
+
+
+def fetch_model(model: str) -> str:
+    """The folder of a model on ModelScope, fetched on first use into its cache.
+
+    Args:
+        model: an id such as "01ai/Yi-6B". A download that broke off goes on.
+
+    Raises:
+        InputError: when it cannot be fetched.
+    """
+    from modelscope import snapshot_download
+
+    try:
+        return snapshot_download(model)
+    except Exception as error:
+        raise InputError(
+            f"model {model!r} could not be fetched from ModelScope ({one_line(error)}); "
+            "check its id and the network"
+        ) from None
+
+
+def fetch_dataset(source: str, revision: str | None = None) -> Path:
+    """The folder of a data set's files, fetched on first use into its hub's cache.
+
+    Args:
+        source: an id on ModelScope such as "swift/zh_cls_fudan-news", or "hf:owner/name".
+        revision: a branch, tag or commit; the hub's default without.
+
+    Raises:
+        InputError: when it cannot be fetched, or holds no file of rows: a data set that is made by
+            a script of its repository is not run.
+    """
+    name = source.removeprefix(HUGGING_FACE)
+    try:
+        if source.startswith(HUGGING_FACE):
+            from huggingface_hub import snapshot_download
+
+            fetched = snapshot_download(
+                name, repo_type="dataset", revision=revision, allow_patterns=[*DATA, "*.py"]
+            )
+        else:
+            from modelscope import dataset_snapshot_download
+
+            fetched = dataset_snapshot_download(
+                name, revision=revision, allow_patterns=[*DATA, "*.py"]
+            )
+    except Exception as error:
+        raise InputError(
+            f"source {source!r} could not be fetched ({one_line(error)}); "
+            "check the id, the revision and the network"
+        ) from None
+    folder = Path(fetched)
+    if not any(path.is_file() for pattern in DATA for path in folder.rglob(pattern)):
+        scripts = sorted(path.name for path in folder.rglob("*.py"))
+        why = f"it brings a script ({scripts[0]}), which is not run" if scripts else "none is there"
+        raise InputError(
+            f"source {source!r} holds no file of rows: {why}; "
+            "download the rows yourself and give their folder as source"
+        )
+    return folder

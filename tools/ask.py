@@ -1,0 +1,59 @@
+"""Ask one model of a run ahead of chapter 5: `python -m tools.ask runs/sample base-editor`.
+
+The untouched model does not wait for any training, and two models can be asked side by side. What
+is answered lies where chapter 5 looks for it; chapter 5 asks for whatever is missing.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from helpers import InputError, adapters, asking, models, sources
+from helpers.adapters import AdapterPrompt
+from helpers.profiles import Profile, read_profile
+from helpers.templating import PromptFormat, find_template, template_name
+
+
+def base_prompts(profile: Profile) -> dict[str, AdapterPrompt]:
+    """How the untouched model is asked, by name: once a template, as its first setting is.
+
+    Args:
+        profile: whose settings' templates count.
+    """
+    prompts: dict[str, AdapterPrompt] = {}
+    for setting in profile.settings:
+        values = profile.training_parameters(setting)
+        template = find_template(values["template"])
+        prompt_format = PromptFormat(
+            template, values["max_length"], profile.values["bos"], values.get("cut", "head")
+        )
+        name = f"base-{template_name(template)}"
+        prompts.setdefault(name, AdapterPrompt(profile.values["model"], prompt_format, []))
+    return prompts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("name", help="base-<template>, or a setting")
+    arguments = parser.parse_args()
+    run, name = arguments.run, arguments.name
+    print(f"▶ asking {name}", flush=True)
+    try:
+        test = sources.read_rows(run / "data" / "test.jsonl")
+        if name.startswith("base-"):
+            prompt, adapter = base_prompts(read_profile(run.name))[name], None
+        else:
+            adapter = run / "train" / name / "adapter"
+            prompt = adapters.read_prompt(adapter)
+        tokenizer = models.load_tokenizer(prompt.model)
+        asking.answers(run / "eval" / name, tokenizer, prompt, test, adapter)
+        if adapter:
+            val = sources.read_rows(run / "data" / "val.jsonl")
+            asking.answers(run / "eval" / name / "val", tokenizer, prompt, val, adapter)
+    except InputError as error:
+        sys.exit(f"✗ {name}: {error}")
+
+
+if __name__ == "__main__":
+    main()
