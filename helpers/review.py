@@ -5,13 +5,14 @@ are called what helpers.sources calls them, and rows without a label count as un
 """
 
 import json
+import string
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from helpers import InputError
-from helpers.writers import EXCEL_TEXT, excel_length, whole_file, xlsx_cell
+from helpers.writers import EXCEL_TEXT, excel_length, whole_file, workbook, xlsx_cell
 
 COLUMNS = ("id", "text", "answer", "probability", "second", "output", "category", "note")
 """The sheet's columns; `output` is empty, for the person's label."""
@@ -70,15 +71,18 @@ class Review:
 
     def write(self) -> None:
         """Write the workbook, whole or not at all."""
-        from openpyxl import Workbook
+        with whole_file(self.path) as scratch, workbook(scratch, "review", "options") as pages:
+            self.fill(*pages)
+
+    def fill(self, page, lists) -> None:
+        """Fill the sheet that a person sees, and the hidden one that its drop-downs read."""
         from openpyxl.styles import Alignment, Font
 
-        book = Workbook(write_only=True)
-        page, lists = book.create_sheet("review"), book.create_sheet("options")
         lists.sheet_state = "hidden"
         page.freeze_panes = "A2"
-        for column, name in enumerate(COLUMNS):
-            page.column_dimensions[chr(ord("A") + column)].width = WIDTHS.get(name, 12)
+        letters = dict(zip(COLUMNS, string.ascii_uppercase))
+        for name, letter in letters.items():
+            page.column_dimensions[letter].width = WIDTHS.get(name, 12)
         heads = [xlsx_cell(page, name) for name in COLUMNS]
         for cell in heads:
             cell.font = Font(bold=True)
@@ -88,16 +92,13 @@ class Review:
             options = values["category"]
             if frozenset(options) not in menus:
                 lists.append([xlsx_cell(lists, option) for option in options])
-                validation = drop_down(len(menus) + 1, len(options))
-                menus[frozenset(options)] = validation
-                page.data_validations.append(validation)
-            menus[frozenset(options)].add(f"{chr(ord('A') + COLUMNS.index('output'))}{number}")
+                menus[frozenset(options)] = drop_down(len(menus) + 1, len(options))
+                page.data_validations.append(menus[frozenset(options)])
+            menus[frozenset(options)].add(f"{letters['output']}{number}")
             cells = [xlsx_cell(page, shown(name, values.get(name))) for name in COLUMNS]
             for cell in cells:
                 cell.alignment = Alignment(wrap_text=True, vertical="top")
             page.append(cells)
-        with whole_file(self.path) as unfinished:
-            book.save(unfinished)
 
     def about(self) -> str:
         """What a person is to do with the file, on one line."""

@@ -166,12 +166,29 @@ def xlsx_cell(page, value):
 
 def write_xlsx(path: Path, columns: list[str], rows: Iterable[list]) -> None:
     """Write a workbook of one sheet; see `write_table`."""
+    with workbook(path, "answers") as (page,):
+        page.freeze_panes = "A2"
+        page.append([xlsx_cell(page, name) for name in columns])
+        for row in rows:
+            page.append([xlsx_cell(page, value) for value in row])
+
+
+@contextmanager
+def workbook(path: Path, *titles: str):
+    """New sheets that are written row by row; the file is there when the block ends soundly.
+
+    Args:
+        path: the .xlsx file.
+        *titles: of the sheets, which the block is given.
+    """
     from openpyxl import Workbook
 
     book = Workbook(write_only=True)
-    page = book.create_sheet("answers")
-    page.freeze_panes = "A2"
-    page.append([xlsx_cell(page, name) for name in columns])
-    for row in rows:
-        page.append([xlsx_cell(page, value) for value in row])
+    pages = [book.create_sheet(title) for title in titles]
+    try:
+        yield pages
+    except BaseException:
+        for page in pages:  # else they complain when they are collected
+            page.close()
+        raise
     book.save(path)
