@@ -61,9 +61,7 @@ class Classifier:
         self.prompt = read_prompt(self.adapter)
         if target not in TARGETS:
             known = ", ".join(f"{value:g}" for value in TARGETS)
-            raise InputError(
-                f"target {target!r} is unknown; chapter 05 learns {known}"
-            )
+            raise InputError(f"target {target!r} is unknown; chapter 05 learns {known}")
         if method not in (None, *METHODS):
             raise InputError(f"method {method!r} is unknown; there are: {', '.join(METHODS)}")
         self.target = target

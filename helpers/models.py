@@ -276,7 +276,10 @@ def load_model(
             ) from None
         with safe_open(Path(adapter) / "adapter_model.safetensors", "pt") as saved:
             # peft itself only warns
-            if odd := set(saved.keys()) ^ get_peft_model_state_dict(network).keys():
+            if (
+                odd := set(saved.keys())
+                ^ get_peft_model_state_dict(network, save_embedding_layers=False).keys()
+            ):
                 raise InputError(
                     f"the adapter in {adapter} was not trained on {model}: "
                     f"{len(odd)} weights without a counterpart"

@@ -12,14 +12,12 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from helpers import ROOT, InputError, memory, scoring
+from helpers import ROOT, memory, scoring
 
 CARD_GIB = 23.69
 """The study's card, as its message gives it."""
 IN_PIECES_GIB = 5.61
 """What PyTorch had reserved there in pieces too small to serve the request."""
-CUDA_GIB = 1.0
-"""Set aside on a card for CUDA itself and for fragments."""
 AS_IT_RAN = "eager, all logits"
 WAYS = {
     AS_IT_RAN: {"attention": "eager", "last_only": False},
@@ -39,48 +37,13 @@ def recorded_config(name: str):
     return AutoConfig.for_model(**json.loads(path.read_text(encoding="utf-8")))
 
 
-def fitting_lengths(
-    config, lengths: list[int], budget: float, **choices
-) -> tuple[list[int], str | None]:
-    """The lengths that fit into a budget by the closed form, and a line that says what was left
-    out.
-
-    Args:
-        config: a transformers config.
-        lengths: in tokens.
-        budget: GiB.
-        **choices: of memory.estimate.
-
-    Raises:
-        InputError: when not even the shortest fits, with what it would need.
-    """
-    needs = {n: memory.estimate(config, n, **choices)["total"] for n in sorted(lengths)}
-    fits = [n for n, need in needs.items() if need <= budget]
-    if not fits:
-        shortest = min(needs)
-        raise InputError(
-            f"a row of {shortest} tokens needs {needs[shortest]:.1f} GiB and {budget:.1f} are "
-            "free; choose a smaller model, shorter lengths, or a machine with more memory"
-        )
-    dropped = [n for n in needs if n not in fits]
-    line = None
-    if dropped:
-        longest = max(dropped)
-        line = (
-            f"left out: {', '.join(map(str, dropped))} tokens "
-            f"({needs[longest]:.1f} GiB for {longest}, of {budget:.1f} free)"
-        )
-    return fits, line
-
-
-def growth(network, ids: list[int], lengths: list[int], step_lengths: list[int]) -> pd.DataFrame:
+def growth(network, ids: list[int], lengths: list[int]) -> pd.DataFrame:
     """Peak memory beyond the weights of four ways of running one row, by its length.
 
     Args:
         network: a causal language model; it is as before when this returns.
         ids: token ids of a long row.
         lengths: how many of its tokens are read.
-        step_lengths: of those, the ones that a training step is tried with.
 
     Returns:
         Columns way, tokens, peak_gib, largest_gib (the largest single tensor).
@@ -89,18 +52,18 @@ def growth(network, ids: list[int], lengths: list[int], step_lengths: list[int])
 
     lines = []
 
-    def follow(way: str, make: Callable, tokens: list[int]) -> None:
-        for n in tqdm(tokens, desc=way, unit="length"):
+    def follow(way: str, make: Callable) -> None:
+        for n in tqdm(lengths, desc=way, unit="length"):
             lines.append({"way": way, "tokens": n, **memory.traced(make(ids=ids[:n]))})
 
     last = partial(memory.forward, network, last_only=True)
-    follow("inference, naive", partial(memory.forward, network, last_only=False), lengths)
-    follow("inference, last position", last, lengths)
+    follow("inference, naive", partial(memory.forward, network, last_only=False))
+    follow("inference, last position", last)
     network.set_attn_implementation("eager")
-    follow("inference, eager attention", last, lengths)
+    follow("inference, eager attention", last)
     network.set_attn_implementation("sdpa")
     lora = get_peft_model(network, LoraConfig(r=8, target_modules="all-linear")).train()
-    follow("training step", partial(memory.lora_step, lora), step_lengths)
+    follow("training step", partial(memory.lora_step, lora))
     lora.unload().eval().requires_grad_(True)
     return pd.DataFrame(lines)
 
@@ -293,7 +256,7 @@ def longest_rows(configs: dict, cards: tuple[int, ...] = (16, 24, 48, 80)) -> pd
     }
 
     def fitting(config, gigabytes: int, choices: dict) -> str:
-        n = memory.longest(config, gigabytes * 1e9 / memory.GIB - CUDA_GIB, **choices)
+        n = memory.longest(config, gigabytes * 1e9 / memory.GIB - memory.ASIDE_GIB, **choices)
         most = config.get_text_config().max_position_embeddings
         return f"{n:,}{'*' * (n == most)}" if n else "–"
 

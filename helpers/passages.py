@@ -114,8 +114,9 @@ def as_html(weighed: Weighed) -> str:
         )
     rest = "" if weighed.read > 0.995 else f" The model read {100 * weighed.read:.0f} % of it."
     return (
-        f"<p>The model's answer: <b>{escape(weighed.answer)}</b>. Blue passages speak for it, red ones against "
-        f"it; a number says how many nats the answer loses without the passage.{rest}</p>"
+        f"<p>The model's answer: <b>{escape(weighed.answer)}</b>. Blue passages speak for it, red "
+        "ones against it; a number says how many nats the answer loses without the "
+        f"passage.{rest}</p>"
         f'<div class="passages" style="white-space: pre-wrap">{"".join(spans)}</div>'
     )
 
