@@ -67,10 +67,9 @@ def choose_layer(layers: dict, layer: str | None = None) -> str:
         middle = [name for name in layers if name.endswith(".up_proj")] or list(layers)
         return middle[len(middle) // 2]
     if layer not in layers:
-        *others, last = list(layers)[:3]
         raise InputError(
             f"layer {layer!r} is none of this model's {len(layers)} linear layers; "
-            f"they are called {', '.join(others)}, {last} and so on"
+            f"some of them: {', '.join(list(layers)[:3])}"
         )
     return layer
 

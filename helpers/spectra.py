@@ -197,7 +197,7 @@ def learned_figures(relative: dict[str, np.ndarray], norms: pd.DataFrame) -> dic
     """
     spectra = next(iter(relative.values()), np.zeros((0, 0)))
     if not len(spectra) or norms.empty:
-        words = "We did not take this adapter apart, so we cannot say which directions it uses."
+        words = "There is no correction here that we could take apart."
         return {"energy": float("nan"), "used_rank": 0, "strongest": "–", "learned_words": words}
     energy, used = 100 * energy_share(spectra), used_rank(spectra)
     strongest, rank = strongest_module(norms), spectra.shape[1]
