@@ -841,20 +841,6 @@ def hits_of(answers: list[str] | None, rows: list[dict]) -> list[bool]:
     return [answer == row["output"] for answer, row in zip(answers or [None] * len(rows), rows)]
 
 
-def relative(spectra: dict[str, np.ndarray]) -> np.ndarray:
-    """Singular values of many matrices, each relative to its largest.
-
-    Args:
-        spectra: singular values by matrix, as many of each.
-
-    Returns:
-        matrices × rank; a correction of nothing counts as 0.
-    """
-    values = np.stack([np.asarray(own, dtype=float) for own in spectra.values()])
-    largest_of_each = values.max(axis=1, keepdims=True)
-    return np.divide(values, largest_of_each, out=np.zeros_like(values), where=largest_of_each > 0)
-
-
 def costs(trainings: dict[str, dict]) -> dict[str, dict]:
     """Seconds of each setting's training, where they were kept.
 
