@@ -254,6 +254,26 @@ def classify_file(
     return Report(out, survey.rows, tally.look, tally.unanswered, tally.table(), review)
 
 
+def read_table(path: Path, show_text: bool) -> pd.DataFrame:
+    """A table that was written, to look at: long texts shortened, or left out.
+
+    Args:
+        path: .csv, .xlsx or .jsonl.
+        show_text: whether the reader's own columns may be shown.
+    """
+    readers = {
+        ".csv": pd.read_csv,
+        ".xlsx": pd.read_excel,
+        ".jsonl": lambda file: pd.read_json(file, lines=True),
+    }
+    table = readers[path.suffix.lower()](path)
+    if not show_text:
+        return table[[name for name in table.columns if str(name).split(" (")[0] in ADDED]]
+    return table.map(
+        lambda value: f"{value[:40]}…" if isinstance(value, str) and len(value) > 41 else value
+    )
+
+
 def check_outputs(source: Path, out: Path | None, review: Path | None) -> None:
     """Refuse files that cannot be written, and one that is to be read and written at once."""
     if review is not None:

@@ -47,6 +47,34 @@ def best_setting(folders: list[Path]) -> Path:
     return max(folders, key=val_score)
 
 
+def trained_settings(run: Path) -> list[Path]:
+    """The folders of a run's settings whose adapter is whole, by name."""
+    return [
+        prompt.parent.parent
+        for prompt in sorted(run.glob(f"train/*/adapter/{PROMPT}"))
+        if not prompt.parent.parent.name.startswith(".")
+        and (prompt.parent.parent / "logging.jsonl").is_file()
+    ]
+
+
+def best_of_run(run: Path) -> Path:
+    """The adapter that did best on val in one run.
+
+    Args:
+        run: its folder.
+
+    Raises:
+        InputError: when no setting of it is trained.
+    """
+    if not (folders := trained_settings(run)):
+        shown = run.relative_to(ROOT) if run.is_relative_to(ROOT) else run
+        raise InputError(
+            f"no adapter in {shown}/train: notebooks/04-training.ipynb makes one; "
+            "or name an adapter's folder"
+        )
+    return best_setting(folders) / "adapter"
+
+
 def best_adapter(runs: Path = ROOT / "runs") -> Path:
     """The adapter that did best on val in the newest run that has one.
 
@@ -56,11 +84,8 @@ def best_adapter(runs: Path = ROOT / "runs") -> Path:
     Raises:
         InputError: when no run has an adapter.
     """
-    trained: dict[Path, list[Path]] = {}
-    for prompt in sorted(runs.glob(f"*/train/*/adapter/{PROMPT}")):
-        setting = prompt.parent.parent
-        if not setting.name.startswith(".") and (setting / "logging.jsonl").is_file():
-            trained.setdefault(setting.parent.parent, []).append(setting)
+    trained = {run: trained_settings(run) for run in sorted(runs.glob("*")) if run.is_dir()}
+    trained = {run: folders for run, folders in trained.items() if folders}
     if not trained:
         raise InputError(
             f"no run in {runs.name}/ has a trained adapter; train one with notebook 04 or "
