@@ -1,8 +1,16 @@
+import unicodedata
+
 import pytest
 import torch
 
 from benchmarks.scoring import lm_eval_scores
-from helpers import InputError, scoring, templating
+from helpers import InputError, files, scoring, templating
+from helpers.templating import PromptFormat
+
+
+def plain(max_length):
+    """The plain template under a budget."""
+    return PromptFormat(templating.PLAIN, max_length, True)
 
 
 @pytest.fixture(scope="module")
@@ -11,12 +19,12 @@ def rows(sample):
 
 
 def ask(model, tokenizer, prompt, options):
-    return scoring.answers(model, tokenizer, [prompt], [options])[0]
+    return scoring.ask_batch(model, tokenizer, [prompt], [options])[0]
 
 
 def test_cached_scores_equal_whole_forward_passes(base, tokenizer, rows):
     for row in rows[:2]:
-        prompt = templating.fit(tokenizer, templating.PLAIN, row, 160, True).ids
+        prompt = templating.fit(tokenizer, plain(160), row).ids
         result = ask(base, tokenizer, prompt, row["category"])
         for option, score in list(zip(row["category"], result["logprobs"]))[:4]:
             ids = templating.encode_answer(tokenizer, option)
@@ -35,13 +43,10 @@ def test_scores_are_those_of_the_evaluation_harness(base, tokenizer, rows):
     """lm-evaluation-harness reads prompt and option together, option by option (see
     benchmarks/scoring.py).
     """
-    prompts = [
-        prompt.ids
-        for prompt in templating.fit_all(tokenizer, templating.PLAIN, rows[:2], 128, True)
-    ]
+    prompts = [prompt.ids for prompt in templating.fit_all(tokenizer, plain(128), rows[:2])]
     menus = [row["category"] for row in rows[:2]]
     for mine, theirs in zip(
-        scoring.answers(base, tokenizer, prompts, menus),
+        scoring.ask_batch(base, tokenizer, prompts, menus),
         lm_eval_scores(base, tokenizer, prompts, menus),
     ):
         assert mine["logprobs"] == pytest.approx(theirs, abs=1e-3)
@@ -49,7 +54,7 @@ def test_scores_are_those_of_the_evaluation_harness(base, tokenizer, rows):
 
 def test_cached_scores_hold_beyond_the_sliding_window(base, tokenizer, sample):
     row = max(sample["test"], key=lambda row: len(row["text"]))
-    prompt = templating.fit(tokenizer, templating.PLAIN, row, 900, True).ids
+    prompt = templating.fit(tokenizer, plain(900), row).ids
     result = ask(base, tokenizer, prompt, row["category"])
     ids = templating.encode_answer(tokenizer, row["category"][0])
     with torch.inference_mode():
@@ -61,11 +66,11 @@ def test_cached_scores_hold_beyond_the_sliding_window(base, tokenizer, sample):
 
 def test_generation_is_the_librarys_greedy_search(base, tokenizer, rows):
     for row in rows:
-        prompt = templating.fit(tokenizer, templating.PLAIN, row, 160, True).ids
+        prompt = templating.fit(tokenizer, plain(160), row).ids
         mine = ask(base, tokenizer, prompt, row["category"])["generated"]
-        library = base.generate(
-            torch.tensor([prompt]), max_new_tokens=scoring.NEW_TOKENS, do_sample=False
-        )[0, len(prompt) :]
+        library = base.generate(torch.tensor([prompt]), max_new_tokens=16, do_sample=False)[
+            0, len(prompt) :
+        ]
         assert tokenizer.decode(library).startswith(mine)
 
 
@@ -79,22 +84,22 @@ def test_generation_writes_a_label_to_its_end_outside_of_the_tree(base, tokenize
     ]
     options = ["Thursday. Fri: Friday", "Sunday"]
     text = ask(base, tokenizer, prompt, options)["generated"]
-    library = base.generate(
-        torch.tensor([prompt]), max_new_tokens=scoring.NEW_TOKENS, do_sample=False
-    )[0, len(prompt) :]
+    library = base.generate(torch.tensor([prompt]), max_new_tokens=16, do_sample=False)[
+        0, len(prompt) :
+    ]
     assert text.strip().startswith("Thursday. Fri") and tokenizer.decode(library).startswith(text)
 
 
 def test_nothing_depends_on_batch_or_order(base, tokenizer, rows):
     """Alone or together, in either order, beside longer rows or shorter ones."""
     prompts = [
-        templating.fit(tokenizer, templating.PLAIN, row, limit, True).ids
+        templating.fit(tokenizer, plain(limit), row).ids
         for row, limit in zip(rows, (100, 130, 160, 700))
     ]
     menus = [row["category"] for row in rows]
     alone = [ask(base, tokenizer, prompt, options) for prompt, options in zip(prompts, menus)]
-    together = scoring.answers(base, tokenizer, prompts, menus)
-    backwards = scoring.answers(base, tokenizer, prompts[::-1], menus[::-1])[::-1]
+    together = scoring.ask_batch(base, tokenizer, prompts, menus)
+    backwards = scoring.ask_batch(base, tokenizer, prompts[::-1], menus[::-1])[::-1]
     for first, second, third in zip(alone, together, backwards):
         assert second["logprobs"] == pytest.approx(first["logprobs"], abs=1e-4)
         assert third["logprobs"] == pytest.approx(first["logprobs"], abs=1e-4)
@@ -118,10 +123,9 @@ def test_other_architectures_are_read_as_exactly(make, tokenizer, rows):
         AutoConfig.for_model(make, vocab_size=len(tokenizer), head_dim=8, **small)
     ).eval()
     prompts = [
-        templating.fit(tokenizer, templating.PLAIN, row, limit, True).ids
-        for row, limit in zip(rows, (120, 180))
+        templating.fit(tokenizer, plain(limit), row).ids for row, limit in zip(rows, (120, 180))
     ]
-    results = scoring.answers(model, tokenizer, prompts, [row["category"] for row in rows[:2]])
+    results = scoring.ask_batch(model, tokenizer, prompts, [row["category"] for row in rows[:2]])
     for prompt, row, result in zip(prompts, rows, results):
         for option, score in list(zip(row["category"], result["logprobs"]))[:3]:
             ids = templating.encode_answer(tokenizer, option)
@@ -140,9 +144,7 @@ def test_odd_menus(base, tokenizer, rows):
     """One option; options that begin one another; the same option twice; an article of nothing."""
     row = {**rows[0], "text": ""}
     for options in (["Law"], ["Art", "Art History", "Art History of China"], ["Law", "Art", "Law"]):
-        prompt = templating.fit(
-            tokenizer, templating.PLAIN, {**row, "category": options}, 160, True
-        ).ids
+        prompt = templating.fit(tokenizer, plain(160), {**row, "category": options}).ids
         result = ask(base, tokenizer, prompt, options)
         assert len(result["logprobs"]) == len(options) and all(
             score < 0 for score in result["logprobs"]
@@ -159,16 +161,16 @@ def test_a_batch_that_does_not_fit_is_halved(monkeypatch, tokenizer):
         sizes.append(len(prompts))
         return [{"of": len(prompt)} for prompt in prompts]
 
-    monkeypatch.setattr(scoring, "answers", answers)
+    monkeypatch.setattr(scoring, "ask_batch", answers)
     prompts = [[0] * n for n in (50, 20, 20, 30, 10, 40)]
     got = {}
-    for batch, results, _ in scoring.answer_all(None, tokenizer, prompts, [[]] * 6):
+    for batch, results, _ in scoring.ask_in_batches(None, tokenizer, prompts, [[]] * 6):
         got |= dict(zip(batch, results))
     assert [got[i]["of"] for i in range(6)] == [len(prompt) for prompt in prompts] and max(
         sizes
     ) > 1
     with pytest.raises(InputError, match="a prompt of 500 tokens does not fit"):
-        list(scoring.answer_all(None, tokenizer, [[0] * 500], [[]]))
+        list(scoring.ask_in_batches(None, tokenizer, [[0] * 500], [[]]))
 
 
 def test_nan_is_refused(base, tokenizer, monkeypatch):
@@ -178,7 +180,7 @@ def test_nan_is_refused(base, tokenizer, monkeypatch):
 
 
 def test_a_full_disk_is_one_line(base, tokenizer, rows, tmp_path):
-    prompts = templating.fit_all(tokenizer, templating.PLAIN, rows, 128, True)
+    prompts = templating.fit_all(tokenizer, plain(128), rows)
     arguments = (tmp_path, lambda: base, tokenizer, rows[:1], prompts[:1], prompts[:1], {})
     scoring.predict(*arguments)
     (tmp_path / "predictions.jsonl").unlink()
@@ -189,7 +191,7 @@ def test_a_full_disk_is_one_line(base, tokenizer, rows, tmp_path):
 
 
 def test_an_interrupted_evaluation_goes_on(base, tokenizer, rows, tmp_path):
-    prompts = templating.fit_all(tokenizer, templating.PLAIN, rows, 128, True)
+    prompts = templating.fit_all(tokenizer, plain(128), rows)
     arguments = dict(
         tokenizer=tokenizer, rows=rows, prompts=prompts, free=prompts, key={"model": "x"}
     )
@@ -216,20 +218,93 @@ def test_an_interrupted_evaluation_goes_on(base, tokenizer, rows, tmp_path):
         scoring.predict(tmp_path / "b", never, **(arguments | {"key": {"model": "another"}}))
 
 
-def test_generate_accepts_only_an_exact_option():
+@pytest.mark.parametrize(
+    ("text", "option"), [(" Law\n", "Law"), ("Law.", None), ("law", None), ("", None)]
+)
+def test_generate_accepts_only_an_exact_option(tokenizer, text, option):
+    """What is written is decided on ids, then on the trimmed text."""
+    written = templating.encode(tokenizer, text) + [tokenizer.eos_token_id]
+    follows = {tuple(written[:k]): token for k, token in enumerate(written)}
     options = ["Art", "Law"]
-    results = [
-        {"generated": text, "logprobs": [-2.0, -1.0], "tokens": [2, 2]}
-        for text in (" Law\n", "Law.", "law", "")
-    ]
-    judged = [scoring.judge(result, options, [-1.0, -1.0]) for result in results]
-    assert [line["generate"]["prediction"] for line in judged] == ["Law", None, None, None]
-    assert {line["score"]["prediction"] for line in judged} == {"Law"}
+    generated, spelled = scoring.generate(None, tokenizer, follows, None, 0, options)
+    assert spelled == option
+    result = {"generated": generated, "option": spelled, "logprobs": [-2.0, -1.0], "tokens": [2, 2]}
+    line = scoring.judge(result, options, [-1.0, -1.0])
+    assert line["generate"]["prediction"] == option and line["score"]["prediction"] == "Law"
+
+
+def written_by(tokenizer, option, options):
+    """What `generate` makes of a model that writes an option and ends."""
+    ids = templating.encode_answer(tokenizer, option)
+    follows = {tuple(ids[:k]): token for k, token in enumerate(ids)}
+    return scoring.generate(None, tokenizer, follows, None, 0, options)[1]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "𪚥𪚥龘",  # spelled in bytes: its beginning decodes to half a character
+        "中国特色社会主义市场经济条件下的农业现代化与乡村振兴战略研究综述及其展望",  # 25 tokens
+        "A\u2028B",
+    ],
+)
+def test_any_option_that_is_written_is_right(tokenizer, option):
+    assert written_by(tokenizer, option, ["Art", option]) == option
+
+
+def test_a_tokenizer_that_normalises_is_judged_by_ids(tokenizer):
+    """NFKC makes ﬁ two letters: decoded text is not what was encoded, the ids are."""
+
+    class Normalising:
+        eos_token_id = tokenizer.eos_token_id
+
+        def __call__(self, texts, **choices):
+            return tokenizer([unicodedata.normalize("NFKC", text) for text in texts], **choices)
+
+        def decode(self, ids):
+            return tokenizer.decode(ids)
+
+    assert written_by(Normalising(), "ﬁnance", ["Art", "ﬁnance"]) == "ﬁnance"
+
+
+def test_priors_are_kept_for_prompt_and_options(base, tokenizer):
+    """The same content-free prompt with other options has other priors."""
+    prompt, priors = [tokenizer.bos_token_id, 107, 108], {}
+    pairs = [(prompt, ["Art", "Law"]), (prompt, ["Law", "Art", "Sports"])]
+    scoring.add_priors(base, tokenizer, priors, pairs)
+    assert len(priors) == 2
+    two, three = (priors[scoring.prior_key(*pair)] for pair in pairs)
+    assert two == pytest.approx([three[1], three[0]], abs=1e-3) and len(three) == 3
+
+
+def test_rows_that_share_an_id_are_refused(base, tokenizer, rows, tmp_path):
+    prompts = templating.fit_all(tokenizer, plain(128), rows[:2])
+    twice = [row | {"id": "same"} for row in rows[:2]]
+    with pytest.raises(InputError, match="same id"):
+        scoring.predict(tmp_path, lambda: base, tokenizer, twice, prompts, prompts, {})
+
+
+def test_line_separators_inside_a_label_do_not_split_predictions(tmp_path):
+    file = tmp_path / "predictions.jsonl"
+    lines = [{"id": str(i), "label": "a\u2028b\x85c"} for i in range(3)]
+    files.write_jsonl(file, lines)
+    with file.open("ab") as cut_off:
+        cut_off.write(b'{"id": "3", "la')
+    assert scoring.read_predictions(file) == lines
+    assert file.read_bytes().endswith(b"}\n")
+
+
+def test_what_a_model_writes_on_is_the_librarys_greedy_search(base, tokenizer, rows):
+    prompt = templating.fit(tokenizer, plain(128), rows[0]).ids
+    library = base.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False)
+    assert scoring.write_on(base, tokenizer, prompt, 12) == tokenizer.decode(
+        library[0, len(prompt) :]
+    )
 
 
 def test_the_modes_divide_and_subtract_as_they_say():
     line = scoring.judge(
-        {"generated": "", "logprobs": [-3.0, -4.0, -5.0], "tokens": [1, 2, 2]},
+        {"generated": "", "option": None, "logprobs": [-3.0, -4.0, -5.0], "tokens": [1, 2, 2]},
         ["A", "B C", "D E"],
         [-1.0, -3.0, -1.0],
     )
