@@ -137,6 +137,8 @@ def learning_curves(logs: dict[str, pd.DataFrame], val_rows: int):
             right.errorbar(answers["step"], 100 * share, yerr=bars, **look)
     left.set(xlabel="step", ylabel="loss, nats a token", yscale="log")
     plain_ticks(left.yaxis)
+    if np.divide(*left.get_ylim()) > 0.1:  # less than a decade: it may hold no major tick
+        left.yaxis.set_minor_formatter("{x:g}")
     left.legend(fontsize=8)
     right.set(xlabel="step", ylabel="answers right on val, %", ylim=(0, 102))
     if right.has_data():
