@@ -1,56 +1,121 @@
-"""Classifiers without a language model, to hold beside one: they too may only answer with an option
-of the row.
-"""
+"""Classifiers without a tuned language model; they, too, may only answer with a row's options."""
 
 import time
+from collections import Counter
 
 import numpy as np
 
+from helpers import InputError
+from helpers.hybrid import LinearModel, fit_linear, option_margins
+
+
+def choose(rows: list[dict], scores: list) -> list[str]:
+    """For each row the option with the highest score, the first of equals.
+
+    Args:
+        rows: with their options.
+        scores: for each row, one number an option.
+    """
+    return [row["category"][int(np.argmax(values))] for row, values in zip(rows, scores)]
+
 
 def svm_baseline(train: list[dict], test: list[dict]) -> tuple[list[str], float]:
-    """Predictions for `test` of TF-IDF over characters 1–2 with a linear SVM, options respected,
-    and seconds of training.
-    """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.pipeline import make_pipeline
-    from sklearn.svm import LinearSVC
+    """Predictions of a linear SVM over characters and their pairs, and seconds of training.
 
+    Args:
+        train: rows to learn from.
+        test: rows to answer.
+    """
+    model, seconds = timed_linear(train)
+    return choose(test, option_margins(model, test)), seconds
+
+
+def timed_linear(train: list[dict]) -> tuple[LinearModel, float]:
+    """The linear classifier of whole articles (see hybrid.fit_linear), and seconds of training."""
     started = time.perf_counter()
-    pipeline = make_pipeline(
-        TfidfVectorizer(analyzer="char", ngram_range=(1, 2), sublinear_tf=True), LinearSVC()
-    )
-    pipeline.fit([row["text"] for row in train], [row["output"] for row in train])
+    model = fit_linear([row["text"] for row in train], [row["output"] for row in train])
+    return model, time.perf_counter() - started
+
+
+def majority_baseline(train: list[dict], test: list[dict]) -> list[str]:
+    """For each test row, the option that is most frequent among the training labels."""
+    frequency = Counter(row["output"] for row in train)
+    return [max(row["category"], key=lambda option: frequency[option]) for row in test]
+
+
+def logistic_baseline(
+    train_features: np.ndarray, labels: list[str], test_features: np.ndarray, rows: list[dict]
+) -> tuple[list[str], float]:
+    """Predictions of a logistic regression on a frozen model's features, and its seconds.
+
+    Args:
+        train_features: training rows × features.
+        labels: of the training rows.
+        test_features: test rows × features.
+        rows: the test rows; an option that training never saw is the answer only if all are.
+
+    Raises:
+        InputError: when there is one class only.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if len(set(labels)) < 2:
+        raise InputError("a logistic regression needs rows of two classes at least")
+    started = time.perf_counter()
+    regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    regression.fit(train_features, labels)
     seconds = time.perf_counter() - started
-    classes = list(pipeline.classes_)
-    margins = np.atleast_2d(pipeline.decision_function([row["text"] for row in test]))
-    if len(classes) == 2:
-        margins = np.stack([-margins.ravel(), margins.ravel()], 1)
-    scores = [dict(zip(classes, line)) for line in margins]
-    return [
-        max(row["category"], key=lambda option: score.get(option, -np.inf))
-        for row, score in zip(test, scores)
-    ], seconds
+    places = {label: i for i, label in enumerate(regression.classes_)}
+    values = regression.predict_log_proba(test_features)
+    scores = [
+        [line[places[option]] if option in places else -np.inf for option in row["category"]]
+        for row, line in zip(rows, values)
+    ]
+    return choose(rows, scores), seconds
 
 
 def cross_validated(rows: list[dict], clusters: list[int]) -> list[bool]:
-    """Whether the SVM is right about each row when it learns from the others: five parts at most,
-    no cluster in two of them.
+    """Whether the SVM is right about each row when it learns from the others.
 
     Rows are left out that it could learn nothing for: everything is one cluster, or all the others
     have one label.
+
+    Args:
+        rows: with a label each.
+        clusters: rows of one cluster are held out together; five parts at most.
     """
     from sklearn.model_selection import GroupKFold
 
     right, parts = [], min(5, len(set(clusters)))
     for fit, held in GroupKFold(parts).split(rows, groups=clusters) if parts > 1 else ():
-        learned, asked = ([rows[i] for i in side] for side in (fit, held))
-        if len({row["output"] for row in learned}) > 1:
-            guesses, _ = svm_baseline(learned, asked)
-            right += [guess == row["output"] for guess, row in zip(guesses, asked)]
+        others, fresh = ([rows[i] for i in side] for side in (fit, held))
+        if len({row["output"] for row in others}) > 1:
+            answers, _ = svm_baseline(others, fresh)
+            right += [answer == row["output"] for answer, row in zip(answers, fresh)]
     return right
 
 
-def majority_baseline(train: list[dict], test: list[dict]) -> list[str]:
-    """For each test row, the option that is most frequent among the training labels."""
-    labels = [row["output"] for row in train]
-    return [max(row["category"], key=labels.count) for row in test]
+def balanced_order(labels: list[str], seed: int) -> list[int]:
+    """Places of rows drawn so that every class comes equally often; rare rows come again.
+
+    Args:
+        labels: of the rows.
+        seed: of the drawing.
+
+    Returns:
+        As many places as there are rows.
+    """
+    rng = np.random.default_rng(seed)
+    classes = sorted(set(labels))
+    if not classes:
+        return []
+    decks = {
+        name: rng.permutation([i for i, x in enumerate(labels) if x == name]) for name in classes
+    }
+    order = []
+    for turn in range(-(-len(labels) // len(classes))):
+        for name in rng.permutation(classes):
+            order.append(int(decks[name][turn % len(decks[name])]))
+    return order[: len(labels)]

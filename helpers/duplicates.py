@@ -8,7 +8,14 @@ from hashlib import blake2b
 
 
 def digests(texts: Iterable[str]) -> list[bytes]:
-    """A 16-byte fingerprint of each text, white space aside."""
+    """A fingerprint of each text, white space aside.
+
+    Args:
+        texts: streamed.
+
+    Returns:
+        16 bytes a text.
+    """
     return [
         blake2b("".join(text.split()).encode(errors="surrogatepass"), digest_size=16).digest()
         for text in texts
@@ -16,27 +23,40 @@ def digests(texts: Iterable[str]) -> list[bytes]:
 
 
 def exact_copies(fingerprints: list[bytes]) -> int:
-    """How many rows repeat an earlier one."""
+    """How many rows repeat an earlier one.
+
+    Args:
+        fingerprints: one a row, as `digests` makes them.
+    """
     return len(fingerprints) - len(set(fingerprints))
 
 
 def conflicting_copies(fingerprints: list, labels: list[str]) -> int:
-    """How many groups of equal fingerprints (or cluster numbers) carry more than one label."""
-    seen = defaultdict(set)
+    """How many groups of copies carry more than one label.
+
+    Args:
+        fingerprints: one a row; numbers of clusters do as well.
+        labels: one a row.
+    """
+    groups = defaultdict(set)
     for fingerprint, label in zip(fingerprints, labels):
-        seen[fingerprint].add(label)
-    return sum(len(group) > 1 for group in seen.values())
+        groups[fingerprint].add(label)
+    return sum(len(group) > 1 for group in groups.values())
 
 
 def near_duplicate_clusters(
     texts: Iterable[str], threshold: float = 0.7, permutations: int = 64
 ) -> list[int]:
-    """A cluster number for each text; texts that share `threshold` of their 8-character shingles
-    share one.
+    """A cluster number for each text, the same for texts that are nearly the same.
 
-    Estimated by MinHash with locality-sensitive hashing (datasketch); of the shingles a third is
-    looked at, chosen by their hash and so the same third in every text, which makes 4,000 long
-    articles a matter of seconds. Texts are streamed.
+    Estimated by MinHash with locality-sensitive hashing (datasketch). Of the shingles a third is
+    looked at, chosen by their hash and so the same third in every text: that makes 4,000 long
+    articles a matter of seconds.
+
+    Args:
+        texts: streamed.
+        threshold: share of their 8-character shingles that near copies have in common.
+        permutations: of MinHash; more are slower and closer.
     """
     from datasketch import MinHash, MinHashLSH
     from scipy.cluster.hierarchy import DisjointSet
@@ -60,8 +80,12 @@ def near_duplicate_clusters(
 
 
 def straddling(clusters: list[int], share: float, seed: int) -> int:
-    """How many clusters would have rows on both sides of a split that draws `share` of the rows one
-    by one.
+    """How many clusters a split that draws row by row would tear apart.
+
+    Args:
+        clusters: one number a row, as `near_duplicate_clusters` gives them.
+        share: of the rows that are drawn.
+        seed: decides which.
     """
     held = set(random.Random(seed).sample(range(len(clusters)), round(share * len(clusters))))
     sides = defaultdict(set)

@@ -4,10 +4,16 @@ import re
 
 
 def header_end(text: str) -> int:
-    """Where the body begins, as an index into `text`; 0 where no header is recognised.
+    """Where the body begins; 0 where no header is recognised.
 
-    An archive's record opens with fields such as 【 分 类 名 】 and ends with 【 正 文 】; a journal's page
-    with a masthead, title and names, up to its abstract.
+    The header of an archive's record opens with fields such as 【 分 类 名 】 and ends with
+    【 正 文 】. That of a journal's page is masthead, title and names, up to the abstract.
+
+    Args:
+        text: an article.
+
+    Returns:
+        An index into `text`.
     """
     record = re.match(r"\s*【[^】]{1,12}】.{0,8000}?【\s*正\s*文\s*】", text, re.DOTALL)
     record = record or re.match(
@@ -20,11 +26,19 @@ def header_end(text: str) -> int:
 
 
 def header_fields(header: str) -> list[str]:
-    """Names of the fields of an archive's header, spaces removed: 【 分 类 名 】 gives 分类名."""
+    """Names of the fields of an archive's header, spaces removed: 【 分 类 名 】 gives 分类名.
+
+    Args:
+        header: what stands before the body.
+    """
     return ["".join(name.split()) for name in re.findall(r"【([^】]{1,12})】", header)]
 
 
 def strip_header(text: str) -> str:
-    """`text` without its recognised header; unchanged when nothing would be left."""
+    """An article without its recognised header; unchanged when nothing would be left.
+
+    Args:
+        text: the article.
+    """
     body = text[header_end(text) :]
     return body if body.strip() else text

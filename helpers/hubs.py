@@ -11,7 +11,9 @@ from helpers import InputError, one_line
 HUGGING_FACE = "hf:"
 """Stands before a data set's id on Hugging Face; others are ModelScope's."""
 DATA = [
-    f"*.{form}{end}" for form in ("jsonl", "json", "csv", "tsv", "parquet") for end in ("", ".gz")
+    f"*.{form}{end}"
+    for form in ("jsonl", "json", "csv", "tsv", "xlsx", "parquet")
+    for end in ("", ".gz")
 ]
 """Files of a data set that are fetched."""
 

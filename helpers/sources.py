@@ -1,63 +1,74 @@
-"""Sources: rows out of files, folders or hubs; every row checked, nothing dropped in silence,
-memory bounded.
+"""Sources: rows out of files, folders or hubs; every row checked, nothing dropped in silence.
 
-A row is a dict with `id` ("<split>-<number>"), `text` (str), `category` (list of str, the options
-offered for this row) and `output` (str, the label, or None). This is the layout of ModelScope's
-swift/zh_cls_fudan-news; other layouts are mapped to it by `columns`.
+Memory is bounded: rows are streamed, and what `read_source` returns is memory-mapped. What a row is
+stands in helpers/rows.py, how a file is read in helpers/readers.py.
 """
 
-import ast
-import csv
-import gzip
-import io
-import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from datasets import Dataset, Features, List, Value
 
-from helpers import ROOT, InputError, one_line
+from helpers import ROOT, InputError
 from helpers.files import need
-from helpers.hubs import fetch_dataset
+from helpers.locations import SAMPLE, SPLITS, Part, find_splits, source_parts
+from helpers.readers import column_names, read_file, read_jsonl
+from helpers.rows import (
+    LAYOUT,
+    USUAL_NAMES,
+    Fault,
+    check_columns,
+    check_row,
+    clean,
+    label_of,
+    no_column,
+    refuse_other_labels,
+    shown,
+    text_of,
+)
 
-SAMPLE = ROOT / "data" / "sample"
-SPLITS = {"train": ("train",), "val": ("val", "validation", "dev"), "test": ("test",)}
-"""Splits, and the names that files and hubs give them."""
-FORMATS = (".jsonl", ".csv", ".parquet")
-LAYOUT = {"text": "text", "category": "category", "output": "output"}
+__all__ = [
+    "SAMPLE",
+    "Article",
+    "Source",
+    "as_rows",
+    "column_names",
+    "label_of",
+    "read_articles",
+    "read_rows",
+    "read_source",
+]
+
 KNOWN_LAYOUTS = {"damo/zh_cls_fudan-news": {"text": "prompt", "category": None, "output": "answer"}}
 FEATURES = Features(
     {
         "id": Value("string"),
+        "source_id": Value("string"),
         "text": Value("large_string"),
         "category": List(Value("string")),
         "output": Value("string"),
     }
 )
-LINE_LIMIT = 64 * 2**20
-"""Longest line that is read, in bytes."""
-EXPANSION_LIMIT = 200
-"""A gzipped file beyond 256 MiB may grow by this factor; text grows by three to ten, a bomb by a
-thousand.
-"""
-EMPTY = "\0\ufeff \t\r\n\u3000"
 
 
 class BadRow(InputError):
-    """A row that is not sound: `reason` is the kind of fault, the message names file and row as
-    well.
+    """A row that is not sound.
+
+    Args:
+        where: file and place of the row.
+        fault: what is wrong; its `reason` is what is counted.
     """
 
-    def __init__(self, where: str, reason: str, detail: str = ""):
-        super().__init__(f"{where}: {reason}{detail}")
-        self.reason = reason
+    def __init__(self, where: str, fault: Fault):
+        super().__init__(f"{where}: {fault}")
+        self.reason = fault.reason
 
 
 class Source(NamedTuple):
-    """What `read_source` found."""
+    """What `read_source` returns."""
 
     splits: dict[str, Dataset]
     """Checked rows by split ("train", "val", "test"), memory-mapped."""
@@ -67,317 +78,137 @@ class Source(NamedTuple):
     """Rows whose text held NUL characters, which were removed."""
 
 
+class Article(NamedTuple):
+    """One row of a reader's own file."""
+
+    place: str
+    """Where it stands, such as "my.xlsx row 3"."""
+    raw: dict
+    """The reader's columns in their order, as far as they could be read."""
+    row: dict | None
+    """The row in the project's layout; None when it is not sound."""
+    fault: str | None
+    """What is wrong with it; None when it is sound."""
+
+
 def read_source(
-    source: str,
+    source: str | list[str],
     columns: dict[str, str | None] | None = None,
     revision: str | None = None,
     on_bad_row: str = "error",
+    sheet: str | None = None,
 ) -> Source:
-    """The checked rows of `source`.
+    """The checked rows of a source.
 
-    source: "sample" (packaged); a .jsonl, .csv or .parquet file, gzipped or not (it becomes the
-    train split); a folder of such files named after the splits; a ModelScope id such as
-    "swift/zh_cls_fudan-news"; or "hf:owner/name" on Hugging Face. Relative paths start at the
-    project's root. Text files are UTF-8 or GB18030.
-    columns: which of the source's columns holds `text`, `category` (the options: a list, a JSON or
-    Python list in a string, or a separated string) and `output`; category None gives every row the
-    set of all labels as its options.
-    revision: of a hub's data set. on_bad_row: "error" stops at the first row that is not sound,
-    "skip" counts it. Raises InputError for a source that is missing, unreadable or of an unknown
-    kind, naming the remedy.
+    Args:
+        source: "sample" (packaged); a .jsonl, .json, .csv, .tsv, .xlsx or .parquet file (it becomes
+            the train split); a folder of such files named after the splits, in it or in its `data`;
+            a ModelScope id such as "swift/zh_cls_fudan-news", or "hf:owner/name"; or a list of
+            these, read one behind the other. Relative paths start at the project's root.
+        columns: which columns hold `text`, `category` (the options) and `output` (the label);
+            category None gives every row the set of all labels as its options.
+        revision: of a hub's data set.
+        on_bad_row: "error" stops at the first row that is not sound, "skip" counts it.
+        sheet: of an .xlsx file; None for its first.
+
+    Raises:
+        InputError: for a source that is missing, unreadable or not sound, with the remedy.
     """
     if on_bad_row not in ("error", "skip"):
         raise InputError(f"on_bad_row is {on_bad_row!r}; it must be 'error' or 'skip'")
-    files = find_splits(source)
-    columns = LAYOUT | (columns or KNOWN_LAYOUTS.get(source, {}))
-    if unknown := columns.keys() - LAYOUT.keys():
-        raise InputError(
-            f"columns maps {', '.join(sorted(unknown))}; only text, category and output can be mapped"
-        )
-    if files is None:
-        files = find_splits(str(fetch_dataset(source, revision)))
-    readers = {split: (lambda path=path: read_file(path)) for split, path in files.items()}
-    if "train" not in readers:
-        raise InputError(
-            f"source {source!r} has no training rows; a folder needs at least a train file ({', '.join(FORMATS)})"
-        )
-    counts = Counts()
-    labels = None if columns["category"] else all_labels(readers, columns)
+    sources = [source] if isinstance(source, str) else source
+    texts = isinstance(sources, list | tuple) and all(isinstance(one, str) for one in sources)
+    if not sources or not texts:
+        raise InputError(f"source is {shown(source)}; give one source, or a list of them")
+    if len(set(sources)) < len(sources):
+        raise InputError(f"source {shown(source)} names one of them twice")
+    parts: dict[str, list[Part]] = {}
+    for one in sources:
+        layout = check_columns(columns, KNOWN_LAYOUTS.get(one))
+        more = source_parts(one, layout, revision, sheet, alone=len(sources) == 1)
+        for split, of_split in more.items():
+            parts.setdefault(split, []).extend(of_split)
+    if "train" not in parts:
+        raise InputError(f"source {shown(source)} has no training rows: none holds a train file")
+    if revision is not None and all(find_splits(one) is not None for one in sources):
+        raise InputError(f"source {shown(source)} is no hub's data set; leave `revision` out")
+    parts = {split: parts[split] for split in SPLITS if split in parts}
+    reading = Reading(on_bad_row)
+    options = reading.labels([part for of_split in parts.values() for part in of_split])
     splits = {
-        split: to_arrow(lambda s=split, r=read: checked(s, r, columns, labels, on_bad_row, counts))
-        for split, read in readers.items()
+        split: to_arrow(reading.rows(split, of_split, options)) for split, of_split in parts.items()
     }
-    empty = [split for split, rows in splits.items() if not len(rows)]
-    if empty:
-        raise InputError(
-            f"source {source!r}: {', '.join(empty)} holds no rows"
-            + (f"; all were skipped: {counts.text()}" if counts.skipped else "")
-        )
-    return Source(splits, dict(counts.skipped), counts.padded)
+    for split, rows in splits.items():
+        if not len(rows):
+            skipped = f"; all were skipped, the first for {reading.first_fault}"
+            skipped = skipped if reading.skipped else ""
+            raise InputError(f"source {shown(source)}: {split} holds no rows{skipped}")
+    return Source(splits, dict(reading.skipped), reading.padded)
 
 
-class Counts:
-    """What was met on the way."""
+class Reading:
+    """One reading of a source: its rows are checked, and what is not sound is counted."""
 
-    def __init__(self):
+    def __init__(self, on_bad_row: str):
+        self.on_bad_row = on_bad_row
         self.skipped: Counter = Counter()
         self.padded = 0
+        self.first_fault = ""
 
-    def text(self) -> str:
-        return ", ".join(f"{count} × {reason}" for reason, count in self.skipped.most_common())
+    def labels(self, parts: list[Part]) -> list[str]:
+        """Every label of the sound rows whose part has no column of options, sorted.
 
-
-def find_splits(source: str) -> dict[str, Path] | None:
-    """Files by split for a local source, None for a hub's id."""
-    path = SAMPLE if source == "sample" else ROOT / source
-    if path.is_dir():
-        found = {}
-        for split, names in SPLITS.items():
-            candidates = [
-                path / f"{name}{form}{end}"
-                for name in names
-                for form in FORMATS
-                for end in ("", ".gz")
-            ]
-            there = [candidate for candidate in candidates if candidate.is_file()]
-            if len(there) > 1:
-                raise InputError(
-                    f"{path} holds {' and '.join(file.name for file in there)}; keep one file for {split}"
-                )
-            found |= {split: there[0]} if there else {}
-        return found
-    if path.is_file():
-        return {"train": path}
-    named = source.removeprefix("hf:")
-    if (
-        named.count("/") == 1
-        and not named.startswith((".", "~", "/"))
-        and not named.endswith((*FORMATS, ".gz", ".json"))
-    ):
-        return None
-    raise InputError(
-        f"source {source!r}: no such file or folder, and not a hub id; give 'sample', a file, a folder or owner/name"
-    )
-
-
-def read_file(path: Path) -> Iterator[tuple[str, dict]]:
-    """Each row of a file as (where it stands, columns)."""
-    form = "".join(path.suffixes[-2:]).removesuffix(".gz") if path.suffix == ".gz" else path.suffix
-    form = "." + form.rsplit(".", 1)[-1]
-    readers = {".jsonl": read_jsonl, ".csv": read_csv, ".parquet": read_parquet}
-    if form not in readers:
-        raise InputError(f"{path}: unknown kind of file; use {', '.join(FORMATS)} (also gzipped)")
-    try:
-        yield from readers[form](path)
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: neither UTF-8 nor GB18030 ({error.reason} after a good start); convert the file to UTF-8"
-        ) from None
-    except (OSError, EOFError) as error:
-        raise InputError(f"{path} cannot be read: {one_line(error)}") from None
-
-
-def open_bytes(path: Path):
-    """The file's bytes, decompressed."""
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines of a text file in UTF-8 or GB18030, at most LINE_LIMIT bytes each."""
-    encoding, total = find_encoding(path), 0
-    with open_bytes(path) as file:
-        number = 0
-        while line := file.readline(LINE_LIMIT + 1):
-            number += 1
-            total += len(line)
-            if len(line) > LINE_LIMIT:
-                raise InputError(
-                    f"{path} line {number}: longer than {LINE_LIMIT >> 20} MiB; one row a line, please"
-                )
-            if (
-                path.suffix == ".gz"
-                and total > 2**28
-                and total > EXPANSION_LIMIT * path.stat().st_size
-            ):
-                raise InputError(
-                    f"{path}: grows more than {EXPANSION_LIMIT}-fold when unpacked, which no text does; it is not read"
-                )
-            yield (
-                number,
-                line.decode("utf-8-sig" if number == 1 and encoding == "utf-8" else encoding),
-            )
-
-
-def find_encoding(path: Path) -> str:
-    """ "utf-8" or "gb18030", judged by the first megabyte. Raises UnicodeDecodeError for
-    neither.
-    """
-    with open_bytes(path) as file:
-        start = file.read(2**20)
-    whole = start[: start.rfind(b"\n") + 1] or start
-    for encoding in ("utf-8", "gb18030"):
-        try:
-            whole.decode(encoding)
-            return encoding
-        except UnicodeDecodeError as error:
-            if error.end >= len(whole) and not whole.endswith(
-                b"\n"
-            ):  # a character cut at the megabyte
-                return encoding
-            last = error
-    raise last
-
-
-def read_jsonl(path: Path) -> Iterator[tuple[str, dict]]:
-    """Rows of a file with one JSON object a line; a line that is none comes as its error."""
-    for number, line in read_lines(path):
-        where = f"{path} line {number}"
-        if not line.strip(EMPTY):
-            continue
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            detail = (
-                f" ({error.msg} at column {error.colno})"
-                if isinstance(error, json.JSONDecodeError)
-                else " (nested too deep)"
-            )
-            yield where, BadRow(where, "invalid JSON", detail)
-            continue
-        yield (
-            where,
-            row
-            if isinstance(row, dict)
-            else BadRow(where, "expected an object with text, category and output"),
-        )
-
-
-def read_csv(path: Path) -> Iterator[tuple[str, dict]]:
-    """Rows of a CSV file with a header line."""
-    csv.field_size_limit(LINE_LIMIT)
-    reader = csv.DictReader(line.replace("\0", "") for _, line in read_lines(path))
-    try:
-        for row in reader:
-            where = f"{path} line {reader.line_num}"
-            yield where, BadRow(where, "more fields than the header names") if None in row else row
-    except csv.Error as error:
-        raise InputError(f"{path} line {reader.line_num}: {error}") from None
-
-
-def read_parquet(path: Path) -> Iterator[tuple[str, dict]]:
-    """Rows of a Parquet file, a small batch at a time."""
-    import pyarrow
-    from pyarrow import parquet
-
-    file = path
-    if path.suffix == ".gz":
-        with open_bytes(path) as packed:
-            content = packed.read(2**31)
-        if len(content) > max(2**28, EXPANSION_LIMIT * path.stat().st_size):
+        Args:
+            parts: of all splits.
+        """
+        parts = [part for part in parts if part.columns["category"] is None]
+        labels = {row["output"] for row in self.rows("", parts, None)} - {None}
+        if parts and len(labels) < 2:
+            fault = f"; skipped: {self.first_fault}" if self.first_fault else ""
             raise InputError(
-                f"{path}: grows more than {EXPANSION_LIMIT}-fold when unpacked; it is not read"
+                f"column {parts[0].columns['output']!r} holds {len(labels)} class(es); "
+                f"without an options column at least two are needed{fault}"
             )
-        file = io.BytesIO(content)
-    try:
-        number = 0
-        for batch in parquet.ParquetFile(file).iter_batches(batch_size=256):
-            for row in batch.to_pylist():
+        return sorted(labels)
+
+    def rows(self, split: str, parts: list[Part], options: list[str] | None) -> Iterator[dict]:
+        """The sound rows of one split; their numbers count every row of all its parts.
+
+        Args:
+            split: its name; "" for a first look, at all splits.
+            parts: in their order.
+            options: what rows are offered whose part has no column for it; None on a first look,
+                which counts nothing.
+        """
+        number, labelled, names = 0, False, []
+        for part in parts:
+            menu = (options or []) if part.columns["category"] is None else None
+            column, own = part.columns["output"], []
+            has_labels = column != "output"
+            for where, raw in part.read():
                 number += 1
-                yield f"{path} row {number}", row
-    except pyarrow.ArrowException as error:
-        raise InputError(f"{path} is no sound Parquet file: {one_line(error)}") from None
-
-
-def checked(
-    split: str, read, columns: dict, labels: list[str] | None, on_bad_row: str, counts: Counts
-) -> Iterator[dict]:
-    """The sound rows of one split. A row that is not sound raises BadRow or is counted, as
-    on_bad_row says.
-    """
-    for number, (where, raw) in enumerate(read(), 1):
-        try:
-            if isinstance(raw, BadRow):
-                raise raw
-            yield check_row(raw, columns, labels, where, f"{split}-{number}", counts)
-        except BadRow as error:
-            if on_bad_row == "error":
-                raise
-            counts.skipped[error.reason] += 1
-
-
-def check_row(
-    raw: dict, columns: dict, labels: list[str] | None, where: str, number: str, counts: Counts
-) -> dict:
-    """`raw` in this module's layout. Raises BadRow when it is not sound."""
-    for name, column in columns.items():
-        if (
-            column is not None
-            and column not in raw
-            and not (name == "output" and column == "output")
-        ):
-            raise BadRow(
-                where,
-                f"no column {column!r} for {name}",
-                f"; there are {', '.join(map(repr, raw))}: map them with `columns`",
-            )
-    text, label = raw[columns["text"]], raw.get(columns["output"])
-    if not isinstance(text, str) or not text.strip(EMPTY):
-        raise BadRow(where, "a row needs a non-empty `text`")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise BadRow(where, "the text is no valid Unicode (a lone surrogate)") from None
-    if "\0" in text:
-        counts.padded += 1
-        text = text.replace("\0", "")
-    options = labels if labels is not None else parse_options(raw[columns["category"]], where)
-    label = str(label).strip() if label is not None and str(label).strip() else None
-    if label is not None and label not in options:
-        raise BadRow(where, "the label is not among its options", f": {label!r} and {options}")
-    return {"id": str(raw.get("id") or number), "text": text, "category": options, "output": label}
-
-
-def parse_options(value, where: str) -> list[str]:
-    """Options out of a list, a JSON or Python list in a string, or a separated string."""
-    if isinstance(value, str):
-        text = value.strip()
-        if text.startswith(("[", "(")):
-            try:
-                value = json.loads(text)
-            except json.JSONDecodeError:
                 try:
-                    value = ast.literal_eval(text)
-                except (ValueError, SyntaxError, MemoryError, RecursionError):
-                    raise BadRow(where, "the options are no list", f": {text[:60]}") from None
-        else:
-            separator = next((mark for mark in "\t|;；、，," if mark in text), "，")
-            value = text.split(separator)
-    if (
-        not isinstance(value, list | tuple)
-        or not value
-        or not all(isinstance(option, str) and option.strip() for option in value)
-    ):
-        raise BadRow(where, "`category` must be a non-empty list of options")
-    options = [option.strip() for option in value]
-    if len(set(options)) < len(options):
-        raise BadRow(where, "`category` repeats an option", f": {options}")
-    return options
-
-
-def all_labels(readers: dict, columns: dict) -> list[str]:
-    """The sorted set of labels over all splits, for sources whose rows bring no options."""
-    labels = set()
-    for read in readers.values():
-        labels |= {
-            str(row.get(columns["output"])).strip()
-            for _, row in read()
-            if isinstance(row, dict) and row.get(columns["output"])
-        }
-    if len(labels) < 2:
-        raise InputError(
-            f"column {columns['output']!r} holds {len(labels)} class(es); without an options column at least two are needed"
-        )
-    return sorted(labels)
+                    if isinstance(raw, Fault):
+                        raise raw
+                    own = own or list(raw)
+                    has_labels = has_labels or column in raw
+                    row = check_row(raw, part.columns, menu, f"{split}-{number}")
+                    if options is not None:
+                        refuse_other_labels(row)
+                        self.padded += "\0" in text_of(raw[part.columns["text"]])
+                except Fault as fault:
+                    if self.on_bad_row == "error":
+                        raise BadRow(f"{part.name} {where}", fault) from None
+                    if options is not None:
+                        self.skipped[fault.reason] += 1
+                    self.first_fault = self.first_fault or f"{where}: {fault}"
+                    continue
+                yield row
+            if own and not has_labels and set(own) & set(USUAL_NAMES["output"]):
+                raise InputError(f"{part.name}: {no_column('output', part.columns, own)}")
+            labelled, names = labelled or has_labels, names or own
+        if names and not labelled and split in ("", "train"):
+            raise InputError(f"{parts[0].name}: {no_column('output', parts[0].columns, names)}")
 
 
 def as_rows(batch: dict[str, list]) -> list[dict]:
@@ -385,14 +216,14 @@ def as_rows(batch: dict[str, list]) -> list[dict]:
     return [dict(zip(batch, values)) for values in zip(*batch.values())]
 
 
-def to_arrow(rows: Callable[[], Iterator[dict]]) -> Dataset:
+def to_arrow(rows: Iterator[dict]) -> Dataset:
     """The rows as a memory-mapped data set, in a scratch folder that goes with the process."""
     from datasets.arrow_writer import ArrowWriter
 
     folder = tempfile.TemporaryDirectory(prefix="rows-")
     path = Path(folder.name) / "rows.arrow"
     with ArrowWriter(path=str(path), features=FEATURES, writer_batch_size=256) as writer:
-        for row in rows():
+        for row in rows:
             writer.write(row)
         count, _ = writer.finalize()
     if not count:
@@ -402,13 +233,101 @@ def to_arrow(rows: Callable[[], Iterator[dict]]) -> Dataset:
     return dataset
 
 
-def read_rows(path: Path) -> list[dict]:
-    """The checked rows of one of a run's splits, in order; ids begin with the file's name.
+def read_rows(path: Path | str) -> list[dict]:
+    """The rows of a file that notebook 01 wrote, in order, checked again.
 
-    Raises InputError naming file and line, or the notebook that makes the file.
+    Args:
+        path: a .jsonl file. A row keeps its `id` and `source_id`; one without gets a number.
+
+    Raises:
+        InputError: naming file and line; or the notebook that makes the file.
     """
-    need(path, "01-dataset-exploration")
-    rows = list(checked(path.stem, lambda: read_file(path), LAYOUT, None, "error", Counts()))
+    path = need(path, "01-dataset-exploration")
+    rows, lines = [], {}
+    for number, (where, raw) in enumerate(read_jsonl(path), 1):
+        try:
+            if isinstance(raw, Fault):
+                raise raw
+            row = refuse_other_labels(check_row(raw, LAYOUT, None, f"{path.stem}-{number}"))
+        except Fault as fault:
+            raise BadRow(f"{path} {where}", fault) from None
+        if "source_id" in raw:
+            row |= {"id": raw.get("id"), "source_id": raw["source_id"]}
+        if not isinstance(row["id"], str) or not clean(row["id"]):
+            raise InputError(f"{path} {where}: a row's `id` must be a text; run notebook 01 again")
+        if row["id"] in lines:
+            raise InputError(
+                f"{path} {where}: the id {row['id']!r} is that of {lines[row['id']]} already; "
+                "run notebook 01 again"
+            )
+        lines[row["id"]] = where
+        rows.append(row)
     if not rows:
         raise InputError(f"{path} holds no rows")
     return rows
+
+
+def read_articles(
+    file: Path | str,
+    columns: dict[str, str | None] | None = None,
+    sheet: str | None = None,
+    options: list[str] | None = None,
+) -> Iterator[Article]:
+    """The rows of a reader's own file, one by one, for classifying them.
+
+    Args:
+        file: as for `read_source`; below the project's root unless absolute.
+        columns: as for `read_source`. Options and label may be absent.
+        sheet: of an .xlsx file; None for its first.
+        options: what a row is offered that brings none.
+
+    Returns:
+        An article for every row, in order; one that is not sound comes with its fault. A label that
+        is not among the options is no fault here.
+
+    Raises:
+        InputError: for a file that cannot be read, or lacks a column that is mapped.
+    """
+    path = ROOT / Path(file).expanduser()
+    if not path.is_file():
+        raise InputError(f"{file}: no such file")
+    layout = check_columns(columns)
+    names = column_names(path, sheet)
+    if not names:
+        raise InputError(f"{path} holds no rows")
+    for key, column in layout.items():
+        mapped = key == "text" or key in (columns or {})
+        if mapped and column is not None and column not in names:
+            raise InputError(f"{path}: {no_column(key, layout, names)}")
+    if not options and layout["category"] not in names:
+        raise InputError(f"{path} has no column of options; give `options`, or map `category`")
+    return articles(path, layout, sheet, options)
+
+
+def articles(
+    path: Path, columns: dict, sheet: str | None, options: list[str] | None
+) -> Iterator[Article]:
+    """What `read_articles` returns, its arguments checked."""
+    for number, (where, raw) in enumerate(read_file(path, sheet), 1):
+        place = f"{path.name} {where}"
+        if isinstance(raw, Fault):
+            yield Article(place, raw.raw or {}, None, str(raw))
+            continue
+        # A row that leaves a column out, as JSON may, has nothing there.
+        whole = {column: None for column in columns.values() if column} | raw
+        brings = columns["category"] is not None and not is_gap(whole[columns["category"]])
+        menu = None if brings or not options else list(options)
+        try:
+            row = check_row(whole, columns, menu, f"row-{number}")
+        except Fault as fault:
+            yield Article(place, raw, None, str(fault))
+        else:
+            yield Article(place, raw, row, None)
+
+
+def is_gap(value) -> bool:
+    """Whether a raw value is none."""
+    try:
+        return label_of(value) is None
+    except Fault:
+        return False

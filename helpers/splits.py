@@ -2,36 +2,97 @@
 
 import random
 import warnings
+from collections import Counter, defaultdict
 
 from helpers import InputError
 
 SPLITS = ("train", "val", "test")
+RARE = ("error", "train", "drop")
+"""What may be done with rare classes."""
+
+
+def groups_of(rows: list[int], labels: list[str], clusters: list[int]) -> dict[str, set[int]]:
+    """The clusters of each class.
+
+    Args:
+        rows: places in the other two.
+        labels: of all rows.
+        clusters: numbers of near copies, of all rows.
+    """
+    groups = defaultdict(set)
+    for i in rows:
+        groups[labels[i]].add(clusters[i])
+    return groups
+
+
+def find_rare(given: list[str], labels: list[str], clusters: list[int]) -> dict[str, int]:
+    """Classes that cannot be both learned and judged, with their number of training rows.
+
+    These are classes with one training row, or with rows that are all near copies of one another,
+    where a split must be cut from the training rows and no row of the class is held out already.
+
+    Args:
+        given: the source's split of each row.
+        labels: of each row.
+        clusters: numbers of near copies, of each row.
+    """
+    if {"val", "test"} <= set(given):
+        return {}
+    held = {label for split, label in zip(given, labels) if split != "train"}
+    train = [i for i, split in enumerate(given) if split == "train"]
+    counts = Counter(labels[i] for i in train)
+    return {
+        label: counts[label]
+        for label, groups in sorted(groups_of(train, labels, clusters).items())
+        if len(groups) == 1 and label not in held
+    }
 
 
 def hold_out(
     rows: list[int], labels: list[str], clusters: list[int], share: float, seed: int
 ) -> tuple[list[int], list[int]]:
-    """`rows` (indices) in two: about 1 - `share` and `share` of them, stratified by label, no
-    cluster on both sides.
+    """Rows in two: those that stay and about a share of them, stratified, no cluster on both sides.
 
-    Where no class has enough rows for so small a share, the second part is as small as it can be.
+    A class of one cluster stays whole. Where no class has enough rows for so small a share, the
+    second part is as small as it can be.
+
+    Args:
+        rows: places in `labels` and `clusters`.
+        labels: of all rows.
+        clusters: numbers of near copies, of all rows.
+        share: of the rows to hold out.
+        seed: decides which.
+
+    Raises:
+        InputError: when too little can be divided.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    ours, groups = [labels[i] for i in rows], [clusters[i] for i in rows]
-    counts = [ours.count(label) for label in set(ours)]
-    folds = max(2, min(round(1 / share), max(counts, default=0)))
-    if len(set(groups)) < folds or len(counts) < 2 or min(counts) < 2:
+    groups = groups_of(rows, labels, clusters)
+    single = set().union(*(group for group in groups.values() if len(group) == 1))
+    free = [i for i in rows if clusters[i] not in single]
+    ours, theirs = [labels[i] for i in free], [clusters[i] for i in free]
+    counts = Counter(ours)
+    folds = max(2, min(round(1 / share), max(counts.values(), default=0)))
+    if len(set(theirs)) < folds or len(counts) < 2:
         raise InputError(
-            f"{len(rows)} rows are too few to hold out {share:.0%} of them; two classes and two rows a class are the least"
+            f"{len(rows)} rows in {len(set().union(*groups.values()))} groups of near copies are "
+            f"too few to hold out {share:.0%} of them: two classes of two groups are the least; "
+            f"{len(counts)} of {len(groups)} classes can be divided"
         )
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", UserWarning
-        )  # a class rarer than the folds is absent from some: no harm here
-        kept, held = next(splitter.split(rows, ours, groups))
-    return [rows[i] for i in kept], [rows[i] for i in held]
+        # a class rarer than the folds is absent from some: no harm here
+        warnings.simplefilter("ignore", UserWarning)
+        _, places = next(splitter.split(free, ours, theirs))
+    held = {clusters[free[place]] for place in places}
+    for label, group in groups.items():
+        if group <= held:  # nobody would learn the class
+            held -= {min(clusters[i] for i in rows if labels[i] == label)}
+    if not held:
+        raise InputError(f"{len(rows)} rows are too few to hold out {share:.0%} of them")
+    stay = [i for i in rows if clusters[i] not in held]
+    return stay, [free[place] for place in places if clusters[free[place]] in held]
 
 
 def make_splits(
@@ -42,14 +103,40 @@ def make_splits(
     test_share: float,
     limits: dict[str, int | None],
     seed: int,
+    rare_classes: str = "error",
 ) -> dict[str, list[int]]:
-    """Indices of the train, val and test rows among labelled rows.
+    """Places of the train, val and test rows among labelled rows.
 
-    given: the source's split of each row; a test or val split of the source stays, what is missing
-    is cut from its training rows. A row in a cluster with a held-out row never stays in train.
-    limits: the most rows to keep of each split (None: all), drawn with `seed`.
+    A test or val split of the source stays; what is missing is cut from its training rows. A row in
+    a cluster with a held-out row never stays in train.
+
+    Args:
+        given: the source's split of each row.
+        labels: of each row.
+        clusters: numbers of near copies, of each row.
+        val_share: of the training rows, held out for choices.
+        test_share: of the training rows, held out for judging.
+        limits: the most rows of each split, drawn with `seed`; None for all.
+        seed: decides the splits.
+        rare_classes: what is done with those of `find_rare`: "error" names them, "train" keeps them
+            in training alone, "drop" leaves their rows out.
+
+    Raises:
+        InputError: for a rare class or too few rows.
     """
-    sides = {split: [i for i, name in enumerate(given) if name == split] for split in SPLITS}
+    if rare_classes not in RARE:
+        raise InputError(f"rare_classes is {rare_classes!r}; it must be one of {', '.join(RARE)}")
+    rare = find_rare(given, labels, clusters)
+    if rare and rare_classes == "error":
+        raise InputError(rare_message(rare))
+    sides = {
+        split: [
+            i
+            for i, name in enumerate(given)
+            if name == split and not (rare_classes == "drop" and labels[i] in rare)
+        ]
+        for split in SPLITS
+    }
     if not sides["train"]:
         raise InputError("the training split has no labelled row")
     for split, share in (("test", test_share), ("val", val_share)):
@@ -64,3 +151,18 @@ def make_splits(
         random.Random(seed).shuffle(rows)
         drawn[split] = rows[: limits.get(split)]
     return drawn
+
+
+def rare_message(rare: dict[str, int]) -> str:
+    """What to do about rare classes, in one line."""
+    names = ", ".join(
+        f"{label!r} ({count} row{'s, near copies' if count > 1 else ''})"
+        for label, count in list(rare.items())[:5]
+    )
+    more = f" and {len(rare) - 5} more" if len(rare) > 5 else ""
+    return (
+        f"too rare to be both learned and judged: {names}{more}; add rows, or set rare_classes to "
+        "'train' (kept in training alone) or 'drop' (left out), as in `rare_classes: train` below "
+        "`data:` in a profile, `rare_classes = 'train'` in the parameters cell, "
+        "`-p rare_classes train` for papermill"
+    )

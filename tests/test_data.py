@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from helpers import InputError, duplicates, files, headers, sources, splits
+from helpers import InputError, duplicates, files, headers, sources
 
 
 def texts_of(count):
@@ -34,51 +34,6 @@ def test_a_naive_split_would_straddle():
     clusters = [i // 2 for i in range(200)]
     assert 10 < duplicates.straddling(clusters, 0.3, seed=1) < 80
     assert duplicates.straddling(list(range(200)), 0.3, seed=1) == 0
-
-
-def test_splits_are_disjoint_stratified_and_repeatable():
-    texts, labels = with_copies(200, 40)
-    clusters = duplicates.near_duplicate_clusters(texts)
-    made, again = (
-        splits.make_splits(["train"] * 240, labels, clusters, 0.1, 0.3, {}, seed=1)
-        for _ in range(2)
-    )
-    assert made == again
-    assert sorted(i for rows in made.values() for i in rows) == list(range(240))
-    sides = {name: {clusters[i] for i in rows} for name, rows in made.items()}
-    assert not (
-        sides["train"] & sides["val"]
-        or sides["train"] & sides["test"]
-        or sides["val"] & sides["test"]
-    )
-    for rows in made.values():
-        assert 0.35 < sum(labels[i] == "A" for i in rows) / len(rows) < 0.65
-
-
-def test_splits_are_the_same_on_every_machine():
-    labels = ["AB"[i % 2] for i in range(40)]
-    made = splits.make_splits(
-        ["train"] * 40, labels, list(range(40)), 0.25, 0.25, {"test": 3}, seed=7
-    )
-    assert made["test"] == [33, 13, 11]
-
-
-def test_a_labelled_test_split_stays_and_its_copies_leave_train():
-    texts, labels = with_copies(100, 1)
-    given = ["train"] * 100 + ["test"]
-    made = splits.make_splits(
-        given, labels, duplicates.near_duplicate_clusters(texts), 0.1, 0.3, {}, seed=1
-    )
-    assert made["test"] == [100]
-    assert 0 not in made["train"] + made["val"]
-    assert len(made["train"]) + len(made["val"]) == 99
-
-
-def test_too_few_rows_to_split_is_one_line():
-    with pytest.raises(InputError, match="too few"):
-        splits.make_splits(["train"] * 3, ["A", "B", "A"], [0, 1, 2], 0.1, 0.3, {}, seed=1)
-    with pytest.raises(InputError, match="no labelled row"):
-        splits.make_splits(["test"], ["A"], [0], 0.1, 0.3, {}, seed=1)
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,19 @@
 traceback.
 """
 
+import ast
 import csv
 import gzip
 import io
 import json
+import tracemalloc
 
 import pyarrow
 import pytest
+import yaml
 from pyarrow import parquet
 
-from helpers import InputError, sources
+from helpers import InputError, files, lines, locations, sources
 
 GOOD = {"text": "球队在加时赛中取胜", "category": ["Sports", "Art"], "output": "Sports"}
 OTHER = {"text": "画家举办展览", "category": ["Sports", "Art"], "output": "Art"}
@@ -131,9 +134,15 @@ BAD_ROWS = {
         GOOD | {"category": ["Sports", " "]},
         "line 2: `category` must be a non-empty list",
     ),
-    "options of mixed types": (
-        GOOD | {"category": ["Sports", 1]},
-        "line 2: `category` must be a non-empty list",
+    "options in options": (GOOD | {"category": ["Sports", ["Art"]]}, "line 2: a list is no label"),
+    "a label of several": (GOOD | {"output": ["Sports"]}, "line 2: a list is no label"),
+    "a column twice": (
+        json.dumps(GOOD)[:-1] + ', "text": "again"}',
+        "line 2: two columns of one name: 'text'",
+    ),
+    "a number of 5,000 digits": (
+        '{"text": "x", "category": ["A", "B"], "n": ' + "9" * 5000 + "}",
+        "line 2: invalid JSON",
     ),
     "options that are no list": (GOOD | {"category": "[Sports"}, "line 2: the options are no list"),
     "repeated options": (
@@ -165,12 +174,14 @@ def test_a_bad_row_is_named_or_counted(tmp_path, row, says):
 def bad_files(folder):
     folder.mkdir()
     yield write(folder / "empty.jsonl"), "holds no rows"
-    (folder / "utf16.jsonl").write_bytes(json.dumps(GOOD).encode("utf-16"))
-    yield str(folder / "utf16.jsonl"), "neither UTF-8 nor GB18030"
+    (folder / "latin.jsonl").write_bytes(b'{"text": "\xff\xff\xff"}\n' * 5)
+    yield str(folder / "latin.jsonl"), "neither UTF-8 nor GB18030"
+    (folder / "utf16.jsonl").write_bytes(json.dumps(GOOD).encode("utf-16-le"))
+    yield str(folder / "utf16.jsonl"), "UTF-16 without a mark"
     (folder / "late.jsonl").write_bytes(
         (json.dumps(GOOD) + "\n").encode() * 20_000 + b'{"text": "\xff\xff\xff"}\n'
     )
-    yield str(folder / "late.jsonl"), "neither UTF-8 nor GB18030"
+    yield str(folder / "late.jsonl"), "late.jsonl line 20001: a byte that is not sound"
     (folder / "broken.jsonl.gz").write_bytes(gzip.compress(json.dumps(GOOD).encode() * 1000)[:60])
     yield str(folder / "broken.jsonl.gz"), "cannot be read"
     (folder / "no.jsonl.gz").write_bytes(b"this is no gzip file")
@@ -180,7 +191,9 @@ def bad_files(folder):
     (folder / "wide.csv").write_text("text,category,output\na,A|B,A,too,many\n")
     yield str(folder / "wide.csv"), "more fields than the header names"
     (folder / "rows.xlsx").write_bytes(b"PK")
-    yield str(folder / "rows.xlsx"), "unknown kind of file"
+    yield str(folder / "rows.xlsx"), "no sound .xlsx file"
+    (folder / "rows.xls").write_bytes(b"\xd0\xcf")
+    yield str(folder / "rows.xls"), "unknown kind of file; save it as .xlsx"
     (folder / "folder.jsonl").mkdir()
     yield str(folder / "folder.jsonl"), "no training rows"
     (folder / "two").mkdir()
@@ -220,7 +233,7 @@ def test_rows_of_ten_megabytes_are_read_and_endless_lines_are_not(tmp_path):
 
 
 def test_a_bomb_of_many_lines_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "EXPANSION_LIMIT", 50)
+    monkeypatch.setattr(lines, "EXPANSION_LIMIT", 50)
     with gzip.open(tmp_path / "bomb.jsonl.gz", "wb", compresslevel=1) as bomb:
         for _ in range(300):
             bomb.write((b" " * 2**20)[:-1] + b"\n")
@@ -234,44 +247,256 @@ def test_an_unreadable_file_is_one_line(tmp_path, monkeypatch):
     def refused(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(sources, "open_bytes", refused)
+    monkeypatch.setattr(lines, "open_bytes", refused)
     with pytest.raises(InputError, match=r"cannot be read: PermissionError"):
         sources.read_source(path)
 
 
-@pytest.mark.parametrize("name", ["swift/zh_cls_fudan-news", "hf:owner/name"])
-def test_a_hub_without_network_is_one_line(monkeypatch, name):
-    import datasets
-    import modelscope
+def test_a_hub_gives_a_folder_of_the_revision_that_is_read_as_any_other(tmp_path, monkeypatch):
+    fetches = []
+    write(
+        tmp_path / "train.jsonl", {"prompt": "甲", "answer": "A"}, {"prompt": "乙", "answer": "B"}
+    )
 
-    def unreachable(*_, **__):
-        raise ConnectionError("no route\nto host")
+    def fetch(source, revision):
+        fetches.append((source, revision))
+        return tmp_path
 
-    monkeypatch.setattr(modelscope.MsDataset, "load", unreachable)
-    monkeypatch.setattr(datasets, "load_dataset", unreachable)
-    with pytest.raises(InputError) as error:
-        sources.read_source(name)
-    assert "ConnectionError: no route to host" in str(error.value) and "\n" not in str(error.value)
-
-
-def test_a_hub_gives_its_splits_at_the_pinned_revision(monkeypatch):
-    import modelscope
-
-    asked = []
-
-    def load(name, split, version=None):
-        asked.append((name, split, version))
-        if split != "train":
-            raise ValueError("no such split")
-        return [{"prompt": "甲", "answer": "A"}, {"prompt": "乙", "answer": "B"}]
-
-    monkeypatch.setattr(modelscope.MsDataset, "load", load)
-    found = sources.read_source("damo/zh_cls_fudan-news", revision="v1.2")
-    assert asked[0] == ("damo/zh_cls_fudan-news", "train", "v1.2")
-    assert [row["category"] for row in found.splits["train"]] == [["A", "B"]] * 2
+    monkeypatch.setattr(locations, "fetch_dataset", fetch)
+    read = sources.read_source("damo/zh_cls_fudan-news", revision="v1.2")
+    assert fetches == [("damo/zh_cls_fudan-news", "v1.2")]
+    assert [row["category"] for row in read.splits["train"]] == [["A", "B"]] * 2
+    (tmp_path / "train.jsonl").rename(tmp_path / "all.jsonl")
+    with pytest.raises(InputError, match=r"no training rows.*it holds all\.jsonl"):
+        sources.read_source("hf:owner/name")
 
 
-@pytest.mark.parametrize("options", [{"on_bad_row": "ignore"}, {"columns": {"body": "text"}}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"on_bad_row": "ignore"},
+        {"columns": {"body": "text"}},
+        {"columns": {"text": 3}},
+        {"columns": {"text": None}},
+        {"columns": {"category": "output"}},
+        {"columns": "{text: body}"},
+        {"sheet": "Sheet1"},
+        {"revision": "v1"},
+    ],
+)
 def test_bad_arguments_are_one_line(options):
     with pytest.raises(InputError):
         sources.read_source("sample", **options)
+
+
+def test_a_source_of_bad_rows_alone_says_why(tmp_path):
+    path = write(tmp_path / "rows.jsonl", {"body": "甲", "output": "A"}, {"output": "B"})
+    with pytest.raises(
+        InputError, match=r"all were skipped, the first for line 1: no column 'text'"
+    ):
+        sources.read_source(path, on_bad_row="skip")
+    with pytest.raises(InputError, match=r"holds 0 class\(es\).*line 1: no column 'text' for text"):
+        sources.read_source(path, {"category": None}, on_bad_row="skip")
+
+
+@pytest.mark.parametrize("source", [[], 7, ["sample", 7], "sample.txt"])
+def test_what_no_source_is(source):
+    with pytest.raises(InputError):
+        sources.read_source(source)
+
+
+def test_ids_are_ours_and_the_source_keeps_its_own(tmp_path):
+    rows = [GOOD | {"id": "1.txt"}, OTHER | {"id": "1.txt"}, GOOD | {"id": 0}, OTHER, "no JSON"]
+    rows.append(GOOD | {"id": ["a", 1]})
+    found = sources.read_source(write(tmp_path / "rows.jsonl", *rows), on_bad_row="skip")
+    assert found.splits["train"]["id"] == [f"train-{number}" for number in (1, 2, 3, 4, 6)]
+    assert found.splits["train"]["source_id"] == ["1.txt", "1.txt", "0", None, "['a', 1]"]
+
+
+def test_sources_are_read_one_behind_the_other(tmp_path):
+    old = write(
+        tmp_path / "old.jsonl", {"text": "甲", "label": 0}, "no JSON", {"text": "乙", "label": 1}
+    )
+    (tmp_path / "more").mkdir()
+    write_csv(tmp_path / "more" / "train.csv", [{"text": "丙", "label": 2}])
+    write(tmp_path / "more" / "test.jsonl", {"text": "丁", "label": 0})
+    columns = {"category": None, "output": "label"}
+    given = [old, str(tmp_path / "more")]
+    splits = sources.read_source(given, columns, on_bad_row="skip").splits
+    assert splits["train"]["id"] == ["train-1", "train-3", "train-4"]
+    assert splits["train"]["text"] == ["甲", "乙", "丙"] and splits["test"]["id"] == ["test-1"]
+    assert set(map(tuple, splits["train"]["category"])) == {("0", "1", "2")}
+    with pytest.raises(InputError, match="twice"):
+        sources.read_source([old, old], columns)
+
+
+def test_rows_that_notebook_01_wrote(tmp_path):
+    path = write(tmp_path / "rows.jsonl", GOOD | {"id": 7}, OTHER | {"text": "a\u2028b\x85c\0"})
+    rows = list(sources.read_source(path).splits["train"])
+    files.write_jsonl(tmp_path / "run" / "train.jsonl", rows)
+    assert sources.read_rows(tmp_path / "run" / "train.jsonl") == rows
+    assert rows[0]["source_id"] == "7" and rows[1]["text"] == "a\u2028b\x85c"
+
+
+def test_rows_of_a_run_are_checked_as_any_other(tmp_path):
+    row = GOOD | {"id": "train-1", "source_id": None}
+    faults = {
+        "line 2: the id 'train-1' is that of line 1 already": [row, row],
+        "line 1: a row's `id` must be a text": [row | {"id": None}],
+        "line 1: the label is not among its options": [row | {"output": "Law"}],
+        "holds no rows": [],
+    }
+    for says, rows in faults.items():
+        with pytest.raises(InputError, match=says):
+            sources.read_rows(write(tmp_path / "train.jsonl", *rows))
+    with pytest.raises(InputError, match=r"notebooks/01-dataset-exploration\.ipynb makes it"):
+        sources.read_rows(tmp_path / "nowhere.jsonl")
+
+
+def test_faulty_labels_are_no_class_and_are_counted(tmp_path):
+    rows = [{"text": "甲", "output": value} for value in ("A", "\u3000B ", "B", float("nan"), None)]
+    rows += [{"text": "乙", "output": ["A", "B"]}, {"text": " ", "output": "only in a bad row"}]
+    path = write(tmp_path / "rows.jsonl", *rows)
+    found = sources.read_source(path, {"category": None}, on_bad_row="skip")
+    assert found.splits["train"]["output"] == ["A", "B", "B", None, None]
+    assert found.splits["train"][0]["category"] == ["A", "B"]
+    assert found.skipped == {"a list is no label": 1, "a row needs a non-empty `text`": 1}
+    with pytest.raises(InputError, match="line 6: a list is no label"):
+        sources.read_source(path, {"category": None})
+
+
+def shards(folder, split, count, missing=()):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        if number not in missing:
+            row = GOOD | {"text": f"{split} {number}"}
+            name = f"{split}-{number:05}-of-{count:05}.parquet"
+            parquet.write_table(pyarrow.Table.from_pylist([row]), folder / name)
+
+
+@pytest.mark.parametrize("place", ["", "data"])
+def test_shards_are_read_in_order(tmp_path, place):
+    shards(tmp_path / place, "train", 3)
+    shards(tmp_path / place, "validation", 1)
+    write(tmp_path / "test.jsonl", OTHER)
+    splits = sources.read_source(str(tmp_path)).splits
+    assert splits["train"]["text"] == ["train 0", "train 1", "train 2"]
+    assert splits["train"]["id"] == ["train-1", "train-2", "train-3"]
+    assert len(splits["val"]) == len(splits["test"]) == 1
+
+
+def test_a_test_split_may_lie_elsewhere(tmp_path):
+    train = write(tmp_path / "rows.jsonl", GOOD, OTHER)
+    (tmp_path / "held").mkdir()
+    write(tmp_path / "held" / "test.jsonl", OTHER)
+    splits = sources.read_source([train, str(tmp_path / "held")]).splits
+    assert {name: len(rows) for name, rows in splits.items()} == {"train": 2, "test": 1}
+    with pytest.raises(InputError, match="no training rows"):
+        sources.read_source(str(tmp_path / "held"))
+
+
+def test_a_missing_shard_is_named(tmp_path):
+    shards(tmp_path, "train", 3, missing=[1])
+    with pytest.raises(InputError, match="shard 00001-of-00003 of train is missing; 2 of 3"):
+        sources.read_source(str(tmp_path))
+
+
+@pytest.mark.parametrize("other", [("train", 1), ("train", 4)])
+def test_one_set_of_shards_a_split(tmp_path, other):
+    shards(tmp_path, "train", 2)
+    shards(tmp_path / "data", *other)
+    with pytest.raises(InputError, match="keep one file for train, or one set"):
+        sources.read_source(str(tmp_path))
+
+
+def test_a_folder_without_a_train_file_lists_what_it_holds(tmp_path):
+    write(tmp_path / "news.jsonl", GOOD)
+    with pytest.raises(InputError, match=r"no training rows.*it holds news\.jsonl: rename one"):
+        sources.read_source(str(tmp_path))
+
+
+def test_a_missing_label_column_is_named_with_a_remedy_that_works(tmp_path):
+    rows = [{"content": "甲", "label": "A"}, {"content": "乙", "label": "B"}]
+    path = write(tmp_path / "rows.jsonl", *rows)
+    columns = {"text": "content", "category": None}
+    with pytest.raises(InputError) as error:
+        sources.read_source(path, columns)
+    text = str(error.value)
+    assert "no column 'output' for output; there are 'content', 'label'" in text
+    proposed = yaml.safe_load(text.split("`-y '")[1].split("'`")[0])
+    assert proposed == {"columns": columns | {"output": "label"}}
+    assert ast.literal_eval(text.split("`columns = ")[1].split("`")[0]) == proposed["columns"]
+    found = sources.read_source(path, **proposed)
+    assert found.splits["train"]["output"] == ["A", "B"]
+
+
+def test_a_test_split_whose_labels_have_another_name_is_not_unlabelled(tmp_path):
+    write(tmp_path / "train.jsonl", GOOD, OTHER)
+    write(tmp_path / "test.jsonl", {"text": "丁", "category": ["Sports", "Art"], "label": "Art"})
+    with pytest.raises(InputError, match=r"test\.jsonl: no column 'output'"):
+        sources.read_source(str(tmp_path))
+
+
+OWN = [
+    {"标题": "一", "正文": "球队取胜", "类别": "Sports"},
+    {"标题": "二", "正文": "\u3000", "类别": "Art"},
+    {"标题": "三", "正文": "画展", "类别": "Opera"},
+]
+
+
+def test_articles_of_a_file_of_ones_own(tmp_path):
+    path = write_csv(tmp_path / "own.csv", OWN, "gb18030")
+    columns = {"text": "正文", "category": None, "output": "类别"}
+    one, two, three = sources.read_articles(path, columns, options=["Sports", "Art"])
+    assert one == ("own.csv line 2", OWN[0], one.row, None)
+    assert one.row == {
+        "id": "row-1",
+        "source_id": None,
+        "text": "球队取胜",
+        "category": ["Sports", "Art"],
+        "output": "Sports",
+    }
+    assert two == ("own.csv line 3", OWN[1], None, "a row needs a non-empty `text`")
+    assert three.row["output"] == "Opera" and three.fault is None and three.row["id"] == "row-3"
+    assert sources.column_names(path) == ["标题", "正文", "类别"]
+
+
+def test_articles_need_no_label_and_bring_their_options_or_not(tmp_path):
+    rows = [
+        {"text": "甲"},
+        {"text": "乙", "category": "A|B"},
+        "no JSON",
+        {"text": "丙", "category": ""},
+    ]
+    path = write(tmp_path / "own.jsonl", *rows)
+    articles = list(sources.read_articles(path, options=["X", "Y"]))
+    menus = [article.row and article.row["category"] for article in articles]
+    assert menus == [["X", "Y"], ["A", "B"], None, ["X", "Y"]]
+    assert articles[2].place == "own.jsonl line 3" and "invalid JSON" in articles[2].fault
+    assert sources.column_names(path) == ["text", "category"]
+
+
+def test_articles_are_streamed(tmp_path):
+    path = write(tmp_path / "own.jsonl", *[{"text": "长" * 1000}] * 5000)
+    tracemalloc.start()
+    count = sum(1 for _ in sources.read_articles(path, options=["A", "B"]))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 5000 and peak < 12 * 2**20  # the file has 15 MB, and more as text
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "says"),
+    [
+        ({"text": "body"}, ["A"], "no column 'body' for text; there are 'text', 'label'"),
+        ({"output": "label2"}, ["A"], "no column 'label2' for output"),
+        ({"body": "text"}, ["A"], "only text, category and output"),
+        (None, None, "give `options`, or map `category`"),
+    ],
+)
+def test_articles_with_wrong_choices_are_one_line(tmp_path, columns, options, says):
+    path = write(tmp_path / "own.jsonl", {"text": "甲", "label": "A"})
+    with pytest.raises(InputError, match=says):
+        sources.read_articles(path, columns, options=options)
+    with pytest.raises(InputError, match="no such file"):
+        sources.read_articles(tmp_path / "nowhere.csv", options=["A"])

@@ -1,0 +1,87 @@
+"""Which labels may be wrong: confident learning on out-of-sample probabilities.
+
+The published rule (Northcutt, Jiang and Chuang 2021): a class's threshold is the mean probability
+that its own rows give it. A row is a suspect when it reaches the threshold of another class, and of
+those it reaches that one is likelier than its label. Suspects are ranked by self-confidence, the
+probability of their own label: the least believed first.
+"""
+
+import numpy as np
+import pandas as pd
+
+from helpers.decision import fit_temperature, option_probabilities
+from helpers.hybrid import fit_linear, option_margins
+
+FOLDS = 5
+
+
+def out_of_sample(rows: list[dict], clusters: list[int]) -> list[np.ndarray | None]:
+    """For each row the probabilities of its options by a linear classifier that never saw it.
+
+    Args:
+        rows: with a label each.
+        clusters: near copies share one, and are held out together.
+
+    Returns:
+        None for a row that nothing could be learned for.
+    """
+    from sklearn.model_selection import GroupKFold
+
+    margins: list[np.ndarray | None] = [None] * len(rows)
+    parts = min(FOLDS, len(set(clusters)))
+    for fit, held in GroupKFold(parts).split(rows, groups=clusters) if parts > 1 else ():
+        labels = [rows[i]["output"] for i in fit]
+        if len(set(labels)) > 1:
+            model = fit_linear([rows[i]["text"] for i in fit], labels)
+            for i, values in zip(held, option_margins(model, [rows[i] for i in held])):
+                margins[i] = values
+    known = [i for i, values in enumerate(margins) if values is not None]
+    places = [rows[i]["category"].index(rows[i]["output"]) for i in known]
+    temperature = fit_temperature([margins[i] for i in known], places)
+    probabilities: list[np.ndarray | None] = [None] * len(rows)
+    for i in known:
+        (probabilities[i],) = option_probabilities([margins[i]], temperature)
+    return probabilities
+
+
+def suspects(
+    rows: list[dict], clusters: list[int], probabilities: list | None = None
+) -> pd.DataFrame:
+    """Rows whose label may be wrong, the least believed label first.
+
+    Args:
+        rows: with a label each.
+        clusters: see `out_of_sample`.
+        probabilities: of each row's options, from a classifier that never saw the row; by default
+            the linear one's.
+
+    Returns:
+        Columns id, source_id, label, suggested, self_confidence (probability of the label) and
+        margin (of the suggestion over it).
+    """
+    if probabilities is None:
+        probabilities = out_of_sample(rows, clusters)
+    own: dict[str, list[float]] = {}
+    for row, values in zip(rows, probabilities):
+        if values is not None:
+            share = float(values[row["category"].index(row["output"])])
+            own.setdefault(row["output"], []).append(share)
+    thresholds = {label: float(np.mean(shares)) for label, shares in own.items()}
+    lines = []
+    for row, values in zip(rows, probabilities):
+        if values is None:
+            continue
+        confident = [
+            (float(value), option)
+            for value, option in zip(values, row["category"])
+            if value >= thresholds.get(option, np.inf)
+        ]
+        share = float(values[row["category"].index(row["output"])])
+        likeliest, option = max(confident, default=(0.0, row["output"]))
+        if option != row["output"]:
+            line = {"id": row["id"], "source_id": row.get("source_id"), "label": row["output"]}
+            line |= {"suggested": option, "self_confidence": share, "margin": likeliest - share}
+            lines.append(line)
+    columns = ["id", "source_id", "label", "suggested", "self_confidence", "margin"]
+    frame = pd.DataFrame(lines, columns=columns)
+    return frame.sort_values("self_confidence", kind="stable").reset_index(drop=True)

@@ -1,0 +1,363 @@
+"""Decide with a promise: what a stated probability is worth, learned on val, checked on test.
+
+An answer goes out where its probability reaches a threshold; below it a person looks. The threshold
+for a target error rests on a Clopper–Pearson bound for the surest rows of val. How many of them may
+be answered is tested in a fixed order, more rows each time, and the testing stops at the first
+number that fails (fixed-sequence testing: Angelopoulos et al. 2021, Learn then test; for selective
+answers: Geifman and El-Yaniv 2017). The first number depends on how many rows there are, never on
+their labels: the fewest that could pass, and a quarter of all at least.
+
+Why the whole search errs no oftener than one test does, where surer answers are not wrong oftener:
+let s be the probability below which the error passes the target. Given how many rows of val reach
+s, their errors are binomial with the target as rate. To let more rows through, the search must
+first pass the test of just these rows (or, where it begins beyond them, a test of rows that are
+wrong no less often), and this happens with a chance of 1 - level at most.
+"""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers import InputError, one_line
+from helpers.files import write_json
+
+DECISION = "decision.json"
+TARGETS = (0.01, 0.02, 0.05, 0.10)
+"""Error rates among answered rows for which thresholds are learned."""
+SETS_LEVEL = 0.9
+"""Share of rows whose prediction set shall hold the label."""
+FIRST_SHARE = 0.25
+"""The search for a threshold begins with this share of the rows: so many that a stray wrong label
+among the surest does not end it.
+"""
+FOLDS = 5
+TEMPERATURE_PRIOR = math.log(2)
+"""Standard deviation expected of a temperature's logarithm: a factor of two either way. Without it
+a few rows that are all right would call every answer certain; it fades with more rows.
+"""
+MOST_ROWS = 1_000_000
+"""Beyond this many rows nobody is told that more would do."""
+
+
+def fit_temperature(logprobs: list, places: list[int]) -> float:
+    """The temperature that makes stated probabilities mean what they say (Guo et al. 2017).
+
+    Args:
+        logprobs: for each row, nats of each of its options.
+        places: for each row, the place of its label among its options.
+
+    Returns:
+        Between 0.05 and 20; 1 leaves probabilities as they are, and is what no row gives. Few rows
+        give one near it, see TEMPERATURE_PRIOR.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    rows = [(np.asarray(v, float), p) for v, p in zip(logprobs, places) if len(v) > 1]
+    if not rows:
+        return 1.0
+
+    def surprise(log_temperature: float) -> float:
+        scale = math.exp(-log_temperature)
+        nats = sum(log_softmax(values * scale)[place] for values, place in rows)
+        return ((log_temperature / TEMPERATURE_PRIOR) ** 2 / 2 - nats) / len(rows)
+
+    return math.exp(minimize_scalar(surprise, bounds=(-3.0, 3.0), method="bounded").x)
+
+
+def option_probabilities(logprobs: list, temperature: float = 1.0) -> list[np.ndarray]:
+    """For each row the probabilities of its options.
+
+    Args:
+        logprobs: for each row, nats of each of its options.
+        temperature: what nats are divided by first.
+    """
+    from scipy.special import softmax
+
+    return [softmax(np.asarray(values, float) / temperature) for values in logprobs]
+
+
+def cross_fitted(fit, apply, *columns: list, folds: int = FOLDS) -> list:
+    """What a fitted rule says of each row when it was fitted on the others.
+
+    Thresholds learned on rows that a rule was fitted on would promise too much. For a hybrid:
+    `cross_fitted(hybrid.fit_weights, hybrid.combine, logprobs, margins, places)`.
+
+    Args:
+        fit: takes the columns of some rows, gives a rule.
+        apply: takes a rule and the same columns but the last, gives one value a row.
+        *columns: lists of one length; the last are the places of the labels.
+        folds: parts; as many as there are rows at most.
+
+    Returns:
+        One value a row, in order.
+    """
+    n = len(columns[0])
+    parts = np.arange(n) % max(2, min(folds, n))
+    values: list = [None] * n
+    for part in sorted(set(parts)):
+        fitted, held = np.flatnonzero(parts != part), np.flatnonzero(parts == part)
+        rule = fit(*([column[i] for i in fitted] for column in columns))
+        given = apply(rule, *([column[i] for i in held] for column in columns[:-1]))
+        for i, value in zip(held, given):
+            values[i] = value
+    return values
+
+
+def error_bound(wrong, answered, level: float = 0.95):
+    """Upper Clopper–Pearson bound of an error rate, one-sided.
+
+    Args:
+        wrong: errors, a number or an array.
+        answered: rows, alike.
+        level: how often the bound holds.
+    """
+    from scipy.stats import beta
+
+    wrong, answered = np.asarray(wrong), np.asarray(answered)
+    bound = beta.ppf(level, wrong + 1, np.maximum(answered - wrong, 1e-9))
+    return np.where(wrong >= answered, 1.0, bound)[()]
+
+
+def least_rows(target: float, level: float = 0.95) -> int:
+    """The fewest answered rows that bear a promise: none of them may be wrong.
+
+    Args:
+        target: the promised error.
+        level: how often the promise holds.
+    """
+    if not 0 < target < 1:
+        raise InputError(f"a target error of {target:g} is none: give a share between 0 and 1")
+    return math.ceil(math.log(1 - level) / math.log(1 - target))
+
+
+def first_count(n: int, target: float, level: float) -> int:
+    """How many of n rows the search for a threshold begins with; more than n where they are few."""
+    return max(least_rows(target, level), math.ceil(FIRST_SHARE * n))
+
+
+def surest_options(probabilities: list, places: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """For each row the probability of its likeliest option, and whether that is the label."""
+    surest = np.array([float(np.max(values)) for values in probabilities])
+    right = [int(np.argmax(values)) == place for values, place in zip(probabilities, places)]
+    return surest, np.array(right, bool)
+
+
+def learn(
+    probabilities: list, places: list[int], targets: tuple = TARGETS, level: float = 0.95
+) -> dict:
+    """Thresholds and prediction sets out of validation rows.
+
+    Args:
+        probabilities: for each row, of its options, by rules fitted on others (`cross_fitted`).
+        places: for each row, the place of its label among its options.
+        targets: error rates to promise among answered rows.
+        level: how often a promise holds.
+
+    Returns:
+        "n"; "level"; "targets": by target as text what `promise` gives; "sets": level and
+        threshold, see `sets`.
+    """
+    surest, right = surest_options(probabilities, places)
+    order = np.argsort(-surest, kind="stable")
+    promises = {f"{t:g}": promise(surest[order], right[order], t, level) for t in targets}
+    return {
+        "n": len(places),
+        "level": level,
+        "targets": promises,
+        "sets": sets(probabilities, places),
+    }
+
+
+def promise(surest: np.ndarray, right: np.ndarray, target: float, level: float) -> dict:
+    """The threshold above which an error rate can be promised, and what it rests on.
+
+    Args:
+        surest: the answers' probabilities, falling.
+        right: whether each answer is right.
+        target: the promised error among answered rows.
+        level: how often the promise holds.
+
+    Returns:
+        "threshold" and "bound", None where the rows bear no promise; "share" of them answered;
+        "rows_least", fewer could never bear it; and "rows_needed", about how many rows like these
+        would do, None where no number would.
+    """
+    n, wrong = len(surest), np.cumsum(~right)
+    # rows of one probability are answered together
+    ends = np.flatnonzero(np.r_[surest[1:] < surest[:-1], True][:n]) + 1
+    counts = ends[ends >= first_count(n, target, level)]
+    bounds = error_bound(wrong[counts - 1], counts, level)
+    passed = int(np.logical_and.accumulate(bounds <= target).sum())
+    learned = {"threshold": None, "bound": None, "share": 0.0}
+    if passed:
+        count = int(counts[passed - 1])
+        learned = {"threshold": float(surest[count - 1]), "bound": float(bounds[passed - 1])}
+        learned["share"] = count / n
+    least = 1 if passed else n + 1  # rows that were too few are no answer to "how many would do"
+    needed = rows_needed(wrong, target, level, least)
+    return learned | {"rows_least": least_rows(target, level), "rows_needed": needed}
+
+
+def rows_needed(wrong: np.ndarray, target: float, level: float, least: int = 1) -> int | None:
+    """About how many rows would bear a promise, were they wrong as often as these.
+
+    Args:
+        wrong: errors among the surest 1, 2, … rows.
+        target: the promised error.
+        level: how often the promise holds.
+        least: no fewer than this.
+
+    Returns:
+        None where not even MOST_ROWS would do.
+    """
+    n, total = len(wrong), max(least_rows(target, level), least)
+    while total <= MOST_ROWS:
+        count = first_count(total, target, level)
+        errors = np.interp(count * n / total, np.arange(n + 1), np.r_[0, wrong]) * total / max(n, 1)
+        if error_bound(errors, count, level) <= target:
+            return total
+        total = math.ceil(1.05 * total)
+    return None
+
+
+def sets(probabilities: list, places: list[int], level: float = SETS_LEVEL) -> dict:
+    """The probability from which an option belongs to a row's prediction set (split conformal).
+
+    Args:
+        probabilities: for each row, of its options.
+        places: for each row, the place of its label.
+        level: share of rows whose set shall hold the label.
+
+    Returns:
+        "level" and "threshold"; 0, so that all options stay, where the rows are too few.
+    """
+    labels = sorted(float(p[i]) for p, i in zip(probabilities, places))
+    held = math.ceil(round(level * (len(labels) + 1), 9))  # labels that must not fall below
+    return {"level": level, "threshold": labels[-held] if held <= len(labels) else 0.0}
+
+
+def prediction_sets(probabilities: list, threshold: float) -> list[list[int]]:
+    """For each row the places of the options that are left, the likeliest first.
+
+    Args:
+        probabilities: for each row, of its options.
+        threshold: see `sets`; the likeliest option always stays.
+    """
+    options = []
+    for values in probabilities:
+        order = np.argsort(-np.asarray(values), kind="stable")
+        left = [int(i) for i in order if values[i] >= threshold]
+        options.append(left or [int(order[0])])
+    return options
+
+
+def judge(decision: dict, probabilities: list, places: list[int]) -> pd.DataFrame:
+    """What promises learned on val come to on other rows.
+
+    Args:
+        decision: see `learn`.
+        probabilities: for each row, of its options.
+        places: for each row, the place of its label.
+
+    Returns:
+        A line a target: target, threshold, coverage (share answered), answered, wrong, error among
+        answered rows with its 95 % Wilson interval (low, high), rows_needed. Error is NaN where
+        nothing was answered.
+    """
+    from helpers.metrics import wilson
+
+    surest, right = surest_options(probabilities, places)
+    lines = []
+    for target, learned in decision["targets"].items():
+        threshold = learned["threshold"]
+        answered = surest >= threshold if threshold is not None else np.zeros(len(surest), bool)
+        count, wrong = int(answered.sum()), int((~right & answered).sum())
+        low, high = wilson(wrong, count)
+        lines.append(
+            {
+                "target": float(target),
+                "threshold": threshold,
+                "coverage": count / max(len(surest), 1),
+                "answered": count,
+                "wrong": wrong,
+                "error": wrong / count if count else float("nan"),
+                "low": low,
+                "high": high,
+                "rows_needed": learned["rows_needed"],
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def judge_sets(decision: dict, probabilities: list, places: list[int]) -> dict:
+    """How many prediction sets hold the label, and how large they are.
+
+    Args:
+        decision: see `learn`.
+        probabilities: for each row, of its options.
+        places: for each row, the place of its label.
+
+    Returns:
+        "level", "held" (share of rows), "size" (mean number of options left), "n".
+    """
+    left = prediction_sets(probabilities, decision["sets"]["threshold"])
+    held = [place in options for place, options in zip(places, left)]
+    return {
+        "level": decision["sets"]["level"],
+        "held": float(np.mean(held)) if held else float("nan"),
+        "size": float(np.mean([len(options) for options in left])) if left else float("nan"),
+        "n": len(places),
+    }
+
+
+def write_decision(adapter: Path, decision: dict) -> None:
+    """Keep beside an adapter how its probabilities are to be read.
+
+    Args:
+        adapter: its folder; gets decision.json.
+        decision: "model": {"temperature", …of `learn`}, "hybrid": {"weights", …} or None.
+    """
+    write_json(Path(adapter) / DECISION, decision)
+
+
+def read_decision(adapter: Path) -> dict | None:
+    """What `write_decision` left beside an adapter; None where chapter 05 has not been there.
+
+    Args:
+        adapter: its folder.
+
+    Raises:
+        InputError: when the file is damaged.
+    """
+    path = Path(adapter) / DECISION
+    if not path.is_file():
+        return None
+    try:
+        decision = json.loads(path.read_text(encoding="utf-8"))
+        check_number(decision["model"]["temperature"], 1e-6, math.inf)
+        for part in filter(None, (decision["model"], decision["hybrid"])):
+            check_number(part["sets"]["threshold"], 0, 1)
+            for learned in part["targets"].values():
+                if learned["threshold"] is not None:
+                    check_number(learned["threshold"], 0, 1)
+                    check_number(learned["bound"], 0, 1)
+        if decision["hybrid"] is not None:
+            for name in ("logprob", "margin"):
+                check_number(decision["hybrid"]["weights"][name], 0, math.inf)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} is not sound ({one_line(error)}); remove it, and chapter 05 writes it anew"
+        ) from None
+    return decision
+
+
+def check_number(value, low: float, high: float) -> None:
+    """Raise ValueError unless a value is a finite number from low to high."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r} stands where a number should")
+    if not (low <= value <= high and math.isfinite(value)):
+        raise ValueError(f"{value} is out of range")

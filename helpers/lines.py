@@ -1,0 +1,117 @@
+"""Lines: text files of any encoding as lines, and what is wrong with their bytes.
+
+Files are streamed and bounded.
+"""
+
+import codecs
+import gzip
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from helpers import InputError, one_line
+from helpers.rows import Fault, decodes, encoding_of, shown
+
+LINE_LIMIT = 64 * 2**20
+"""Longest line, or row, that is read, in characters."""
+EXPANSION_LIMIT = 200
+"""A packed file beyond 256 MiB may grow by this factor; text grows by three to ten, a bomb by a
+thousand.
+"""
+ESCAPED = re.compile("[\udc80-\udcff]")
+"""A byte that is not sound in the file's encoding, as the codec lets it through."""
+
+
+def form_of(path: Path) -> str:
+    """The ending that says a file's format, without .gz, in lower case."""
+    name = path.name.lower().removesuffix(".gz")
+    return Path(name).suffix
+
+
+def open_bytes(path: Path):
+    """The file, unpacked, for reading bytes."""
+    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
+
+
+def refuse_bomb(path: Path, size: int) -> None:
+    """Raise InputError when a packed file has grown to `size` bytes, which no text does."""
+    if size > max(2**28, EXPANSION_LIMIT * path.stat().st_size):
+        raise InputError(
+            f"{path}: grows more than {EXPANSION_LIMIT}-fold when unpacked, which no text does; "
+            "it is not read"
+        )
+
+
+def read_text(path: Path) -> Iterator[str]:
+    """The text of a file, a megabyte at a time, without a byte-order mark.
+
+    UTF-8 and GB18030 are told apart by the first megabyte; UTF-16 has a mark. A byte that is not
+    sound comes as a character of ESCAPED.
+    """
+    size = 0
+    with open_bytes(path) as file:
+        chunk = file.read(2**20)
+        if chunk[:4].count(0) >= 2:
+            raise InputError(f"{path} is UTF-32, or UTF-16 without a mark; save it as UTF-8")
+        if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            encoding, errors = "utf-16", "strict"
+        else:
+            try:
+                encoding, errors = encoding_of(chunk), "surrogateescape"
+            except Fault as fault:
+                raise InputError(f"{path} is {fault}") from None
+        decoder = codecs.getincrementaldecoder(encoding)(errors)
+        first = True
+        while True:
+            size += len(chunk)
+            if path.name.lower().endswith(".gz"):
+                refuse_bomb(path, size)
+            try:
+                text = decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                raise InputError(f"{path} is no sound UTF-16: {one_line(error)}") from None
+            yield text.lstrip("\ufeff") if first else text
+            if not chunk:
+                return
+            first = first and not text
+            chunk = file.read(2**20)
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines of a text file with their ends: "\\n", "\\r\\n" or "\\r" and no other."""
+    number, parts = 0, []
+    for chunk in read_text(path):
+        parts.append(chunk)
+        whole = []
+        if "\n" in chunk or "\r" in chunk:
+            *whole, last = io.StringIO("".join(parts), newline="")
+            # "\r" at the end may be the first half of "\r\n"
+            parts = [last]
+            if last.endswith("\n"):
+                whole.append(parts.pop())
+        if sum(map(len, parts)) > LINE_LIMIT or max(map(len, whole), default=0) > LINE_LIMIT:
+            raise InputError(
+                f"{path} line {number + 1 + len(whole)}: longer than {LINE_LIMIT >> 20} MiB; "
+                "one row a line, please"
+            )
+        for line in whole:
+            number += 1
+            yield number, line
+    for line in io.StringIO("".join(parts), newline=""):
+        number += 1
+        yield number, line
+
+
+def line_fault(text: str) -> Fault | None:
+    """What is wrong with a line's bytes: one is not sound, or they are in another encoding."""
+    if place := ESCAPED.search(text):
+        byte = ord(place[0]) - 0xDC00
+        before = text[max(0, place.start() - 8) : place.start()]
+        detail = f" ({byte:#04x}, behind {shown(before)})" if before else f" ({byte:#04x})"
+        return Fault("a byte that is not sound in the file's encoding", detail)
+    # Where files were joined, lines of UTF-8 decode as GB18030, to other characters.
+    content = b"" if text.isascii() else text.encode("gb18030", "surrogatepass")
+    if len(content.translate(None, bytes(range(128)))) >= 12 and decodes(content, "utf-8"):
+        return Fault("a line of UTF-8 in a file of GB18030", "; convert the file to UTF-8")
+    return None

@@ -1,0 +1,124 @@
+"""Locations: where a source's rows lie, by split: files, folders with shards, hubs' folders."""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from helpers import ROOT, InputError
+from helpers.hubs import fetch_dataset
+from helpers.readers import READERS, Rows, read_file
+
+SAMPLE = ROOT / "data" / "sample"
+SPLITS = {"train": ("train",), "val": ("val", "validation", "dev"), "test": ("test",)}
+"""Splits, and the names that files and hubs give them."""
+
+
+class Part(NamedTuple):
+    """Rows of one split in one file or on a hub."""
+
+    name: str
+    """What messages call it."""
+    read: Callable[[], Rows]
+    columns: dict[str, str | None]
+
+
+def find_splits(source: str) -> dict[str, list[Path]] | None:
+    """Files by split for a local source, None for a hub's id.
+
+    Args:
+        source: see `read_source`.
+
+    Raises:
+        InputError: when there is no such file, or a folder holds a split twice or in part.
+    """
+    path = SAMPLE if source == "sample" else ROOT / Path(source).expanduser()
+    if path.is_dir():
+        return folder_splits(path)
+    if path.is_file():
+        return {"train": [path]}
+    name = source.removeprefix("hf:")
+    hub = re.fullmatch(r"[\w][\w.-]*/[\w.-]+", name)
+    if hub and not name.lower().endswith((*READERS, ".gz", ".xls", ".txt")):
+        return None
+    raise InputError(
+        f"source {source!r}: no such file or folder, and not a hub id; "
+        "give 'sample', a file, a folder or owner/name"
+    )
+
+
+def folder_splits(folder: Path) -> dict[str, list[Path]]:
+    """Files by split in a folder and in its `data`; shards in their order."""
+    files = [
+        file
+        for place in (folder, folder / "data")
+        if place.is_dir()
+        for file in sorted(place.iterdir())
+        if file.is_file()
+    ]
+    forms = "|".join(re.escape(form) for form in READERS)
+    splits = {}
+    for split, names in SPLITS.items():
+        # train.csv, or a shard as hubs name it: train-00000-of-00002-0123456789abcdef.parquet
+        pattern = rf"({'|'.join(names)})(-(\d{{5}})-of-(\d{{5}})(-[0-9a-f]+)?)?({forms})(\.gz)?"
+        matches = [(file, re.fullmatch(pattern, file.name.lower())) for file in files]
+        matches = [(file, match) for file, match in matches if match]
+        whole = [file for file, match in matches if not match[2]]
+        kinds = {(file.parent, match[1], match[4], match[6]) for file, match in matches}
+        if len(whole) > 1 or len(kinds) > 1:
+            there = " and ".join(str(file.relative_to(folder)) for file, _ in matches[:4])
+            raise InputError(
+                f"{folder} holds {there}; keep one file for {split}, or one set of shards"
+            )
+        if matches and not whole:
+            numbers = [int(match[3]) for _, match in matches]
+            count = int(matches[0][1][4])
+            if missing := sorted(set(range(count)) - set(numbers)):
+                raise InputError(
+                    f"{folder}: shard {missing[0]:05}-of-{count:05} of {split} is missing; "
+                    f"{len(numbers)} of {count} are there"
+                )
+            if len(numbers) > count:
+                raise InputError(f"{folder} holds a shard of {split} twice, or one beyond the last")
+        if matches:
+            splits[split] = [file for file, _ in matches]
+    return splits
+
+
+def source_parts(
+    source: str,
+    columns: dict[str, str | None],
+    revision: str | None,
+    sheet: str | None,
+    alone: bool,
+) -> dict[str, list[Part]]:
+    """The parts of one source by split; see `read_source`.
+
+    Args:
+        source: one of them.
+        columns: its layout.
+        revision: of a hub's data set.
+        sheet: of an .xlsx file.
+        alone: whether no other source is read with it, so that it must hold training rows.
+
+    Raises:
+        InputError: for a folder without rows, with what it holds.
+    """
+    files = find_splits(source)
+    folder = ROOT / Path("data/sample" if source == "sample" else source).expanduser()
+    if files is None:
+        folder = fetch_dataset(source, revision)
+        files = folder_splits(folder)
+    if "train" not in files and (alone or not files):
+        names = sorted(str(file.relative_to(folder)) for file in folder.glob("*"))
+        there = ", ".join(names[:12]) + (" …" if len(names) > 12 else "")
+        raise InputError(
+            f"source {source!r} has no training rows; a folder needs a file called train "
+            f"({', '.join(READERS)}), in it or in its data/; it holds {there or 'nothing'}: "
+            "rename one, or give a file itself"
+        )
+    return {
+        split: [Part(str(path), partial(read_file, path, sheet), columns) for path in paths]
+        for split, paths in files.items()
+    }

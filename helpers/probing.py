@@ -1,0 +1,186 @@
+"""Probing: what an untouched model answers when only wording or the order of options changes."""
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from helpers import InputError, metrics, scoring, templating
+from helpers.pages import per_cent_interval
+from helpers.templating import PromptFormat
+
+
+def token_table(tokenizer, ids: list[int]) -> pd.DataFrame:
+    """Token ids and the piece of text that each stands for, in their order from left to right.
+
+    Args:
+        tokenizer: a tokenizer of transformers.
+        ids: token ids.
+
+    Returns:
+        Lines "id" and "piece"; a piece stands in quotes, and a space is written ▁ where the
+        tokenizer writes it so.
+    """
+    tokens = tokenizer.convert_ids_to_tokens(ids)
+    # A tokenizer over bytes has names for them that nobody can read: those are decoded.
+    pieces = [t if "▁" in t else tokenizer.decode([i]) for t, i in zip(tokens, ids)]
+    return pd.DataFrame({"id": ids, "piece": list(map(repr, pieces))}).T
+
+
+def in_order(row: dict, order: int, seed: int) -> dict:
+    """A row with its options in another order.
+
+    Args:
+        row: with its options.
+        order: 0 leaves them as they are, any other number is an order of its own.
+        seed: decides the orders.
+    """
+    if order == 0:
+        return row
+    draw = random.Random(f"{seed}-{order}-{row['id']}")
+    return {**row, "category": draw.sample(row["category"], len(row["category"]))}
+
+
+def option_logprobs(
+    model, tokenizer, prompt_format: PromptFormat, rows: list[dict]
+) -> list[list[float]]:
+    """For each row the log-probabilities of its options, in their order.
+
+    Args:
+        model: a causal language model of transformers.
+        tokenizer: its tokenizer.
+        prompt_format: how the rows are asked.
+        rows: with their options.
+    """
+    ids = [prompt.ids for prompt in templating.fit_all(tokenizer, prompt_format, rows)]
+    menus = [row["category"] for row in rows]
+    return [result["logprobs"] for result in scoring.ask(model, tokenizer, ids, menus)]
+
+
+def ask_in_orders(
+    model, tokenizer, formats: dict[str, PromptFormat], rows: list[dict], orders: int, seed: int
+) -> pd.DataFrame:
+    """The model's answers to rows under several templates, the options in several orders.
+
+    Args:
+        model: a causal language model of transformers.
+        tokenizer: its tokenizer.
+        formats: how the rows are asked, by name.
+        rows: with labels.
+        orders: how many, the given one among them.
+        seed: decides the others.
+
+    Returns:
+        A line an answer: template, order, row (its id), answer, right, and place, where among the
+        options the answer stood (0 first, 1 last, NaN where there is one option).
+
+    Raises:
+        InputError: when there is nothing to ask.
+    """
+    if not rows or orders < 1:
+        raise InputError(f"{len(rows)} rows in {orders} orders are none; probe one row at least")
+    columns = ["template", "order", "row", "answer", "right", "place"]
+    lines = []
+    for name, prompt_format in tqdm(formats.items(), desc="asking", unit="template"):
+        for order in range(orders):
+            ordered = [in_order(row, order, seed) for row in rows]
+            logprobs = option_logprobs(model, tokenizer, prompt_format, ordered)
+            for row, values in zip(ordered, logprobs):
+                best, last = int(np.argmax(values)), len(row["category"]) - 1
+                answer, place = row["category"][best], best / last if last else np.nan
+                right = answer == row["output"]
+                lines.append((name, order, row["id"], answer, right, place))
+    return pd.DataFrame(lines, columns=columns)
+
+
+def steadiness(answers: pd.DataFrame) -> dict[str, float]:
+    """The per cent of rows that get one answer in all orders, by template.
+
+    Args:
+        answers: see `ask_in_orders`.
+    """
+    same = answers.groupby(["template", "row"])["answer"].nunique().eq(1)
+    return {name: float(100 * share) for name, share in same.groupby("template").mean().items()}
+
+
+def order_table(answers: pd.DataFrame) -> pd.DataFrame:
+    """How many answers are right, a line for each template and order.
+
+    Args:
+        answers: see `ask_in_orders`.
+    """
+    steady, lines = steadiness(answers), {}
+    for (name, order), right in answers.groupby(["template", "order"], sort=False)["right"]:
+        lines[name, f"shuffled {order}" if order else "as given"] = {
+            "right, %": round(100 * right.mean(), 1),
+            "95 % interval": per_cent_interval(*metrics.accuracy(right)["ci95"]),
+            "same answer in all orders, %": round(steady[name], 1),
+        }
+    return pd.DataFrame(lines).T.rename_axis(["template", "order of options"])
+
+
+def place_table(answers: pd.DataFrame) -> pd.DataFrame:
+    """Where among their options the answers stood, a line for each template.
+
+    Args:
+        answers: see `ask_in_orders`; rows of one option are left out.
+    """
+    choices = answers.dropna(subset="place")
+    choices = choices.assign(first=choices["place"].eq(0), last=choices["place"].eq(1))
+    means = choices.groupby("template", sort=False)[["place", "first", "last"]].mean()
+    means = means.astype(float).round(2).reindex(answers["template"].unique())
+    titles = ["mean place (0 first, 1 last)", "share first", "share last"]
+    return means.rename_axis("template").set_axis(titles, axis=1)
+
+
+def surprise(model, tokenizer, prompt_format: PromptFormat, rows: list[dict]) -> list[float]:
+    """Nats a token that each row's label costs the model, its end token included.
+
+    Args:
+        model: a causal language model of transformers.
+        tokenizer: its tokenizer.
+        prompt_format: how the rows are asked.
+        rows: with labels.
+    """
+    ids = [prompt.ids for prompt in templating.fit_all(tokenizer, prompt_format, rows)]
+    results = scoring.ask(model, tokenizer, ids, [[row["output"]] for row in rows])
+    return [-result["logprobs"][0] / result["tokens"][0] for result in results]
+
+
+def mean_gap(first: Sequence[float], second: Sequence[float], seed: int) -> dict[str, float]:
+    """The mean of first minus second, with its 95 % bootstrap interval.
+
+    Args:
+        first: one value a row.
+        second: one value a row, of the same rows.
+        seed: of the resampling.
+
+    Returns:
+        "mean", "low" and "high"; of rows that all say the same the interval is the mean itself.
+    """
+    from scipy.stats import bootstrap
+
+    gap = np.subtract(first, second)
+    mean = float(gap.mean())
+    if np.ptp(gap) == 0:  # one row alone, or no spread: there is nothing to resample
+        return {"mean": mean, "low": mean, "high": mean}
+    bounds = bootstrap((gap,), np.mean, rng=np.random.default_rng(seed)).confidence_interval
+    return {"mean": mean, "low": float(bounds.low), "high": float(bounds.high)}
+
+
+def space_left(tokenizer, prompt_format: PromptFormat, rows: list[dict]) -> dict[str, float]:
+    """How much of their articles rows keep, in per cent.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers.
+        prompt_format: template and budget.
+        rows: at least one.
+
+    Returns:
+        "whole_rows", those that keep all, and "mean_kept", of an article on average.
+    """
+    shares = [prompt.kept for prompt in templating.fit_all(tokenizer, prompt_format, rows)]
+    whole = sum(share == 1 for share in shares)
+    return {"whole_rows": 100 * whole / len(shares), "mean_kept": 100 * sum(shares) / len(shares)}

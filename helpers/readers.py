@@ -1,0 +1,192 @@
+"""Readers: one for each format of file. Every row comes with its place, as columns or as a fault.
+
+Files are streamed. What may be read in two ways is refused with file and line, never guessed.
+"""
+
+import io
+import json
+import re
+import zlib
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+from helpers import ROOT, InputError, one_line
+from helpers.lines import (
+    LINE_LIMIT,
+    form_of,
+    line_fault,
+    open_bytes,
+    read_lines,
+    read_text,
+    refuse_bomb,
+)
+from helpers.rows import Fault, clean, shown
+from helpers.tables import Rows, read_csv, read_xlsx
+
+SPACE = re.compile(r"[ \t\r\n]*")
+
+
+def read_file(path: Path, sheet: str | None = None) -> Rows:
+    """The rows of a file.
+
+    Args:
+        path: a file in one of FORMATS; all but .xlsx may be gzipped.
+        sheet: of a workbook; None for its first.
+
+    Raises:
+        InputError: for a file that cannot be read as what its name says.
+    """
+    form = form_of(path)
+    packed = path.name.lower().endswith(".gz")
+    if form not in READERS or (packed and form == ".xlsx"):
+        office = form in (".xls", ".xlsm", ".et", ".ods", ".numbers")
+        way = "; save it as .xlsx" if office else ""
+        way = "; with tabs between fields it is .tsv" if form == ".txt" else way
+        raise InputError(
+            f"{path}: unknown kind of file{way}; use {', '.join(READERS)} (gzipped but for .xlsx)"
+        )
+    if sheet is not None and form != ".xlsx":
+        raise InputError(f"{path} has no sheets; leave `sheet` out, it is for .xlsx files")
+    try:
+        yield from read_xlsx(path, sheet) if form == ".xlsx" else READERS[form](path)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} cannot be read: {one_line(error)}") from None
+
+
+def column_names(file: Path | str, sheet: str | None = None) -> list[str]:
+    """Names of the columns of a file's first hundred rows, in order.
+
+    Args:
+        file: below the project's root unless absolute; see `read_file`.
+        sheet: of a workbook; None for its first.
+    """
+    names: dict[str, None] = {}
+    for _, raw in islice(read_file(ROOT / Path(file).expanduser(), sheet), 100):
+        names |= dict.fromkeys((raw.raw or {}) if isinstance(raw, Fault) else raw)
+    return list(names)
+
+
+def with_unique_names(pairs: list[tuple[str, object]]) -> dict | Fault:
+    """A JSON object; a fault when it names a column twice, of which the last would win."""
+    row = dict(pairs)
+    if len(row) == len(pairs):
+        return row
+    name, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+    return Fault("two columns of one name", f": {shown(name)}")
+
+
+def json_fault(error: Exception) -> Fault:
+    """What is wrong with a text that is no JSON."""
+    if isinstance(error, json.JSONDecodeError):
+        return Fault("invalid JSON", f" ({error.msg} at column {error.colno})")
+    deep = isinstance(error, RecursionError)
+    return Fault("invalid JSON", " (nested too deep)" if deep else f" ({one_line(error)})")
+
+
+def as_object(value, text: str) -> dict | Fault:
+    """A JSON value as a row."""
+    if fault := line_fault(text):
+        return fault
+    if isinstance(value, dict | Fault):
+        return value
+    return Fault("expected an object with text, category and output")
+
+
+def read_jsonl(path: Path) -> Rows:
+    """Rows of a file with one JSON object a line."""
+    for number, line in read_lines(path):
+        if not clean(line):
+            continue
+        try:
+            # files that were joined may have marks of byte order between them
+            value = json.loads(line.lstrip("\ufeff"), object_pairs_hook=with_unique_names)
+        except (ValueError, RecursionError) as error:
+            yield f"line {number}", line_fault(line) or json_fault(error)
+        else:
+            yield f"line {number}", as_object(value, line)
+
+
+def read_json(path: Path) -> Rows:
+    """Rows of a file that is one JSON array of objects, an element at a time."""
+    decoder = json.JSONDecoder(object_pairs_hook=with_unique_names)
+    chunks, number, place = read_text(path), 0, 1
+    text = next(chunks).lstrip()
+    if not text.startswith("["):
+        raise InputError(
+            f"{path}: expected an array of objects; with one object a line it is .jsonl"
+        )
+    while True:
+        place = SPACE.match(text, place).end()
+        if text.startswith("]", place):
+            break
+        fault = "the array does not end"
+        try:
+            value, end = decoder.raw_decode(text, place)
+            end = SPACE.match(text, end).end()
+        except (ValueError, RecursionError) as error:
+            fault, end = json_fault(error), len(text)
+        if end == len(text):  # an element is whole once what follows it is there
+            chunk = next(chunks, None)
+            if chunk is None or len(text) - place > LINE_LIMIT:
+                raise InputError(f"{path} row {number + 1}: {fault}")
+            text, place = text[place:] + chunk, 0
+            continue
+        number += 1
+        yield f"row {number}", as_object(value, text[place:end])
+        if text[end] not in ",]":
+            raise InputError(f"{path}: no comma behind row {number}")
+        place = end + (text[end] == ",")
+    if clean(text[place + 1 :]) or any(map(clean, chunks)):
+        raise InputError(
+            f"{path}: more behind the end of the array; with a row a line it is .jsonl"
+        )
+
+
+def read_parquet(path: Path) -> Rows:
+    """Rows of a Parquet file, a small batch at a time."""
+    import pyarrow
+    from pyarrow import parquet
+
+    file = path
+    if path.name.lower().endswith(".gz"):
+        with open_bytes(path) as packed:
+            content = packed.read(2**31)
+        refuse_bomb(path, len(content))
+        file = io.BytesIO(content)
+    try:
+        table = parquet.ParquetFile(file)
+        for name, count in Counter(table.schema_arrow.names).items():
+            if count > 1:
+                raise InputError(f"{path}: {count} columns are called {name!r}; rename one")
+        number = 0
+        for batch in table.iter_batches(batch_size=256):
+            for row in batch_rows(batch):
+                number += 1
+                yield f"row {number}", row
+    except InputError:
+        raise
+    except (pyarrow.ArrowException, ValueError, OverflowError) as error:
+        raise InputError(f"{path} is no sound Parquet file: {one_line(error)}") from None
+
+
+def batch_rows(batch) -> list[dict | Fault]:
+    """Rows of an Arrow batch; one whose text is no UTF-8 comes as a fault."""
+    try:
+        return batch.to_pylist()
+    except UnicodeDecodeError as error:
+        if len(batch) == 1:
+            detail = f" ({error.object[error.start]:#04x})"
+            return [Fault("a byte that is not sound in the file's encoding", detail)]
+        return [row for place in range(len(batch)) for row in batch_rows(batch.slice(place, 1))]
+
+
+READERS = {
+    ".jsonl": read_jsonl,
+    ".csv": read_csv,
+    ".tsv": read_csv,
+    ".json": read_json,
+    ".xlsx": read_xlsx,
+    ".parquet": read_parquet,
+}
+"""The reader of each format, by the ending of a file's name."""

@@ -1,0 +1,335 @@
+"""Rows: what raw values mean. One place says what is a text, a label, an option, none or a fault.
+
+A row is a dict with `id` (ours, "<split>-<number>", unique in a run), `source_id` (what the source
+calls it, or None), `text` (str), `category` (list of str, the options offered for this row) and
+`output` (str, the label, or None).
+"""
+
+import ast
+import io
+import json
+import math
+import re
+import tokenize
+import unicodedata
+from decimal import Decimal
+from itertools import pairwise
+from numbers import Integral
+
+from helpers import InputError
+
+LAYOUT = {"text": "text", "category": "category", "output": "output"}
+"""Which columns hold text, options and label unless `columns` says otherwise."""
+USUAL_NAMES = {
+    "text": ("content", "article", "body", "sentence", "正文", "内容", "文本"),
+    "category": ("options", "choices", "categories", "选项"),
+    "output": ("label", "labels", "answer", "class", "target", "类别", "标签", "分类"),
+}
+"""What others call these columns: a message proposes them."""
+EMPTY = (
+    "".join(
+        character
+        for character in map(chr, range(0x3001))
+        if character.isspace() or unicodedata.category(character) == "Cc"
+    )
+    + "\u00ad\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e"
+    + "\u2060\u2066\u2067\u2068\u2069\u2800\u3164\ufeff"
+)
+"""Characters that show nothing: white space of every width, controls, marks of zero width."""
+GAPS = {"nan", "<na>", "nat", "#n/a", "#value!", "#ref!", "#div/0!", "#name?", "#null!", "#num!"}
+"""What programs write, in lower case, where a value is missing or a formula failed."""
+STRONG, WEAK = "\t\n|", ";；、，,"
+"""Separators of options in a string: weak ones may stand inside an option between strong ones."""
+
+
+class Fault(ValueError):
+    """What is wrong with a value or a row.
+
+    Args:
+        reason: the kind of fault, as it is counted.
+        detail: what is special about this case.
+        raw: the row's columns, as far as they could be read.
+    """
+
+    def __init__(self, reason: str, detail: str = "", raw: dict | None = None):
+        super().__init__(reason + detail)
+        self.reason, self.detail, self.raw = reason, detail, raw
+
+
+def clean(text: str) -> str:
+    """A text without what shows nothing at either end."""
+    return text.strip(EMPTY)
+
+
+def shown(value) -> str:
+    """A value as a message quotes it: on one line and short."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def encoding_of(content: bytes) -> str:
+    """ "utf-8" or "gb18030", whichever the bytes are for the most part.
+
+    Args:
+        content: a text, or its beginning.
+
+    Raises:
+        Fault: for neither.
+    """
+
+    def broken(encoding: str) -> int:
+        return len(content) - len(content.decode(encoding, "ignore").encode(encoding))
+
+    high = len(content.translate(None, bytes(range(128))))  # bytes beyond ASCII
+    # Of Chinese text in GB18030 about a third happens to be sound UTF-8.
+    if broken("utf-8") <= 0.4 * high:
+        return "utf-8"
+    # Almost any bytes decode as GB18030; its common characters are those of GB2312.
+    if broken("gb2312") <= 0.6 * high:
+        return "gb18030"
+    lines = content.splitlines()
+    if 2 * sum(decodes(line, "utf-8") for line in lines) < len(lines):
+        raise Fault("neither UTF-8 nor GB18030", "; convert it to UTF-8")
+    return "utf-8"
+
+
+def decodes(content: bytes, encoding: str) -> bool:
+    """Whether bytes are sound in an encoding."""
+    try:
+        content.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def decode(content: bytes) -> str:
+    """Bytes as text. Raises Fault unless they are UTF-8 or GB18030 throughout."""
+    try:
+        return content.decode(encoding_of(content))
+    except UnicodeDecodeError as error:
+        detail = f" (byte {error.start + 1} of {len(content)} is {content[error.start]:#04x})"
+        raise Fault("the bytes are neither UTF-8 nor GB18030", detail) from None
+
+
+def plain(value):
+    """A value as Python's own type: scalars and arrays of numpy, and texts kept as bytes."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return decode(bytes(value))
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def refuse_surrogates(text: str, name: str) -> str:
+    """The text. Raises Fault when it holds half a character, which no file can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Fault(f"the {name} is no valid Unicode (a lone surrogate)") from None
+    return text
+
+
+def label_of(value) -> str | None:
+    """What a raw value is: a label, or none.
+
+    Args:
+        value: as a reader gives it. Texts, whole numbers and truth values are labels; a whole
+            number with a decimal point ("1.0") is what a column with gaps makes of one.
+
+    Returns:
+        The label, without white space around it; None for a gap (None, NaN, nothing visible).
+
+    Raises:
+        Fault: for anything else.
+    """
+    value = plain(value)
+    if value is None or (isinstance(value, float | Decimal) and math.isnan(value)):
+        return None
+    if isinstance(value, bool | Integral):
+        return str(value)
+    if isinstance(value, float | Decimal):
+        if not math.isfinite(value) or value != int(value) or abs(value) >= 2**53:
+            raise Fault("a number that is not whole is no label", f": {value}; write it as text")
+        return str(int(value))
+    if not isinstance(value, str):
+        raise Fault(f"a {type(value).__name__} is no label", f": {shown(value)}")
+    text = clean(refuse_surrogates(value, "label").replace("\0", ""))
+    if text.lower() in GAPS:
+        raise Fault("a gap written as text is no label", f": {text!r}; leave the field empty")
+    whole, point, zero = text.rpartition(".")
+    if point and zero == "0" and re.fullmatch(r"-?(0|[1-9][0-9]{0,15})", whole):
+        return str(int(whole))
+    return text or None
+
+
+def text_of(value) -> str:
+    """A raw value as an article. Raises Fault unless it is a text with something to read."""
+    value = plain(value)
+    if not isinstance(value, str):
+        kind = "" if value is None else f" (there is a {type(value).__name__}: {shown(value)})"
+        raise Fault("a row needs a non-empty `text`", kind)
+    if not clean(value):
+        raise Fault("a row needs a non-empty `text`")
+    return refuse_surrogates(value, "text")
+
+
+def source_id_of(value) -> str | None:
+    """What the source calls a row, as text; None without a name."""
+    if value is None or (isinstance(value, float) and math.isnan(value)) or value == "":
+        return None
+    return str(value).encode(errors="backslashreplace").decode()
+
+
+def options_of(value) -> list[str]:
+    """Options out of a list, a JSON or Python list in a string, or a separated string.
+
+    Args:
+        value: as a reader gives it. Options in a string are separated by line ends, tabs or |, else
+            by one of ; ； 、 ， and the comma; a separator behind the last one is fine.
+
+    Raises:
+        Fault: for none, for what may be read in two ways, for an empty or a repeated option.
+    """
+    value = plain(value)
+    if isinstance(value, str):
+        value = split_options(clean(value.replace("\r\n", "\n").replace("\r", "\n")))
+    if not isinstance(value, list | tuple) or not value:
+        raise Fault("`category` must be a non-empty list of options", f", not {shown(value)}")
+    options = [label_of(option) for option in value]
+    if None in options:
+        raise Fault(
+            "`category` must be a non-empty list of options",
+            f"; option {options.index(None) + 1} of {len(options)} is empty",
+        )
+    if len(set(options)) < len(options):
+        raise Fault("`category` repeats an option", f": {shown(options)}")
+    return options
+
+
+def split_options(text: str) -> list | str:
+    """The options in a cleaned string, not checked yet; the string itself when it is empty."""
+    if not text:
+        return text
+    if text[0] in "[({":
+        return parse_list(text)
+    strong = [mark for mark in STRONG if mark in text]
+    marks = strong or [mark for mark in WEAK if mark in text]
+    if len(marks) > 1:
+        names = " and ".join(map(repr, marks))
+        raise Fault("options separated in two ways", f" ({names}): {shown(text)}")
+    if not marks and len(text.split()) > 1:
+        raise Fault(
+            "options separated by spaces, or one option that holds spaces",
+            f": {shown(text)}; write a JSON list, or a | between options",
+        )
+    options = text.split(marks[0]) if marks else [text]
+    if len(options) > 1 and not clean(options[-1]):
+        del options[-1]
+    if any(len(part := clean(option)) > 1 and part[0] == part[-1] in "'\"" for option in options):
+        raise Fault("options in quotes without brackets", f": {shown(text)}; write a JSON list")
+    return options
+
+
+def parse_list(text: str) -> list | tuple:
+    """A list in a string, as JSON or Python write it."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        try:
+            value = ast.literal_eval(text)
+            tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+            kinds = [token.type for token in tokens if token.type != tokenize.NL]
+        except (ValueError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError):
+            raise Fault("the options are no list", f": {shown(text)}") from None
+        # Python takes 'a' 'b' for one string; an array of numpy prints two like that.
+        if any(a == b == tokenize.STRING for a, b in pairwise(kinds)):
+            raise Fault("a list of options without commas", f": {shown(text)}") from None
+    if not isinstance(value, list | tuple):
+        raise Fault("the options are no list", f": {shown(text)}")
+    return value
+
+
+def check_columns(columns: dict | None, known: dict | None = None) -> dict[str, str | None]:
+    """A whole layout out of what a reader maps.
+
+    Args:
+        columns: names of columns by text, category and output; None for the usual ones.
+        known: the layout where `columns` is None.
+
+    Raises:
+        InputError: for a wrong key, or a name that is no text.
+    """
+    if columns is not None and not isinstance(columns, dict):
+        raise InputError(f"columns is {shown(columns)}; it maps text, category and output to names")
+    if unknown := (columns or {}).keys() - LAYOUT.keys():
+        raise InputError(
+            f"columns maps {', '.join(sorted(map(str, unknown)))}; "
+            "only text, category and output can be mapped"
+        )
+    layout = LAYOUT | (known or {} if columns is None else columns)
+    names = [name for name in layout.values() if name is not None]
+    if len(set(map(str, names))) < len(names):
+        raise InputError(f"columns maps two of text, category and output to one column: {layout}")
+    for key, name in layout.items():
+        if not isinstance(name, str) and not (name is None and key != "text"):
+            raise InputError(f"columns maps {key} to {shown(name)}; it must be a column's name")
+    return layout
+
+
+def no_column(key: str, columns: dict[str, str | None], names: list[str]) -> Fault:
+    """The fault of a column that is missing, with the way to map it.
+
+    Args:
+        key: text, category or output.
+        columns: the layout in use.
+        names: of the columns that are there.
+    """
+    there = ", ".join(map(shown, names[:8])) + (" …" if len(names) > 8 else "")
+    usual = next((name for name in USUAL_NAMES[key] if name in names), "NAME")
+    own = {other: name for other, name in columns.items() if name != LAYOUT[other]}
+    mapping = {other: usual if other == key else own.get(other) for other in {**own, key: usual}}
+    plain_yaml = {None: "null"} | {
+        name: name if re.fullmatch(r"\w+", name) else json.dumps(name, ensure_ascii=False)
+        for name in filter(None, mapping.values())
+    }
+    yaml = ", ".join(f"{other}: {plain_yaml[name]}" for other, name in mapping.items())
+    return Fault(
+        f"no column {columns[key]!r} for {key}",
+        f"; there are {there or 'none'}: map them with `columns`, as in `columns: {{{yaml}}}` "
+        f"below `data:` in a profile, `columns = {mapping}` in a parameters cell, "
+        f"`-y 'columns: {{{yaml}}}'` for papermill",
+    )
+
+
+def check_row(raw: dict, columns: dict, options: list[str] | None, number: str) -> dict:
+    """A raw row in the project's layout; see the module.
+
+    Args:
+        raw: the source's columns.
+        columns: names of columns by text, category and output.
+        options: what every row is offered; None to read them from the row.
+        number: the row's `id`.
+
+    Raises:
+        Fault: when the row is not sound.
+    """
+    for key, column in columns.items():
+        needed = column is not None and not (key == "category" and options is not None)
+        if needed and column not in raw and (key, column) != ("output", "output"):
+            raise no_column(key, columns, list(raw))
+    text = text_of(raw[columns["text"]])
+    if options is None:
+        options = options_of(raw[columns["category"]])
+    return {
+        "id": number,
+        "source_id": source_id_of(raw.get("id")),
+        "text": text.replace("\0", ""),
+        "category": options,
+        "output": label_of(raw.get(columns["output"])),
+    }
+
+
+def refuse_other_labels(row: dict) -> dict:
+    """The row. Raises Fault when its label is not among its options."""
+    if row["output"] is not None and row["output"] not in row["category"]:
+        options = shown(row["category"])
+        raise Fault("the label is not among its options", f": {shown(row['output'])} and {options}")
+    return row

@@ -1,0 +1,270 @@
+"""Tables: files whose first record names the columns (.csv, .tsv, .xlsx), read strictly.
+
+What may be read in two ways is refused with file and line, never guessed.
+"""
+
+import csv
+import re
+import zipfile
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from helpers import InputError, one_line
+from helpers.lines import ESCAPED, LINE_LIMIT, form_of, line_fault, read_lines, refuse_bomb
+from helpers.rows import Fault, clean, shown
+
+Rows = Iterator[tuple[str, dict | Fault]]
+"""Where a row stands ("line 3"), and its columns or what is wrong with it."""
+
+
+def read_csv(path: Path) -> Rows:
+    """Rows of a file with a header line and fields between commas, or tabs where it is .tsv."""
+    csv.field_size_limit(LINE_LIMIT)
+    return with_header(path, csv_records(path, "\t" if form_of(path) == ".tsv" else ","))
+
+
+def csv_records(path: Path, delimiter: str) -> Iterator[tuple[str, list[str], Fault | None]]:
+    """Records of a CSV file: place, fields and what is wrong with their bytes."""
+    lines: list[str] = []  # of the record at hand
+
+    def physical_lines():
+        for _, line in read_lines(path):
+            lines.append(line)
+            yield line.replace("\0", "")
+
+    def refuse(line: int, reason: str):
+        raise InputError(
+            f"{path} line {line}: {reason}; a quote inside a quoted field is written twice "
+            '(""), and a field that begins with one is quoted as a whole'
+        )
+
+    reader = csv.reader(physical_lines(), delimiter=delimiter, strict=True)
+    values: dict[int, set[str]] = defaultdict(set)  # short values by column
+    suspects: list[tuple[int, list[list[str]]]] = []
+    while True:
+        first = reader.line_num + 1
+        lines.clear()
+        try:
+            fields = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            opening = first + opening_line(lines, delimiter)
+            refuse(opening, f"a quoted field begins here and does not end soundly ({error})")
+        for column, field in enumerate(fields):
+            if 0 < len(field) <= 64 and len(values[column]) < 10_000:
+                values[column].add(field)
+        if inner := whole_rows(lines, len(fields), delimiter):
+            opening = first + opening_line(lines, delimiter)
+            if repeats_values(inner, values):
+                refuse(opening, "a quote opens here and swallows whole rows")
+            suspects.append((opening, inner))
+        if fields:
+            yield f"line {first}", fields, line_fault("".join(lines))
+    for opening, inner in suspects:  # once more, with the values of later rows
+        if repeats_values(inner, values):
+            refuse(opening, "a quote opens here and swallows whole rows")
+
+
+def opening_line(lines: list[str], delimiter: str) -> int:
+    """In which of a record's lines its last quoted field begins; a place in `lines`."""
+    opening, begins, field, quoted = 0, True, False, False
+    for place, line in enumerate(lines):
+        for character in line:
+            if character == '"' and begins:
+                opening, field, quoted = place, True, True
+            elif character == '"' and field:
+                quoted = not quoted  # a doubled quote closes and opens again
+            begins = not quoted and character in delimiter + "\r\n"
+            field = field and not begins
+    return opening
+
+
+def whole_rows(lines: list[str], width: int, delimiter: str) -> list[list[str]]:
+    """The lines of a record but its last, where each would be a whole row by itself; else none.
+
+    Args:
+        lines: of the record.
+        width: number of its fields.
+        delimiter: between fields.
+    """
+    if len(lines) < 2 or width < 2:
+        return []
+    rows = []
+    for line in lines[:-1]:
+        rows += csv.reader([line], delimiter=delimiter, quoting=csv.QUOTE_NONE)
+        if not rows or len(rows[-1]) != width:
+            return []
+    # In the first line, what stands before the opening quote and behind it is the record's own.
+    own = max((place for place, field in enumerate(rows[0]) if field.startswith('"')), default=-1)
+    rows[0][: own + 1] = [""] * (own + 1)
+    return [[field if len(field) <= 64 else "" for field in row] for row in rows]
+
+
+def repeats_values(rows: list[list[str]], values: dict[int, set[str]]) -> bool:
+    """Whether lines within a field hold in some column what rows hold there, as with labels.
+
+    Such lines are rows, swallowed by a stray quote, and no lines of an article.
+
+    Args:
+        rows: the fields of these lines, "" for long ones.
+        values: short values of the file's rows, by column.
+    """
+    for column, fields in enumerate(zip(*rows)):
+        counts = Counter(fields)
+        known = [field for field in fields if field in values[column] or counts[field] > 1]
+        if 2 * len(list(filter(None, known))) >= len(fields):
+            return True
+    return False
+
+
+def with_header(path: Path, records: Iterator, padded: bool = False) -> Rows:
+    """Rows of a table whose first record names the columns.
+
+    Args:
+        path: the file.
+        records: place, fields and fault of each; those that hold nothing at the end are ignored.
+        padded: whether records leave out empty fields at their end.
+    """
+    names: list[str] = []
+    blank: list[str] = []
+    for where, fields, fault in records:
+        if is_blank(fields) and not fault:
+            blank.append(where)
+        elif not names:
+            names, blank = header_names(path, where, fields), []
+        else:
+            yield from ((place, dict.fromkeys(filter(None, names))) for place in blank)
+            blank = []
+            row = table_row(names, fields + [None] * (len(names) - len(fields)) * padded)
+            raw = row.raw if isinstance(row, Fault) else row
+            yield where, Fault(fault.reason, fault.detail, mended(raw)) if fault else row
+
+
+def is_blank(fields: list) -> bool:
+    """Whether no field holds anything to see."""
+    return all(field is None or (isinstance(field, str) and not clean(field)) for field in fields)
+
+
+def mended(raw: dict) -> dict:
+    """Columns with a sign in place of each byte that is not sound."""
+    return {
+        name: ESCAPED.sub("\ufffd", value) if isinstance(value, str) else value
+        for name, value in raw.items()
+    }
+
+
+def header_names(path: Path, where: str, fields: list) -> list[str]:
+    """Names of the columns; "" for one without. Raises InputError for what is no header."""
+    names = ["" if field is None else clean(str(field)) for field in fields]
+    for name, count in Counter(filter(None, names)).items():
+        if count > 1:
+            raise InputError(f"{path} {where}: {count} columns are called {name!r}; rename one")
+    form = form_of(path)
+    if len(names) == 1 and form in (".csv", ".tsv"):
+        other = next((mark for mark in "\t;，|," if mark in names[0]), None)
+        if other:
+            kind = {"\t": ".tsv", ",": ".csv"}.get(other)
+            way = f"name the file {kind}" if kind else "save it with commas, or as .xlsx"
+            raise InputError(f"{path} {where}: the columns are separated by {other!r}; {way}")
+    return names
+
+
+def table_row(names: list[str], fields: list) -> dict | Fault:
+    """A record as columns; a fault when it does not fit the header."""
+    raw = {name: field for name, field in zip(names, fields) if name}
+    if len(fields) != len(names):
+        kind = "more" if len(fields) > len(names) else "fewer"
+        detail = f" ({len(fields)} of {len(names)})"
+        return Fault(f"{kind} fields than the header names", detail, raw)
+    if [clean(str(field)) for field in fields] == names:
+        return Fault("the header once more, as where files were joined", "", raw)
+    for place, (name, field) in enumerate(zip(names, fields)):
+        number = place == 0 and str(field).isdecimal()  # the index that pandas writes
+        if not name and not is_blank([field]) and not number:
+            return Fault("a value in a column without a name", f": {shown(field)}", raw)
+    return raw
+
+
+class CellError:
+    """A cell of a workbook whose formula failed."""
+
+    def __init__(self, sign: str):
+        self.sign = sign
+
+    def __repr__(self) -> str:
+        return self.sign
+
+
+def read_xlsx(path: Path, sheet: str | None = None) -> Rows:
+    """Rows of a sheet of a workbook; formulas give the values that were saved with them."""
+    from openpyxl import load_workbook
+
+    try:
+        with zipfile.ZipFile(path) as packed:
+            refuse_bomb(path, sum(member.file_size for member in packed.infolist()))
+        book = load_workbook(path, read_only=True, data_only=True)
+    except (InputError, OSError):
+        raise
+    except Exception as error:  # whatever openpyxl meets in a file that is none
+        raise InputError(
+            f"{path} is no sound .xlsx file ({one_line(error)}); an old or protected workbook "
+            "must be saved as .xlsx first"
+        ) from None
+    try:
+        pages = {page.title: page for page in book.worksheets}
+        if not pages or (sheet is not None and sheet not in pages):
+            there = ", ".join(map(repr, pages)) or "none"
+            raise InputError(f"{path} has no sheet {sheet!r}; there are {there}")
+        page = pages[sheet] if sheet is not None else book.worksheets[0]
+        refuse_doubtful_cells(path, page)
+        page.reset_dimensions()  # what a file says of its size may be wrong
+        yield from with_header(path, sheet_records(path, page), padded=True)
+    finally:
+        book.close()
+
+
+def sheet_records(path: Path, page) -> Iterator[tuple[str, list, None]]:
+    """Records of a sheet: place and values."""
+    from openpyxl.utils.escape import unescape
+
+    rows = enumerate(page.iter_rows(), 1)
+    while True:
+        try:
+            number, cells = next(rows)
+        except StopIteration:
+            return
+        except Exception as error:  # whatever openpyxl meets
+            raise InputError(f"{path} is no sound .xlsx file: {one_line(error)}") from None
+        values = []
+        for cell in cells:
+            value = CellError(cell.value) if cell.data_type == "e" else cell.value
+            values.append(unescape(value) if isinstance(value, str) else value)
+        yield f"row {number}", values, None
+
+
+def refuse_doubtful_cells(path: Path, page) -> None:
+    """Raise InputError for cells that would be read as empty and are not.
+
+    Of merged cells only the first holds the value; a formula that no office program has computed
+    holds none.
+    """
+    merged = re.compile(rb'<mergeCell ref="([A-Z0-9:]+)"')
+    bare = re.compile(
+        rb'<c r="([A-Z0-9]+)"(?![^>]*t="str")[^>]*>\s*<f\b[^>]*(?:/>|>[^<]*</f>)'
+        rb"\s*(?:<v\s*/>|<v></v>)?\s*</c>"
+    )
+    rest = b""
+    with page._get_source() as file:
+        while chunk := file.read(2**20):
+            part = rest + chunk
+            if match := merged.search(part):
+                cells = match[1].decode()
+                raise InputError(f"{path}: the cells {cells} are merged; unmerge and fill them")
+            if match := bare.search(part):
+                cell = match[1].decode()
+                raise InputError(
+                    f"{path}: the formula in {cell} has no value; open and save the file in Excel"
+                )
+            rest = part[-4096:]

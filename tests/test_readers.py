@@ -1,0 +1,432 @@
+"""Values and formats: what is a label, and what of a file is refused rather than guessed."""
+
+import csv
+import gzip
+import json
+from decimal import Decimal
+
+import numpy as np
+import openpyxl
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from helpers import InputError
+from helpers.readers import column_names, read_file
+from helpers.rows import Fault, label_of, options_of, text_of
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [
+        ("体育", "体育"),
+        ("\ufeff\u3000体 育\u200b\xa0\n", "体 育"),
+        (0, "0"),
+        (-3, "-3"),
+        (True, "True"),
+        (False, "False"),
+        (1.0, "1"),
+        (-0.0, "0"),
+        ("1.0", "1"),
+        ("1.10", "1.10"),
+        ("01.0", "01.0"),
+        (Decimal("2.00"), "2"),
+        (np.int64(5), "5"),
+        (np.float32(5), "5"),
+        (np.bool_(True), "True"),
+        (np.str_("a"), "a"),
+        ("体育".encode(), "体育"),
+        ("体育新闻".encode("gb18030"), "体育新闻"),
+        (None, None),
+        (float("nan"), None),
+        (np.float64("nan"), None),
+        ("", None),
+        (" \t\r\n\u3000\xa0\u200b\u2060\ufeff\x85\u2028\0", None),
+    ],
+)
+def test_what_a_label_is(value, label):
+    assert label_of(value) == label
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (["a", "b"], "a list is no label"),
+        ([], "a list is no label"),
+        (np.array(["a", "b"]), "a list is no label"),
+        ({"a": 1}, "a dict is no label"),
+        (b"\xff\xff\xff", "neither UTF-8 nor GB18030"),
+        (0.5, "not whole"),
+        (float("inf"), "not whole"),
+        (1e300, "not whole"),
+        ("nan", "a gap written as text"),
+        ("#N/A", "a gap written as text"),
+        ("\ud800", "no valid Unicode"),
+    ],
+)
+def test_what_no_label_is(value, reason):
+    with pytest.raises(Fault, match=reason):
+        label_of(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "options"),
+    [
+        (["体育", 1, True, 2.0], ["体育", "1", "True", "2"]),
+        (("a", " b"), ["a", "b"]),
+        (np.array(["a", "b"]), ["a", "b"]),
+        ('["a", "b"]', ["a", "b"]),
+        ("['a', 'b',\n 'c']", ["a", "b", "c"]),
+        ("(1, 2)", ["1", "2"]),
+        ("a\nb\r\nc\n", ["a", "b", "c"]),
+        ("a\rb", ["a", "b"]),
+        ("a\tb", ["a", "b"]),
+        ("a|b|", ["a", "b"]),
+        ("a, b, ", ["a", "b"]),
+        ("a;b", ["a", "b"]),
+        ("体育；财经；", ["体育", "财经"]),
+        ("体育、财经", ["体育", "财经"]),
+        ("商业、财经|体育", ["商业、财经", "体育"]),
+        ("Social Media|Art", ["Social Media", "Art"]),
+        ("体育", ["体育"]),
+        (["Social Media"], ["Social Media"]),
+        ("体育|财经".encode(), ["体育", "财经"]),
+    ],
+)
+def test_options_in_any_form(value, options):
+    assert options_of(value) == options
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, "non-empty list"),
+        (float("nan"), "non-empty list"),
+        (7, "non-empty list"),
+        ({"a": 1}, "non-empty list"),
+        ("", "non-empty list"),
+        ([], "non-empty list"),
+        ("a||b", "option 2 of 3 is empty"),
+        ("|a|b", "option 1 of 3 is empty"),
+        (["a", None], "option 2 of 2 is empty"),
+        (["a", "\u3000"], "option 2 of 2 is empty"),
+        (["a", ["b"]], "a list is no label"),
+        (["a", "a "], "repeats an option"),
+        ([1, "1"], "repeats an option"),
+        ("['a' 'b']", "without commas"),
+        ("['a'\n 'b']", "without commas"),
+        ("['a', 'b' 'c']", "without commas"),
+        ("[0 1 2]", "no list"),
+        ("[a, b]", "no list"),
+        ("{'a', 'b'}", "no list"),
+        ('{"a": 1}', "no list"),
+        ("('a')", "no list"),
+        ("体育 财经", "separated by spaces"),
+        ("体育\u3000财经", "separated by spaces"),
+        ("a，b,c", "separated in two ways"),
+        ("a|b\nc", "separated in two ways"),
+        ("'a','b'", "in quotes without brackets"),
+    ],
+)
+def test_doubtful_options_are_refused(value, reason):
+    with pytest.raises(Fault, match=reason):
+        options_of(value)
+
+
+@pytest.mark.parametrize(
+    "value", [None, 7, "\u3000\u200b\0", b"", ["a"], b"\xff\xff\xff", "\ud800"]
+)
+def test_what_no_article_is(value):
+    with pytest.raises(Fault):
+        text_of(value)
+    assert text_of("正文".encode()) == text_of("正文".encode("gb18030")) == "正文"
+
+
+def save(path, content):
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def rows_of(path, **choices):
+    return [row if isinstance(row, dict) else str(row) for _, row in read_file(path, **choices)]
+
+
+GOOD_TABLE = 'text,output\n"第一行\n\n第二行, ""引""",A\n说"好",B\n'
+GOOD_ROWS = [
+    {"text": '第一行\n\n第二行, "引"', "output": "A"},
+    {"text": '说"好"', "output": "B"},
+]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16"])
+def test_a_table_in_any_encoding(tmp_path, encoding):
+    assert rows_of(save(tmp_path / "a.CSV", GOOD_TABLE.encode(encoding))) == GOOD_ROWS
+    tabs = GOOD_TABLE.replace(",", "\t").replace("行\t ", "行, ")
+    assert rows_of(save(tmp_path / "a.tsv", tabs.encode(encoding))) == GOOD_ROWS
+    packed = gzip.compress(GOOD_TABLE.encode(encoding))
+    assert rows_of(save(tmp_path / "a.csv.gz", packed)) == GOOD_ROWS
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_line_ends(tmp_path, end):
+    table = f'text,output{end}甲\u2028乙\x85\x0b\x0c\x1c,A{end}"丙{end}丁",B{end}'
+    rows = [
+        {"text": "甲\u2028乙\x85\x0b\x0c\x1c", "output": "A"},
+        {"text": f"丙{end}丁", "output": "B"},
+    ]
+    assert rows_of(save(tmp_path / "a.csv", table)) == rows
+    lines = end.join(json.dumps(row, ensure_ascii=False) for row in rows)
+    assert rows_of(save(tmp_path / "a.jsonl", lines)) == rows
+    assert rows_of(save(tmp_path / "a.json", f"[{lines.replace('}' + end, '},' + end)}]")) == rows
+
+
+def test_a_line_end_between_two_reads(tmp_path):
+    first = json.dumps({"text": "x" * (2**20 - 13)}) + "\r\n"
+    assert len(first) == 2**20 + 1
+    places = [where for where, _ in read_file(save(tmp_path / "a.jsonl", first + '{"text": "y"}'))]
+    assert places == ["line 1", "line 2"]
+
+
+UNSOUND_TABLES = {
+    "an unclosed quote": ('text,output\na,A\n"b,B\nc,C\n', "line 3: a quoted field begins here"),
+    "an unclosed quote below a field of two lines": (
+        'text,output\n"a\n",A\n"x\ny","b\nc,C\n',
+        "line 5: a quoted field begins here",
+    ),
+    "a stray quote that another closes": (
+        'text,output\na,A\n"b,B\nc,A\nd",B\ne,A\n',
+        "line 3: a quote opens here and swallows whole rows",
+    ),
+    "a stray quote in the first row": (
+        'text,output\n"b,B\nc,A\nd,B\ne,A\nf",A\n',
+        "line 2: a quote opens here and swallows whole rows",
+    ),
+    "a stray quote that swallows one row, the first": (
+        'text,output\n"a,A\nb",B\nc,A\n',
+        "line 2: a quote opens here and swallows whole rows",
+    ),
+    "two stray quotes at the beginning of fields": (
+        'text,output\na,A\n"b,B\nc,C\n"d,A\n',
+        "line 3: a quoted field begins here",
+    ),
+    "a quote that ends within a field": ('text,output\n"a" b,A\n', "line 2: a quoted field begins"),
+    "two columns of one name": (
+        "text,output, text\na,A,b\n",
+        "line 1: 2 columns are called 'text'",
+    ),
+    "semicolons": ("text;output\na;A\n", "separated by ';'; save it with commas"),
+    "tabs": ("text\toutput\na\tA\n", r"separated by '\t'; name the file .tsv"),
+    "commas of full width": ("正文，类别\n甲，A\n", "separated by '，'"),
+}
+
+
+@pytest.mark.parametrize("content, says", UNSOUND_TABLES.values(), ids=UNSOUND_TABLES.keys())
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_doubtful_table_is_refused_at_its_line(tmp_path, content, says, end):
+    path = save(tmp_path / "a.csv", content.replace("\n", end))
+    with pytest.raises(InputError) as error:
+        rows_of(path)
+    assert says in str(error.value) and "a.csv" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_lines_of_an_article_are_no_swallowed_rows(tmp_path):
+    rows = [["text", "output"], ["Hello, world\nand, more\nlines, of it", "A"], ["x, y\nz", "B"]]
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    assert [list(row.values()) for row in rows_of(tmp_path / "a.csv")] == rows[1:]
+
+
+def test_a_row_that_does_not_fit_the_header_is_a_bad_row_of_its_line(tmp_path):
+    table = "text,category,output\na,A|B\nb,A|B,A\nc,A|B,A,too many\n"
+    rows = list(read_file(save(tmp_path / "a.csv", table)))
+    assert [where for where, _ in rows] == ["line 2", "line 3", "line 4"]
+    assert str(rows[0][1]) == "fewer fields than the header names (2 of 3)"
+    assert str(rows[2][1]) == "more fields than the header names (4 of 3)"
+    assert rows[0][1].raw == {"text": "a", "category": "A|B"}
+
+
+def test_columns_without_a_name(tmp_path):
+    index = ",text,output\n0,a,A\n1,b,B\n"  # as pandas writes it
+    assert rows_of(save(tmp_path / "a.csv", index))[0] == {"text": "a", "output": "A"}
+    shifted = "text,output,\na,A,\n今天, 天气,A\n"
+    first, second = rows_of(save(tmp_path / "b.csv", shifted))
+    assert first == {"text": "a", "output": "A"}
+    assert second == "a value in a column without a name: 'A'"
+
+
+def test_files_that_were_joined(tmp_path):
+    content = "\ufefftext,output\na,A\n\ufefftext,output\nb,B\n"
+    read = rows_of(save(tmp_path / "a.csv", content))
+    assert read[::2] == [{"text": "a", "output": "A"}, {"text": "b", "output": "B"}]
+    assert read[1] == "the header once more, as where files were joined"
+    content = '\ufeff{"text": "a"}\n\ufeff{"text": "b"}\n'
+    assert rows_of(save(tmp_path / "a.jsonl", content)) == [{"text": "a"}, {"text": "b"}]
+
+
+def test_rows_of_nothing_count_within_and_not_behind(tmp_path):
+    rows = list(read_file(save(tmp_path / "a.csv", "\ntext,output\n\na,A\n,\nb,B\n,\n,\n")))
+    assert [where for where, _ in rows] == ["line 4", "line 5", "line 6"]
+    assert rows[1][1] == {"text": None, "output": None}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])
+@pytest.mark.parametrize("form", ["csv", "jsonl", "json"])
+def test_a_bad_byte_is_a_bad_row(tmp_path, form, encoding):
+    rows = [{"text": f"第{n}篇文章讲的是球队", "output": "体育"} for n in range(9)]
+    if form == "csv":
+        text = "text,output\n" + "".join(f"{row['text']},体育\n" for row in rows)
+    else:
+        lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+        text = "\n".join(lines) if form == "jsonl" else f"[{', '.join(lines)}]"
+    content = text.encode(encoding).replace("4篇".encode(encoding), b"4\xff")
+    read = list(read_file(save(tmp_path / f"a.{form}", content)))
+    assert [row for _, row in read if isinstance(row, dict)] == rows[:4] + rows[5:]
+    where, fault = read[4]
+    assert where == {"csv": "line 6", "jsonl": "line 5", "json": "row 5"}[form]
+    assert "(0xff, behind '" in str(fault)
+
+
+def test_lines_of_another_encoding_are_bad_rows(tmp_path):
+    line = '{"text": "球队在加时赛中取胜了"}\n'
+    gbk = (line.encode("gb18030") * 9 + line.encode()).replace(b"\n\n", b"\n")
+    read = rows_of(save(tmp_path / "a.jsonl", gbk))
+    assert read[:9] == [json.loads(line)] * 9 and "UTF-8 in a file of GB18030" in read[9]
+    read = rows_of(save(tmp_path / "b.jsonl", line.encode() * 9 + line.encode("gb18030")))
+    assert read[:9] == [json.loads(line)] * 9 and "a byte that is not sound" in read[9]
+
+
+def test_a_bad_byte_in_english_is_no_chinese(tmp_path):
+    content = b'{"text": "plain"}\n' * 5 + b'{"text": "caf\xe9 au lait"}\n'
+    assert "a byte that is not sound" in rows_of(save(tmp_path / "a.jsonl", content))[5]
+
+
+UNSOUND_ARRAYS = {
+    "an object": ('{"text": "a"}', "expected an array of objects"),
+    "lines": ('{"text": "a"}\n{"text": "b"}', "with one object a line it is .jsonl"),
+    "an end too early": ('[{"text": "a"}, {"text": "b"}', "row 2: the array does not end"),
+    "an element cut off": ('[{"text": "a"}, {"text": ', "row 2: invalid JSON"),
+    "no comma": ('[{"text": "a"} {"text": "b"}]', "no comma behind row 1"),
+    "two arrays": ('[{"text": "a"}]\n[{"text": "b"}]', "more behind the end of the array"),
+    "nothing": ("", "expected an array"),
+}
+
+
+@pytest.mark.parametrize("content, says", UNSOUND_ARRAYS.values(), ids=UNSOUND_ARRAYS.keys())
+def test_an_unsound_array_is_one_line(tmp_path, content, says):
+    with pytest.raises(InputError, match=says):
+        rows_of(save(tmp_path / "a.json", content))
+
+
+def test_an_array_larger_than_a_read(tmp_path):
+    rows = [{"text": "长" * size, "n": size} for size in (1, 400_000, 1_500_000, 2, 3)]
+    text = json.dumps([*rows, 5, "x"], ensure_ascii=False, indent=1)
+    read = rows_of(save(tmp_path / "a.json", text))
+    assert read[:5] == rows and all("expected an object" in row for row in read[5:])
+    assert rows_of(save(tmp_path / "b.json", '[{"a": 1, "a": 2}, {"a": 3}]')) == [
+        "two columns of one name: 'a'",
+        {"a": 3},
+    ]
+
+
+def workbook(path, *rows, sheets=()):
+    book = openpyxl.Workbook()
+    book.active.title = "一"
+    for row in rows:
+        book.active.append(row)
+    for sheet in sheets:
+        book.create_sheet(sheet).append(["text", sheet])
+    return book, book.active
+
+
+def test_a_workbook(tmp_path):
+    book, page = workbook(
+        tmp_path,
+        ["text", "output", None],
+        ["甲\n乙_x000D_", 1.0],
+        [None, None],
+        ["丙", True],
+        [None, " "],
+        sheets=["二"],
+    )
+    page["A7"] = ""
+    book["二"].append(["丁", "A"])
+    book.save(tmp_path / "a.xlsx")
+    rows = list(read_file(tmp_path / "a.xlsx"))
+    assert rows == [
+        ("row 2", {"text": "甲\n乙\r", "output": 1}),
+        ("row 3", {"text": None, "output": None}),
+        ("row 4", {"text": "丙", "output": True}),
+    ]
+    assert rows_of(tmp_path / "a.xlsx", sheet="二") == [{"text": "丁", "二": "A"}]
+    assert column_names(tmp_path / "a.xlsx", "二") == ["text", "二"]
+    with pytest.raises(InputError, match="has no sheet '三'; there are '一', '二'"):
+        rows_of(tmp_path / "a.xlsx", sheet="三")
+    with pytest.raises(InputError, match="has no sheets"):
+        rows_of(save(tmp_path / "a.csv", GOOD_TABLE), sheet="一")
+
+
+def test_a_gap_between_rows_of_a_workbook_keeps_their_numbers(tmp_path):
+    book, page = workbook(tmp_path, ["text", "output"])
+    page["A5"], page["B5"] = "甲", "A"
+    book.save(tmp_path / "a.xlsx")
+    assert [where for where, _ in read_file(tmp_path / "a.xlsx")] == [
+        "row 2",
+        "row 3",
+        "row 4",
+        "row 5",
+    ]
+
+
+def test_cells_that_would_be_read_as_empty_are_refused(tmp_path):
+    book, page = workbook(tmp_path, ["text", "output"], ["甲", "A"], ["乙", None])
+    page.merge_cells("B2:B3")
+    book.save(tmp_path / "merged.xlsx")
+    with pytest.raises(InputError, match="cells B2:B3 are merged"):
+        rows_of(tmp_path / "merged.xlsx")
+    book, page = workbook(tmp_path, ["text", "output"], ["甲", '=CONCAT("A","B")'])
+    book.save(tmp_path / "formula.xlsx")
+    with pytest.raises(InputError, match="the formula in B2 has no value"):
+        rows_of(tmp_path / "formula.xlsx")
+
+
+def test_headers_and_failed_formulas_of_a_workbook(tmp_path):
+    book, page = workbook(tmp_path, ["text", "text"], ["甲", "A"])
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(InputError, match="row 1: 2 columns are called 'text'"):
+        rows_of(tmp_path / "a.xlsx")
+    book, page = workbook(tmp_path, ["text", "output"], ["甲", "#N/A"])
+    page["B2"].data_type = "e"
+    book.save(tmp_path / "b.xlsx")
+    with pytest.raises(Fault, match="a CellError is no label: #N/A"):
+        label_of(next(row["output"] for _, row in read_file(tmp_path / "b.xlsx")))
+
+
+def test_parquet_of_every_type(tmp_path):
+    columns = {
+        "text": pyarrow.array(["甲".encode(), "乙".encode()], pyarrow.binary()),
+        "long": pyarrow.array(["甲", "乙"], pyarrow.large_string()),
+        "category": pyarrow.array([["A", "B"]] * 2),
+        "output": pyarrow.array(["A", None]).dictionary_encode(),
+        "number": pyarrow.array([1.0, None]),
+    }
+    parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    first, second = rows_of(tmp_path / "a.parquet")
+    assert text_of(first["text"]) == first["long"] == "甲" and first["category"] == ["A", "B"]
+    assert (first["output"], second["output"]) == ("A", None)
+    assert (label_of(first["number"]), label_of(second["number"])) == ("1", None)
+
+
+def test_parquet_that_is_not_sound(tmp_path):
+    table = pyarrow.table([pyarrow.array(["a"]), pyarrow.array(["b"])], names=["text", "text"])
+    parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="2 columns are called 'text'"):
+        rows_of(tmp_path / "a.parquet")
+    raw = pyarrow.array(["甲".encode(), b"\xff\xfe", "丙".encode()], pyarrow.binary())
+    as_text = pyarrow.Array.from_buffers(pyarrow.string(), 3, raw.buffers())
+    parquet.write_table(pyarrow.table({"text": as_text}), tmp_path / "b.parquet")
+    assert rows_of(tmp_path / "b.parquet") == [
+        {"text": "甲"},
+        "a byte that is not sound in the file's encoding (0xff)",
+        {"text": "丙"},
+    ]

@@ -1,0 +1,124 @@
+"""Splits: stratified, no near copy on both sides, rare classes named and never in the way."""
+
+import random
+
+import pytest
+
+from helpers import InputError, duplicates, splits
+
+
+def texts_of(count):
+    rng = random.Random(0)
+    return ["".join(chr(rng.randrange(0x4E00, 0x9F00)) for _ in range(300)) for _ in range(count)]
+
+
+def with_copies(count, copies):
+    texts = texts_of(count)
+    texts += [text[:150] + "，" + text[150:] + "（完）" for text in texts[:copies]]
+    labels = ["AB"[i % 2] for i in range(count)] + ["AB"[i % 2] for i in range(copies)]
+    return texts, labels
+
+
+def test_splits_are_disjoint_stratified_and_repeatable():
+    texts, labels = with_copies(200, 40)
+    clusters = duplicates.near_duplicate_clusters(texts)
+    made, again = (
+        splits.make_splits(["train"] * 240, labels, clusters, 0.1, 0.3, {}, seed=1)
+        for _ in range(2)
+    )
+    assert made == again
+    assert sorted(i for rows in made.values() for i in rows) == list(range(240))
+    sides = {name: {clusters[i] for i in rows} for name, rows in made.items()}
+    assert not (
+        sides["train"] & sides["val"]
+        or sides["train"] & sides["test"]
+        or sides["val"] & sides["test"]
+    )
+    for rows in made.values():
+        assert 0.35 < sum(labels[i] == "A" for i in rows) / len(rows) < 0.65
+
+
+def test_splits_are_the_same_on_every_machine():
+    labels = ["AB"[i % 2] for i in range(40)]
+    made = splits.make_splits(
+        ["train"] * 40, labels, list(range(40)), 0.25, 0.25, {"test": 3}, seed=7
+    )
+    assert made["test"] == [33, 13, 11]
+
+
+def test_a_labelled_test_split_stays_and_its_copies_leave_train():
+    texts, labels = with_copies(100, 1)
+    given = ["train"] * 100 + ["test"]
+    made = splits.make_splits(
+        given, labels, duplicates.near_duplicate_clusters(texts), 0.1, 0.3, {}, seed=1
+    )
+    assert made["test"] == [100]
+    assert 0 not in made["train"] + made["val"]
+    assert len(made["train"]) + len(made["val"]) == 99
+
+
+def test_too_few_rows_to_split_is_one_line():
+    with pytest.raises(InputError, match="too few"):
+        splits.make_splits(["train"] * 4, list("AAAA"), [0, 1, 2, 3], 0.1, 0.3, {}, seed=1)
+    with pytest.raises(InputError, match="no labelled row"):
+        splits.make_splits(["test"], ["A"], [0], 0.1, 0.3, {}, seed=1)
+
+
+def with_rare(rare_clusters, classes="ABC", rows=20):
+    labels = [label for label in classes for _ in range(rows)] + ["天文"] * len(rare_clusters)
+    return labels, list(range(len(classes) * rows)) + [1000 + number for number in rare_clusters]
+
+
+def split(labels, clusters, **choices):
+    return splits.make_splits(
+        ["train"] * len(labels), labels, clusters, 0.1, 0.3, {}, seed=3, **choices
+    )
+
+
+@pytest.mark.parametrize(("copies", "says"), [([0], "'天文' (1 row)"), ([0, 0], "'天文' (2 rows")])
+def test_a_rare_class_is_named_and_there_is_a_choice(copies, says):
+    labels, clusters = with_rare(copies)
+    with pytest.raises(InputError) as error:
+        split(labels, clusters)
+    assert says in str(error.value) and "\n" not in str(error.value)
+    assert "too few" not in str(error.value) and "rare_classes" in str(error.value)
+
+    places = split(labels, clusters, rare_classes="train")
+    rare = set(range(60, 60 + len(copies)))
+    assert rare <= set(places["train"]) and len(places["test"]) >= 15
+    assert sorted(i for rows in places.values() for i in rows) == list(range(len(labels)))
+
+    places = split(labels, clusters, rare_classes="drop")
+    assert sorted(i for rows in places.values() for i in rows) == list(range(60))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_two_rows_go_where_they_can(seed):
+    labels, clusters = with_rare([0, 1])
+    places = splits.make_splits(["train"] * 62, labels, clusters, 0.1, 0.3, {}, seed=seed)
+    assert sorted(i for rows in places.values() for i in rows) == list(range(62))
+    assert {"A", "B", "C", "天文"} == {labels[i] for i in places["train"]}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_the_classes_every_one_is_learned_and_no_copy_straddles(seed):
+    rng = random.Random(seed)
+    labels = [rng.choice("ABCDEFGH"[: rng.randint(2, 8)]) for _ in range(rng.randint(20, 80))]
+    clusters = [rng.randrange(len(labels)) for _ in labels]
+    places = split(labels, clusters, rare_classes="train")
+    assert all(places.values())
+    assert {labels[i] for i in places["train"]} == set(labels)
+    sides = [{clusters[i] for i in rows} for rows in places.values()]
+    assert sum(map(len, sides)) == len(set().union(*sides)) == len(set(clusters))
+
+
+def test_a_class_of_one_row_is_fine_where_nothing_is_cut_from_training():
+    labels = ["A", "B", "A", "B", "C", "A", "B", "A", "B"]
+    given = ["train"] * 5 + ["val"] * 2 + ["test"] * 2
+    places = splits.make_splits(given, labels, list(range(9)), 0.1, 0.3, {}, seed=1)
+    assert sorted(places["train"]) == [0, 1, 2, 3, 4]
+
+
+def test_a_wrong_choice_for_rare_classes_is_one_line():
+    with pytest.raises(InputError, match="rare_classes is 'keep'"):
+        split(*with_rare([0]), rare_classes="keep")
