@@ -128,7 +128,10 @@ def test_every_page_is_in_the_table_of_contents_once():
 
 def glossary_terms():
     (body,) = re.findall(r"^```\{glossary\}\n(.*?)^```", TEXTS["glossary"], flags=re.M | re.S)
-    return [line for line in body.splitlines() if line and not line.startswith(" ")]
+    terms = [line for line in body.splitlines() if line and not line.startswith(" ")]
+    # A bare apostrophe would become a typographic one, which no link is spelled with.
+    assert not re.search(r"(?<!\\)'", "".join(terms))
+    return [term.replace("\\'", "'") for term in terms]
 
 
 def test_the_glossary_is_in_order_and_each_entry_explains():
