@@ -56,7 +56,7 @@ def really(
     """Weights and measured peak beside them, GiB, of the real run on this machine."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
-    model = memory.build(config, "bfloat16", attention).to_empty(device=device)
+    model = memory.build_on_meta(config, "bfloat16", attention).to_empty(device=device)
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.02)
     weights, ids = memory.weights_gib(model), [5] * length
@@ -100,7 +100,10 @@ def main() -> None:
                     f"{expected['traced']:.3f} {expected['closed']:.3f}",
                     flush=True,
                 )
-        largest = calculate_maximum_sizes(memory.build(config, "bfloat16", "sdpa"))[0] / memory.GIB
+        largest = (
+            calculate_maximum_sizes(memory.build_on_meta(config, "bfloat16", "sdpa"))[0]
+            / memory.GIB
+        )
         print(
             f"{name}, accelerate: inference {largest:.2f}, training with Adam "
             f"{4 * largest:.2f}, whatever the length; weights {weights:.2f}"

@@ -2,7 +2,8 @@
 
 The published rule (Northcutt, Jiang and Chuang 2021): a class's threshold is the mean probability
 that its own rows give it. A row is a suspect when it reaches the threshold of another class, and of
-those it reaches that one is likelier than its label. Suspects are ranked by how sure the other is.
+those it reaches that one is likelier than its label. Suspects are ranked by self-confidence, the
+probability of their own label: the least believed first.
 """
 
 import numpy as np
@@ -34,11 +35,11 @@ def out_of_sample(rows: list[dict], clusters: list[int]) -> list[np.ndarray | No
             model = fit_linear([rows[i]["text"] for i in fit], labels)
             for i, values in zip(held, option_margins(model, [rows[i] for i in held])):
                 margins[i] = values
-    told = [i for i, values in enumerate(margins) if values is not None]
-    places = [rows[i]["category"].index(rows[i]["output"]) for i in told]
-    temperature = fit_temperature([margins[i] for i in told], places)
+    known = [i for i, values in enumerate(margins) if values is not None]
+    places = [rows[i]["category"].index(rows[i]["output"]) for i in known]
+    temperature = fit_temperature([margins[i] for i in known], places)
     probabilities: list[np.ndarray | None] = [None] * len(rows)
-    for i in told:
+    for i in known:
         (probabilities[i],) = option_probabilities([margins[i]], temperature)
     return probabilities
 
@@ -46,7 +47,7 @@ def out_of_sample(rows: list[dict], clusters: list[int]) -> list[np.ndarray | No
 def suspects(
     rows: list[dict], clusters: list[int], probabilities: list | None = None
 ) -> pd.DataFrame:
-    """Rows whose label may be wrong, the likeliest first.
+    """Rows whose label may be wrong, the least believed label first.
 
     Args:
         rows: with a label each.
@@ -58,7 +59,8 @@ def suspects(
         Columns id, source_id, label, suggested, self_confidence (probability of the label) and
         margin (of the suggestion over it).
     """
-    probabilities = probabilities or out_of_sample(rows, clusters)
+    if probabilities is None:
+        probabilities = out_of_sample(rows, clusters)
     own: dict[str, list[float]] = {}
     for row, values in zip(rows, probabilities):
         if values is not None:
@@ -82,4 +84,4 @@ def suspects(
             lines.append(line)
     columns = ["id", "source_id", "label", "suggested", "self_confidence", "margin"]
     frame = pd.DataFrame(lines, columns=columns)
-    return frame.sort_values("margin", ascending=False, kind="stable").reset_index(drop=True)
+    return frame.sort_values("self_confidence", kind="stable").reset_index(drop=True)

@@ -1,9 +1,11 @@
 """Classifiers without a tuned language model; they, too, may only answer with a row's options."""
 
 import time
+from collections import Counter
 
 import numpy as np
 
+from helpers import InputError
 from helpers.hybrid import LinearModel, fit_linear, option_margins
 
 
@@ -37,8 +39,8 @@ def timed_linear(train: list[dict]) -> tuple[LinearModel, float]:
 
 def majority_baseline(train: list[dict], test: list[dict]) -> list[str]:
     """For each test row, the option that is most frequent among the training labels."""
-    labels = [row["output"] for row in train]
-    return [max(row["category"], key=labels.count) for row in test]
+    frequency = Counter(row["output"] for row in train)
+    return [max(row["category"], key=lambda option: frequency[option]) for row in test]
 
 
 def logistic_baseline(
@@ -50,12 +52,17 @@ def logistic_baseline(
         train_features: training rows × features.
         labels: of the training rows.
         test_features: test rows × features.
-        rows: the test rows, with their options.
+        rows: the test rows; an option that training never saw is the answer only if all are.
+
+    Raises:
+        InputError: when there is one class only.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    if len(set(labels)) < 2:
+        raise InputError("a logistic regression needs rows of two classes at least")
     started = time.perf_counter()
     regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
     regression.fit(train_features, labels)
@@ -83,10 +90,10 @@ def cross_validated(rows: list[dict], clusters: list[int]) -> list[bool]:
 
     right, parts = [], min(5, len(set(clusters)))
     for fit, held in GroupKFold(parts).split(rows, groups=clusters) if parts > 1 else ():
-        others, asked = ([rows[i] for i in side] for side in (fit, held))
+        others, fresh = ([rows[i] for i in side] for side in (fit, held))
         if len({row["output"] for row in others}) > 1:
-            answers, _ = svm_baseline(others, asked)
-            right += [answer == row["output"] for answer, row in zip(answers, asked)]
+            answers, _ = svm_baseline(others, fresh)
+            right += [answer == row["output"] for answer, row in zip(answers, fresh)]
     return right
 
 
@@ -102,6 +109,8 @@ def balanced_order(labels: list[str], seed: int) -> list[int]:
     """
     rng = np.random.default_rng(seed)
     classes = sorted(set(labels))
+    if not classes:
+        return []
     decks = {
         name: rng.permutation([i for i, x in enumerate(labels) if x == name]) for name in classes
     }

@@ -9,6 +9,7 @@ import pandas as pd
 from datasets import Dataset, concatenate_datasets
 
 from helpers import InputError, baselines, duplicates, files, headers, sources, templating
+from helpers.survival import part_lengths
 
 BATCH = 500
 """Rows held in memory at once."""
@@ -213,10 +214,10 @@ def measure(tokenizer, rows: Dataset, bos: bool) -> pd.DataFrame:
         bos: whether a `<bos>` stands in front.
 
     Returns:
-        A line a row; see `templating.part_lengths` for the columns.
+        A line a row; see `survival.part_lengths` for the columns.
     """
     batches = (sources.as_rows(batch) for batch in rows.iter(BATCH))
-    parts = [templating.part_lengths(tokenizer, templating.EDITOR, batch, bos) for batch in batches]
+    parts = [part_lengths(tokenizer, templating.EDITOR, batch, bos) for batch in batches]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -284,7 +285,7 @@ def summary(
         guessed: the share that guessing gets right on the test rows, 0 to 1.
         lengths: tokens of whole rows, a column a tokenizer.
         too_long: see `longer`.
-        survival: see `templating.survival`.
+        survival: see `survival.survival`.
     """
     return {
         "source": source,

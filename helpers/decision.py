@@ -1,10 +1,17 @@
 """Decide with a promise: what a stated probability is worth, learned on val, checked on test.
 
 An answer goes out where its probability reaches a threshold; below it a person looks. The threshold
-for a target error rests on a Clopper–Pearson bound. How many of the surest rows may be answered is
-tested in a fixed order, from the fewest that could pass to all, and the testing stops at the first
-count that fails: so the whole search errs no oftener than one test does (fixed-sequence testing:
-Angelopoulos et al. 2021, Learn then test; for selective answers: Geifman and El-Yaniv 2017).
+for a target error rests on a Clopper–Pearson bound for the surest rows of val. How many of them may
+be answered is tested in a fixed order, more rows each time, and the testing stops at the first
+number that fails (fixed-sequence testing: Angelopoulos et al. 2021, Learn then test; for selective
+answers: Geifman and El-Yaniv 2017). The first number depends on how many rows there are, never on
+their labels: the fewest that could pass, and a quarter of all at least.
+
+Why the whole search errs no oftener than one test does, where surer answers are not wrong oftener:
+let s be the probability below which the error passes the target. Given how many rows of val reach
+s, their errors are binomial with the target as rate. To let more rows through, the search must
+first pass the test of just these rows (or, where it begins beyond them, a test of rows that are
+wrong no less often), and this happens with a chance of 1 - level at most.
 """
 
 import json
@@ -22,7 +29,17 @@ TARGETS = (0.01, 0.02, 0.05, 0.10)
 """Error rates among answered rows for which thresholds are learned."""
 SETS_LEVEL = 0.9
 """Share of rows whose prediction set shall hold the label."""
+FIRST_SHARE = 0.25
+"""The search for a threshold begins with this share of the rows: so many that a stray wrong label
+among the surest does not end it.
+"""
 FOLDS = 5
+TEMPERATURE_PRIOR = math.log(2)
+"""Standard deviation expected of a temperature's logarithm: a factor of two either way. Without it
+a few rows that are all right would call every answer certain; it fades with more rows.
+"""
+MOST_ROWS = 1_000_000
+"""Beyond this many rows nobody is told that more would do."""
 
 
 def fit_temperature(logprobs: list, places: list[int]) -> float:
@@ -33,7 +50,8 @@ def fit_temperature(logprobs: list, places: list[int]) -> float:
         places: for each row, the place of its label among its options.
 
     Returns:
-        Between 0.05 and 20; 1 leaves probabilities as they are, and is what no row gives.
+        Between 0.05 and 20; 1 leaves probabilities as they are, and is what no row gives. Few rows
+        give one near it, see TEMPERATURE_PRIOR.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
@@ -44,7 +62,8 @@ def fit_temperature(logprobs: list, places: list[int]) -> float:
 
     def surprise(log_temperature: float) -> float:
         scale = math.exp(-log_temperature)
-        return -sum(log_softmax(values * scale)[place] for values, place in rows) / len(rows)
+        nats = sum(log_softmax(values * scale)[place] for values, place in rows)
+        return ((log_temperature / TEMPERATURE_PRIOR) ** 2 / 2 - nats) / len(rows)
 
     return math.exp(minimize_scalar(surprise, bounds=(-3.0, 3.0), method="bounded").x)
 
@@ -64,7 +83,8 @@ def option_probabilities(logprobs: list, temperature: float = 1.0) -> list[np.nd
 def cross_fitted(fit, apply, *columns: list, folds: int = FOLDS) -> list:
     """What a fitted rule says of each row when it was fitted on the others.
 
-    Thresholds learned on rows that a rule was fitted on would promise too much.
+    Thresholds learned on rows that a rule was fitted on would promise too much. For a hybrid:
+    `cross_fitted(hybrid.fit_weights, hybrid.combine, logprobs, margins, places)`.
 
     Args:
         fit: takes the columns of some rows, gives a rule.
@@ -87,42 +107,43 @@ def cross_fitted(fit, apply, *columns: list, folds: int = FOLDS) -> list:
     return values
 
 
-def error_bound(wrong: int, answered: int, level: float = 0.95) -> float:
+def error_bound(wrong, answered, level: float = 0.95):
     """Upper Clopper–Pearson bound of an error rate, one-sided.
 
     Args:
-        wrong: errors.
-        answered: rows.
+        wrong: errors, a number or an array.
+        answered: rows, alike.
         level: how often the bound holds.
     """
     from scipy.stats import beta
 
-    return 1.0 if wrong >= answered else float(beta.ppf(level, wrong + 1, answered - wrong))
+    wrong, answered = np.asarray(wrong), np.asarray(answered)
+    bound = beta.ppf(level, wrong + 1, np.maximum(answered - wrong, 1e-9))
+    return np.where(wrong >= answered, 1.0, bound)[()]
 
 
-def least_rows(target: float, rate: float = 0.0, level: float = 0.95) -> int | None:
-    """How many answered rows would bear a promise, if errors came at a rate.
+def least_rows(target: float, level: float = 0.95) -> int:
+    """The fewest answered rows that bear a promise: none of them may be wrong.
 
     Args:
         target: the promised error.
-        rate: share of errors among them.
         level: how often the promise holds.
-
-    Returns:
-        None where no number would, for errors are too many.
     """
-    if rate >= target:
-        return None
-    low, high = 1, 1
-    while error_bound(math.floor(rate * high), high, level) > target:
-        low, high = high, 2 * high
-        if high > 10_000_000:
-            return None
-    while low < high:
-        middle = (low + high) // 2
-        enough = error_bound(math.floor(rate * middle), middle, level) <= target
-        low, high = (low, middle) if enough else (middle + 1, high)
-    return high
+    if not 0 < target < 1:
+        raise InputError(f"a target error of {target:g} is none: give a share between 0 and 1")
+    return math.ceil(math.log(1 - level) / math.log(1 - target))
+
+
+def first_count(n: int, target: float, level: float) -> int:
+    """How many of n rows the search for a threshold begins with; more than n where they are few."""
+    return max(least_rows(target, level), math.ceil(FIRST_SHARE * n))
+
+
+def surest_options(probabilities: list, places: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """For each row the probability of its likeliest option, and whether that is the label."""
+    surest = np.array([float(np.max(values)) for values in probabilities])
+    right = [int(np.argmax(values)) == place for values, place in zip(probabilities, places)]
+    return surest, np.array(right, bool)
 
 
 def learn(
@@ -131,41 +152,76 @@ def learn(
     """Thresholds and prediction sets out of validation rows.
 
     Args:
-        probabilities: for each row, of its options.
+        probabilities: for each row, of its options, by rules fitted on others (`cross_fitted`).
         places: for each row, the place of its label among its options.
         targets: error rates to promise among answered rows.
         level: how often a promise holds.
 
     Returns:
-        "n"; "targets": by target as text a threshold (None where n is too small), the bound it
-        rests on, the share of rows answered, and rows_needed (how many rows would bear the promise
-        at the error that was seen; None where none would); "sets": level and threshold.
+        "n"; "level"; "targets": by target as text what `promise` gives; "sets": level and
+        threshold, see `sets`.
     """
-    surest = np.array([float(np.max(p)) for p in probabilities])
-    right = np.array([int(np.argmax(p)) == i for p, i in zip(probabilities, places)], bool)
+    surest, right = surest_options(probabilities, places)
     order = np.argsort(-surest, kind="stable")
-    wrong = np.cumsum(~right[order]) if len(order) else np.array([], int)
-    learned = {}
-    for target in targets:
-        best = None
-        for count in range(least_rows(target, level=level), len(order) + 1):
-            bound = error_bound(int(wrong[count - 1]), count, level)
-            if bound > target:
-                break
-            if count == len(order) or surest[order[count]] < surest[order[count - 1]]:
-                best = {"threshold": float(surest[order[count - 1]]), "bound": bound}
-                best["share"] = count / len(order)
-        rate = float(np.mean(~right)) if len(right) else 0.0
-        needed = least_rows(target, rate, level) or least_rows(target, level=level)
-        learned[f"{target:g}"] = (best or {"threshold": None, "bound": None, "share": 0.0}) | {
-            "rows_needed": needed
-        }
+    promises = {f"{t:g}": promise(surest[order], right[order], t, level) for t in targets}
     return {
         "n": len(places),
         "level": level,
-        "targets": learned,
+        "targets": promises,
         "sets": sets(probabilities, places),
     }
+
+
+def promise(surest: np.ndarray, right: np.ndarray, target: float, level: float) -> dict:
+    """The threshold above which an error rate can be promised, and what it rests on.
+
+    Args:
+        surest: the answers' probabilities, falling.
+        right: whether each answer is right.
+        target: the promised error among answered rows.
+        level: how often the promise holds.
+
+    Returns:
+        "threshold" and "bound", None where the rows bear no promise; "share" of them answered;
+        "rows_least", fewer could never bear it; and "rows_needed", about how many rows like these
+        would do, None where no number would.
+    """
+    n, wrong = len(surest), np.cumsum(~right)
+    # rows of one probability are answered together
+    ends = np.flatnonzero(np.r_[surest[1:] < surest[:-1], True][:n]) + 1
+    counts = ends[ends >= first_count(n, target, level)]
+    bounds = error_bound(wrong[counts - 1], counts, level)
+    passed = int(np.logical_and.accumulate(bounds <= target).sum())
+    learned = {"threshold": None, "bound": None, "share": 0.0}
+    if passed:
+        count = int(counts[passed - 1])
+        learned = {"threshold": float(surest[count - 1]), "bound": float(bounds[passed - 1])}
+        learned["share"] = count / n
+    least = 1 if passed else n + 1  # rows that were too few are no answer to "how many would do"
+    needed = rows_needed(wrong, target, level, least)
+    return learned | {"rows_least": least_rows(target, level), "rows_needed": needed}
+
+
+def rows_needed(wrong: np.ndarray, target: float, level: float, least: int = 1) -> int | None:
+    """About how many rows would bear a promise, were they wrong as often as these.
+
+    Args:
+        wrong: errors among the surest 1, 2, … rows.
+        target: the promised error.
+        level: how often the promise holds.
+        least: no fewer than this.
+
+    Returns:
+        None where not even MOST_ROWS would do.
+    """
+    n, total = len(wrong), max(least_rows(target, level), least)
+    while total <= MOST_ROWS:
+        count = first_count(total, target, level)
+        errors = np.interp(count * n / total, np.arange(n + 1), np.r_[0, wrong]) * total / max(n, 1)
+        if error_bound(errors, count, level) <= target:
+            return total
+        total = math.ceil(1.05 * total)
+    return None
 
 
 def sets(probabilities: list, places: list[int], level: float = SETS_LEVEL) -> dict:
@@ -180,8 +236,8 @@ def sets(probabilities: list, places: list[int], level: float = SETS_LEVEL) -> d
         "level" and "threshold"; 0, so that all options stay, where the rows are too few.
     """
     labels = sorted(float(p[i]) for p, i in zip(probabilities, places))
-    allowed = math.floor((1 - level) * (len(labels) + 1))  # labels that may fall below
-    return {"level": level, "threshold": labels[allowed - 1] if allowed >= 1 else 0.0}
+    held = math.ceil(round(level * (len(labels) + 1), 9))  # labels that must not fall below
+    return {"level": level, "threshold": labels[-held] if held <= len(labels) else 0.0}
 
 
 def prediction_sets(probabilities: list, threshold: float) -> list[list[int]]:
@@ -191,12 +247,12 @@ def prediction_sets(probabilities: list, threshold: float) -> list[list[int]]:
         probabilities: for each row, of its options.
         threshold: see `sets`; the likeliest option always stays.
     """
-    found = []
+    options = []
     for values in probabilities:
         order = np.argsort(-np.asarray(values), kind="stable")
         left = [int(i) for i in order if values[i] >= threshold]
-        found.append(left or [int(order[0])])
-    return found
+        options.append(left or [int(order[0])])
+    return options
 
 
 def judge(decision: dict, probabilities: list, places: list[int]) -> pd.DataFrame:
@@ -214,8 +270,7 @@ def judge(decision: dict, probabilities: list, places: list[int]) -> pd.DataFram
     """
     from helpers.metrics import wilson
 
-    surest = np.array([float(np.max(p)) for p in probabilities])
-    right = np.array([int(np.argmax(p)) == i for p, i in zip(probabilities, places)], bool)
+    surest, right = surest_options(probabilities, places)
     lines = []
     for target, learned in decision["targets"].items():
         threshold = learned["threshold"]
@@ -283,17 +338,26 @@ def read_decision(adapter: Path) -> dict | None:
         return None
     try:
         decision = json.loads(path.read_text(encoding="utf-8"))
-        float(decision["model"]["temperature"])
+        check_number(decision["model"]["temperature"], 1e-6, math.inf)
         for part in filter(None, (decision["model"], decision["hybrid"])):
-            float(part["sets"]["threshold"])
+            check_number(part["sets"]["threshold"], 0, 1)
             for learned in part["targets"].values():
                 if learned["threshold"] is not None:
-                    float(learned["threshold"])
-        if decision["hybrid"]:
+                    check_number(learned["threshold"], 0, 1)
+                    check_number(learned["bound"], 0, 1)
+        if decision["hybrid"] is not None:
             for name in ("logprob", "margin"):
-                float(decision["hybrid"]["weights"][name])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+                check_number(decision["hybrid"]["weights"][name], 0, math.inf)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} is not sound ({one_line(error)}); remove it, and chapter 05 writes it anew"
         ) from None
     return decision
+
+
+def check_number(value, low: float, high: float) -> None:
+    """Raise ValueError unless a value is a finite number from low to high."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r} stands where a number should")
+    if not (low <= value <= high and math.isfinite(value)):
+        raise ValueError(f"{value} is out of range")

@@ -5,10 +5,13 @@ log-probability and the linear margin; its probabilities are calibrated by how i
 """
 
 import json
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from filecmp import cmp
 from functools import cached_property
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -17,8 +20,10 @@ from helpers import InputError, one_line
 from helpers.files import write_json
 
 ARRAYS, WORDS = "linear.npz", "linear.json"
-RIDGE = 1e-4
-"""Penalty on the squared weights: keeps them finite where a few rows are told apart perfectly."""
+PRIOR = 2.5
+"""Standard deviation expected of a weight, its feature scaled to one: the usual weak prior (Gelman
+et al. 2008). It keeps weights small where a few rows are separated perfectly, and fades with more.
+"""
 UNSEEN = 1.0
 """How far below a row's lowest margin an option stands that training never saw."""
 
@@ -85,12 +90,14 @@ def fit_linear(texts: list[str], labels: list[str]) -> LinearModel:
         labels: of them; two classes at least.
 
     Raises:
-        InputError: when there is one class only.
+        InputError: when there is one class only, or no text at all.
     """
     from sklearn.svm import LinearSVC
 
     if len(set(labels)) < 2:
         raise InputError("a linear classifier needs rows of two classes at least")
+    if not any(text.strip() for text in texts):
+        raise InputError("a linear classifier needs rows with text, and all of these are empty")
     vectorizer = new_vectorizer()
     features = vectorizer.fit_transform(texts)
     machine = LinearSVC(random_state=0).fit(features, labels)  # it visits rows in random order
@@ -105,14 +112,21 @@ def fit_linear(texts: list[str], labels: list[str]) -> LinearModel:
 def save_linear(model: LinearModel, folder: Path) -> None:
     """Keep a linear classifier in a folder: arrays, and words as JSON; nothing that runs.
 
+    What is there already and the same is left alone.
+
     Args:
         model: to be kept.
         folder: gets linear.npz and linear.json.
     """
+    folder = Path(folder)
     scratch = folder / f".{ARRAYS}.npz"
     arrays = {"idf": model.idf, "weights": model.weights, "intercepts": model.intercepts}
-    np.savez_compressed(scratch, **{name: a.astype(np.float32) for name, a in arrays.items()})
-    scratch.replace(folder / ARRAYS)
+    try:
+        np.savez_compressed(scratch, **{name: a.astype(np.float32) for name, a in arrays.items()})
+        if not ((folder / ARRAYS).is_file() and cmp(scratch, folder / ARRAYS, shallow=False)):
+            scratch.replace(folder / ARRAYS)
+    finally:
+        scratch.unlink(missing_ok=True)
     words = sorted(model.vocabulary, key=model.vocabulary.__getitem__)
     write_json(folder / WORDS, {"classes": model.classes, "words": words})
 
@@ -126,20 +140,35 @@ def load_linear(folder: Path) -> LinearModel:
     Raises:
         InputError: when one is missing or damaged.
     """
+    folder = Path(folder)
+    damage = (OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError)
     try:
-        words = json.loads((folder / WORDS).read_text(encoding="utf-8"))
-        with np.load(folder / ARRAYS, allow_pickle=False) as kept:
-            arrays = {name: kept[name].astype(np.float64) for name in kept.files}
-        vocabulary = {word: place for place, word in enumerate(words["words"])}
-        model = LinearModel(words["classes"], vocabulary, **arrays)
-        if model.weights.shape != (len(model.classes), len(vocabulary)):
-            raise ValueError("its parts do not fit together")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = json.loads((folder / WORDS).read_text(encoding="utf-8"))
+        classes, words = content["classes"], content["words"]
+        with np.load(folder / ARRAYS, allow_pickle=False) as stored:
+            names = ("idf", "weights", "intercepts")
+            arrays = {name: stored[name].astype(np.float64) for name in names}
+        check_parts(classes, words, arrays)
+    except (*damage, BadZipFile, zlib.error) as error:
         raise InputError(
             f"no sound linear classifier in {folder} ({one_line(error)}); "
             "chapter 05 writes it beside the adapter"
         ) from None
-    return model
+    return LinearModel(classes, {word: place for place, word in enumerate(words)}, **arrays)
+
+
+def check_parts(classes: list[str], words: list[str], arrays: dict[str, np.ndarray]) -> None:
+    """Raise ValueError unless names are distinct strings and the arrays numbers of their shapes."""
+    for names in (classes, words):
+        strings = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        if not strings or len(set(names)) < len(names):
+            raise ValueError("its names are not distinct strings")
+    shapes = {"idf": (len(words),), "intercepts": (len(classes),)}
+    shapes["weights"] = (len(classes), len(words))
+    if any(arrays[name].shape != shape for name, shape in shapes.items()):
+        raise ValueError("its parts do not fit together")
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ValueError("not all of its numbers are finite")
 
 
 def option_margins(model: LinearModel, rows: list[dict]) -> list[np.ndarray]:
@@ -162,8 +191,9 @@ def option_margins(model: LinearModel, rows: list[dict]) -> list[np.ndarray]:
 def fit_weights(logprobs: list, margins: list, places: list[int]) -> dict:
     """What a nat and a unit of margin are worth: a conditional logit over each row's options.
 
-    Rows with one option say nothing and are left out. A small ridge keeps the weights finite where
-    few rows are told apart perfectly; without any row that says something both weigh the same.
+    Rows with one option say nothing and are left out; without any other both weigh the same. A weak
+    prior (see PRIOR) keeps the weights sound where rows are few or separated perfectly. No weight
+    is negative: neither half can speak against its own answer.
 
     Args:
         logprobs: for each row, nats of each of its options.
@@ -175,30 +205,33 @@ def fit_weights(logprobs: list, margins: list, places: list[int]) -> dict:
     """
     from statsmodels.discrete.conditional_models import ConditionalLogit
 
-    told = [i for i, values in enumerate(logprobs) if len(values) > 1]
-    if not told:
+    several = [i for i, values in enumerate(logprobs) if len(values) > 1]
+    if not several:
         return {"logprob": 1.0, "margin": 1.0, "n": 0}
-    features = [np.column_stack([logprobs[i], margins[i]]) for i in told]
-    table = np.concatenate(features)
-    groups = np.repeat(np.arange(len(told)), [len(part) for part in features])
-    label = np.concatenate([np.arange(len(part)) == places[i] for i, part in zip(told, features)])
-    scale = np.maximum(table.std(axis=0), 1e-9)  # so that the ridge falls on both alike
-    logit = ConditionalLogit(label.astype(float), table / scale, groups=groups)
-    fitted = minimised(logit, len(told)) / scale
-    return {"logprob": float(fitted[0]), "margin": float(fitted[1]), "n": len(told)}
+    features = [np.column_stack([logprobs[i], margins[i]]) for i in several]  # options × 2 each
+    # only differences within a row count, so only they tell how large a feature is
+    spread = np.concatenate([part - part.mean(axis=0) for part in features])
+    scale = np.sqrt((spread**2).mean(axis=0))
+    scale[scale < 1e-9] = 1.0  # a constant feature: its weight will be 0
+    groups = np.repeat(np.arange(len(several)), [len(part) for part in features])
+    label = np.concatenate([np.arange(len(f)) == places[i] for i, f in zip(several, features)])
+    logit = ConditionalLogit(label.astype(float), spread / scale, groups=groups)
+    fitted = likeliest(logit, len(several)) / scale
+    return {"logprob": float(fitted[0]), "margin": float(fitted[1]), "n": len(several)}
 
 
-def minimised(logit, rows: int) -> np.ndarray:
-    """The weights with the least penalised negative log-likelihood of a conditional logit."""
+def likeliest(logit, rows: int) -> np.ndarray:
+    """The likeliest weights of a conditional logit of so many rows under a weak normal prior."""
     from scipy.optimize import minimize
 
     def loss(weights):
-        return -logit.loglike(weights) / rows + RIDGE * weights @ weights
+        return (weights @ weights / (2 * PRIOR**2) - logit.loglike(weights)) / rows
 
     def slope(weights):
-        return -logit.score(weights) / rows + 2 * RIDGE * weights
+        return (weights / PRIOR**2 - logit.score(weights)) / rows
 
-    return minimize(loss, np.zeros(2), jac=slope, method="L-BFGS-B", bounds=[(0, None)] * 2).x
+    start = np.full(2, 0.1)
+    return minimize(loss, start, jac=slope, method="L-BFGS-B", bounds=[(0, None)] * 2).x
 
 
 def combine(weights: dict, logprobs: list, margins: list) -> list[np.ndarray]:
@@ -226,21 +259,17 @@ def cascade(margins: list, probabilities: list, places: list[int]) -> pd.DataFra
         places: for each row, the place of its label among its options.
 
     Returns:
-        A line for every number of rows that are asked, from none to all: threshold (the gap
-        between best and second margin below which a row is asked), asked (share of rows that cost
-        a forward pass) and accuracy.
+        A line for every rule there is, from no row asked to all: threshold (the model is asked
+        where the gap between best and second margin is smaller; infinity asks all), asked (share
+        of rows that cost a forward pass; a row with one option costs none) and accuracy.
     """
-    gaps = [np.inf if len(m) < 2 else float(np.diff(np.sort(m)[-2:])[0]) for m in margins]
+    gaps = np.array([np.diff(np.sort(m)[-2:])[0] if len(m) > 1 else np.inf for m in margins])
+    linear = np.array([np.argmax(m) == place for m, place in zip(margins, places)], bool)
+    model = np.array([np.argmax(p) == place for p, place in zip(probabilities, places)], bool)
     order = np.argsort(gaps, kind="stable")  # the least sure first
-    linear = np.array([int(np.argmax(m)) == place for m, place in zip(margins, places)])
-    asked = np.array([int(np.argmax(p)) == place for p, place in zip(probabilities, places)])
-    n = len(places)
-    right = linear.sum() + np.r_[0, np.cumsum(asked[order].astype(int) - linear[order].astype(int))]
-    thresholds = np.r_[0.0, np.asarray(gaps)[order]]
-    return pd.DataFrame(
-        {
-            "threshold": thresholds,
-            "asked": np.arange(n + 1) / max(n, 1),
-            "accuracy": right / max(n, 1),
-        }
-    )
+    gained = np.cumsum(np.r_[0, model[order].astype(int) - linear[order]])  # by rows asked
+    # rows of one gap are asked together, so that each line is a rule that can be followed
+    thresholds = np.unique(np.r_[0.0, gaps, np.inf]) if len(places) else np.array([])
+    asked = np.searchsorted(gaps[order], thresholds, side="left")  # rows with a smaller gap
+    right, n = linear.sum() + gained[asked], max(len(places), 1)
+    return pd.DataFrame({"threshold": thresholds, "asked": asked / n, "accuracy": right / n})

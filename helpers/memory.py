@@ -1,5 +1,7 @@
-"""Where memory goes: what a run needs, in closed form and traced on tensors without contents; and
-what it took, measured.
+"""Where memory goes: what a run needs, by a closed form or a trace; what it took, measured.
+
+A trace runs the model's own code on tensors without contents. `chapter_needs` says what each
+chapter of the book takes, and `pick_lengths` chooses sizes that fit.
 """
 
 import copy
@@ -12,6 +14,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from helpers import InputError
+
 GIB = 2**30
 PARTS = (
     "weights",
@@ -23,7 +27,7 @@ PARTS = (
     "cache",
     "attention scores",
 )
-KEPT = 3
+ANSWER_POSITIONS = 3
 """Positions of a training row whose logits are computed: a short answer, its end token, the
 position before.
 """
@@ -31,16 +35,26 @@ SLACK = 0.005
 """How far a traced peak may lie below the true one: looking for freed storages only this often
 keeps a trace to seconds.
 """
+ASIDE_GIB = 1.0
+"""Set aside for Python, CUDA and fragments, GiB."""
+TREE_NODES = 64
+"""Positions at which the scorer computes logits of a row: the tokens of its options, about."""
 
 
 class StorageTracker(TorchDispatchMode):
-    """Follows every storage that operators create inside the context: `peak` and `largest`, in
-    bytes.
+    """Follows every storage that operators create inside the context.
 
     Storages that existed before (the model's weights) are not counted. A storage counts from the
     operator that returned it until it is freed; memory that an operator uses inside itself is not
-    seen. name: what to call a new tensor; `parts` sums what was alive at the peak by these names.
-    The peak is exact while few storages are alive, and to half a percent beyond.
+    seen. The peak is exact while few storages are alive, and to half a percent beyond.
+
+    Args:
+        name: what to call a new tensor.
+
+    Attributes:
+        peak: most bytes alive at once.
+        largest: bytes of the largest storage.
+        parts: bytes alive at the peak, by name.
     """
 
     def __init__(self, name: Callable[[torch.Tensor], str] = lambda tensor: "activations"):
@@ -65,7 +79,7 @@ class StorageTracker(TorchDispatchMode):
     def sweep(self) -> int:
         """Forget the storages that were freed; bytes of the others."""
         self._alive = {
-            reference: kept for reference, kept in self._alive.items() if not reference.expired()
+            reference: entry for reference, entry in self._alive.items() if not reference.expired()
         }
         self._bound = sum(size for size, _ in self._alive.values())
         return self._bound
@@ -85,23 +99,35 @@ class StorageTracker(TorchDispatchMode):
             and self.sweep() > self.peak
         ):
             self.peak, self.parts = self._bound, {}
-            for held, part in self._alive.values():
-                self.parts[part] = self.parts.get(part, 0) + held
+            for bytes_, part in self._alive.values():
+                self.parts[part] = self.parts.get(part, 0) + bytes_
 
 
 def traced(run: Callable[[], object]) -> dict[str, float]:
-    """Peak and largest single allocation while `run` runs, in GiB, beyond what was there before."""
+    """What operators create while `run` runs, beyond what was there before.
+
+    Args:
+        run: called once.
+
+    Returns:
+        "peak_gib" and "largest_gib" (the largest single tensor).
+    """
     with StorageTracker() as tracker:
         run()
     return {"peak_gib": tracker.peak / GIB, "largest_gib": tracker.largest / GIB}
 
 
 def measured(run: Callable[[], object]) -> dict[str, float]:
-    """Peak while `run` really runs, in GiB beyond what was there before, as the allocator saw it;
-    "reserved_gib" on a GPU.
+    """Peak while `run` really runs, beyond what was there before, as the allocator saw it.
 
-    On a GPU the caching allocator's own count. On a CPU every allocation and release that torch's
-    profiler records, an operator's inner scratch space among them.
+    On a GPU it is the caching allocator's own count. On a CPU every allocation and release counts
+    that torch's profiler records, an operator's inner scratch space among them.
+
+    Args:
+        run: called once.
+
+    Returns:
+        "peak_gib", and on a GPU "reserved_gib".
     """
     if torch.cuda.is_available():
         before = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
@@ -127,7 +153,7 @@ def measured(run: Callable[[], object]) -> dict[str, float]:
 
 
 def weights_gib(model) -> float:
-    """Bytes of the model's parameters and buffers, shared storages once, in GiB."""
+    """GiB of a model's parameters and buffers, shared storages once."""
     storages = {
         tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes()
         for tensor in (*model.parameters(), *model.buffers())
@@ -136,9 +162,7 @@ def weights_gib(model) -> float:
 
 
 def linear_gib(model) -> float:
-    """Bytes of the linear layers' matrices, the output matrix left out: what quantising makes
-    smaller. In GiB.
-    """
+    """GiB of the linear layers' matrices without the output matrix: what quantising shrinks."""
     linear = [
         part
         for part in model.modules()
@@ -150,15 +174,22 @@ def linear_gib(model) -> float:
 def forward(
     model, ids: list[int], last_only: bool, batch: int = 1, chunk: int | None = None
 ) -> Callable[[], object]:
-    """An inference prefill over `batch` copies of `ids`, its keys and values kept, with logits for
-    every position or only the last.
+    """A prefill at inference: a row is read, its keys and values stay.
 
-    chunk: tokens that are read at once, all of them by default.
+    Args:
+        model: a causal language model.
+        ids: the row's token ids.
+        last_only: logits for the last position only, else for every position.
+        batch: copies of the row that are read together.
+        chunk: tokens that are read at once, all of them by default.
+
+    Returns:
+        Runs it once when called.
     """
 
     @torch.no_grad()  # inference_mode would hide from a tracker what composite operators do inside
     def run():
-        tokens = torch.tensor([ids] * batch, device=model.device)
+        tokens = torch.tensor([ids] * batch, device=model.device)  # batch × length
         cache = None
         for part in tokens.split(chunk or len(ids), dim=1):
             output = model(
@@ -171,33 +202,43 @@ def forward(
 
 
 def lora_step(model, ids: list[int], batch: int = 1, padded: bool = False) -> Callable[[], object]:
-    """Forward and backward over `batch` copies of `ids` as a training step does it, supervised on
-    the last two tokens.
+    """Forward and backward as a training step does them, supervised on the last two tokens.
 
-    `model` must have trainable adapter weights (see peft.get_peft_model). padded: the first token
-    is padding, so that an attention mask is written out, as in a batch of rows of unlike length.
+    Args:
+        model: with trainable adapter weights, see `add_lora`.
+        ids: the row's token ids.
+        batch: copies of the row.
+        padded: the first token is padding, so that an attention mask is written out, as in a
+            batch of rows of unlike length.
+
+    Returns:
+        Runs it once when called.
     """
 
     def run():
-        tokens = torch.tensor([ids] * batch, device=model.device)
+        tokens = torch.tensor([ids] * batch, device=model.device)  # batch × length
         mask = torch.ones_like(tokens)
         mask[:, : int(padded)] = 0
         logits = (
-            model(tokens, attention_mask=mask, use_cache=False, logits_to_keep=KEPT)
+            model(tokens, attention_mask=mask, use_cache=False, logits_to_keep=ANSWER_POSITIONS)
             .logits[:, :-1]
             .float()
-        )
+        )  # batch × (ANSWER_POSITIONS - 1) × vocabulary
         torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), tokens[:, 1 - KEPT :].flatten()
+            logits.flatten(0, 1), tokens[:, 1 - ANSWER_POSITIONS :].flatten()
         ).backward()
         model.zero_grad(set_to_none=True)
 
     return run
 
 
-def fake(model) -> None:
-    """Put tensors of the same shapes in the place of the parameters and buffers of a model on the
-    meta device, shared ones once.
+def replace_meta_tensors(model) -> None:
+    """Zeros of the same shapes in place of a meta model's parameters and buffers, shared ones once.
+
+    Inside a FakeTensorMode the zeros have no contents either, but a device.
+
+    Args:
+        model: on the meta device; changed in place.
     """
     made = {}
     for module in model.modules():
@@ -214,8 +255,14 @@ def fake(model) -> None:
 
 
 def add_lora(model, rank: int, targets: str | list[str]):
-    """The model with LoRA adapters of four-byte floats, whose inputs autocast need not widen first,
-    as this book trains them.
+    """The model with LoRA adapters of four-byte floats, as this book trains them.
+
+    Below four bytes run it under autocast, which casts the inputs.
+
+    Args:
+        model: a causal language model, on the meta device or not.
+        rank: of the adapters.
+        targets: names of the linear layers, or "all-linear".
     """
     from peft import LoraConfig, get_peft_model
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -230,8 +277,14 @@ def add_lora(model, rank: int, targets: str | list[str]):
     return model
 
 
-def build(config, dtype: str, attention: str):
-    """The model of `config` on the meta device: shapes without contents."""
+def build_on_meta(config, dtype: str, attention: str):
+    """The model of a config on the meta device: shapes without contents.
+
+    Args:
+        config: a transformers config.
+        dtype: a torch type's name.
+        attention: "sdpa" or "eager".
+    """
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
@@ -241,31 +294,53 @@ def build(config, dtype: str, attention: str):
 
 
 def forecast(
-    config, length: int, batch: int = 1, training: bool = False, rank: int = 8, targets: str | list[str] = "all-linear",
-    dtype: str = "bfloat16", attention: str = "sdpa", checkpointing: bool = False, last_only: bool = True, chunk: int | None = None,
+    config,
+    length: int,
+    batch: int = 1,
+    training: bool = False,
+    rank: int = 8,
+    targets: str | list[str] = "all-linear",
+    dtype: str = "bfloat16",
+    attention: str = "sdpa",
+    checkpointing: bool = False,
+    last_only: bool = True,
+    chunk: int | None = None,
     bits: int | None = None,
-) -> dict[str, float]:  # fmt: skip
-    """Expected peak by part, in GiB (see PARTS) and their total: of a prefill, or of a LoRA
-    training step.
+) -> dict[str, float]:
+    """Expected peak of a prefill, or of a LoRA training step, by a trace.
 
-    config: a transformers config. length: tokens of a row. last_only: logits of an inference for
-    its last position only.
-    chunk: tokens that an inference reads at once. bits: of a number in the linear layers, where
-    they are quantised. The model's own code runs on fake tensors, which have sizes and no contents:
-    nothing is computed and next to nothing allocated. Adapters, their gradients and Adam's two
-    moments are four-byte floats, as swift keeps them; what the trace finds alive at its peak is
-    told apart by its shape. A deep model's training step is traced with six and with eight layers;
-    each further one adds half of what these two differ by.
+    The model's own code runs on fake tensors, which have sizes and no contents: nothing is computed
+    and next to nothing allocated. Adapters, their gradients and Adam's two moments are four-byte
+    floats, as swift keeps them; what is alive at the peak is told apart by its shape. A deep
+    model's training step is traced with six and with eight layers; each further one adds half of
+    what these two differ by.
+
+    Args:
+        config: a transformers config.
+        length: tokens of a row.
+        batch: rows.
+        training: a LoRA step, else a prefill.
+        rank: of the adapters.
+        targets: linear layers with an adapter.
+        dtype: of the weights, a torch type's name.
+        attention: "sdpa" or "eager".
+        checkpointing: a training step throws activations away and computes them again.
+        last_only: an inference computes logits for its last position only.
+        chunk: tokens that an inference reads at once, all by default.
+        bits: of a number in the linear layers, where they are quantised.
+
+    Returns:
+        GiB by part (see PARTS) and their "total".
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     text = config.get_text_config()
     if training and (further := text.num_hidden_layers - 8) > 0:
         step = (length, batch, training, rank, targets, dtype, attention, checkpointing)
-        few, more = (forecast(with_layers(config, count), *step, bits=bits) for count in (6, 8))
+        few, more = (forecast(first_layers(config, count), *step, bits=bits) for count in (6, 8))
         parts = {part: more[part] + further * (more[part] - few[part]) / 2 for part in PARTS}
         return parts | {"total": sum(parts.values())}
-    model = build(config, dtype, attention)
+    model = build_on_meta(config, dtype, attention)
     weights, adapters, cache = weights_gib(model), 0.0, 0.0
     if bits:
         weights -= linear_gib(model) * (1 - bits / 8 / getattr(torch, dtype).itemsize)
@@ -289,7 +364,7 @@ def forecast(
     else:
         cache = cache_gib(config, length, batch, dtype)
     with FakeTensorMode():
-        fake(model)
+        replace_meta_tensors(model)
         if checkpointing:
             model.enable_input_require_grads()
             model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -304,7 +379,7 @@ def forecast(
             StorageTracker(part) as tracker,
         ):
             run()
-    found = {name: size / GIB for name, size in tracker.parts.items()}
+    traced_parts = {name: size / GIB for name, size in tracker.parts.items()}
     parts = (
         dict.fromkeys(PARTS, 0.0)
         | {
@@ -313,15 +388,15 @@ def forecast(
             "gradients": adapters,
             "optimizer": 2 * adapters,
         }
-        | found
+        | traced_parts
     )
     parts["activations"] = max(0.0, parts["activations"] - adapters - cache)
     parts["cache"] = cache
     return parts | {"total": sum(parts.values())}
 
 
-def with_layers(config, count: int):
-    """The same config with its first `count` layers only."""
+def first_layers(config, count: int):
+    """A copy of a config that has its first `count` layers only."""
     config = copy.deepcopy(config)
     text = config.get_text_config()
     text.num_hidden_layers = count
@@ -336,33 +411,39 @@ def on_shapes(
     dtype: str = "bfloat16",
     attention: str = "sdpa",
 ) -> float:
-    """Weights and the peak of whatever run(model) does with a model of `config` on tensors without
-    contents, GiB.
+    """Weights and peak of whatever run(model) does, on tensors without contents.
+
+    Args:
+        config: a transformers config.
+        run: called once with the model.
+        dtype: of the weights, a torch type's name.
+        attention: "sdpa" or "eager".
+
+    Returns:
+        GiB.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    model = build(config, dtype, attention).eval()
+    model = build_on_meta(config, dtype, attention).eval()
     weights = weights_gib(model)
     with FakeTensorMode(), torch.no_grad():
-        fake(model)
+        replace_meta_tensors(model)
         return weights + traced(lambda: run(model))["peak_gib"]
 
 
 def cache_gib(config, length: int, batch: int = 1, dtype: str = "bfloat16") -> float:
-    """Keys and values: 2 × layers × key-value heads × head size × length × batch × bytes, in
-    GiB.
+    """GiB of keys and values: 2 × layers × key-value heads × head size × tokens × bytes.
+
+    Args:
+        config: a transformers config.
+        length: tokens of a row.
+        batch: rows.
+        dtype: a torch type's name.
     """
     text = config.get_text_config()
-    return (
-        2
-        * text.num_hidden_layers
-        * heads_of(text)[1]
-        * heads_of(text)[2]
-        * length
-        * batch
-        * getattr(torch, dtype).itemsize
-        / GIB
-    )
+    _, shared, width = heads_of(text)
+    numbers = 2 * text.num_hidden_layers * shared * width * length * batch
+    return numbers * getattr(torch, dtype).itemsize / GIB
 
 
 def heads_of(text) -> tuple[int, int, int]:
@@ -376,14 +457,21 @@ def heads_of(text) -> tuple[int, int, int]:
 
 
 def estimate(
-    config, length: int, batch: int = 1, training: bool = False, rank: int = 8, dtype: str = "bfloat16", attention: str = "sdpa",
-    checkpointing: bool = False, last_only: bool = True,
-) -> dict[str, float]:  # fmt: skip
-    """The same in closed form, in microseconds: what grows with what, and good enough to search
-    with. LoRA on all linear layers.
+    config,
+    length: int,
+    batch: int = 1,
+    training: bool = False,
+    rank: int = 8,
+    dtype: str = "bfloat16",
+    attention: str = "sdpa",
+    checkpointing: bool = False,
+    last_only: bool = True,
+) -> dict[str, float]:
+    """The same in closed form: microseconds, and close enough to search with.
 
-    With H hidden size, I inner size of the MLP, V vocabulary, n and m query and key-value heads of
-    d numbers, L layers, b bytes a number, T tokens in all rows, s tokens a row:
+    LoRA is on all linear layers. With H hidden size, I inner size of the MLP, V vocabulary, n and m
+    query and key-value heads of d numbers, L layers, b bytes a number, T tokens in all rows, s
+    tokens a row:
 
     * weights: b (V H (1, or 2 when the output matrix is not shared) + L (2 H n d + 2 H m d + 3 H
       I))
@@ -402,6 +490,20 @@ def estimate(
     Counted on the tensors that autograd keeps for the models of transformers 5, bias vectors and
     norms' weights left out. Source of the scheme: Korthikanti et al. 2023, Reducing activation
     recomputation in large transformer models.
+
+    Args:
+        config: a transformers config.
+        length: tokens of a row.
+        batch: rows.
+        training: a LoRA step, else a prefill.
+        rank: of the adapters.
+        dtype: of the weights, a torch type's name.
+        attention: "sdpa" or "eager".
+        checkpointing: a training step throws activations away and computes them again.
+        last_only: an inference computes logits for its last position only.
+
+    Returns:
+        GiB by part (see PARTS) and their "total".
     """
     text, size = config.get_text_config(), getattr(torch, dtype).itemsize
     hidden, inner, layers, vocabulary = (
@@ -440,8 +542,8 @@ def estimate(
             + 4 * size * inner
         )
         layer += 4 * (queries + keys) * normed + (0 if eager else size * length)
-        kept = size * hidden * (layers - 1) + layer if checkpointing else layer * layers
-        parts["activations"] = tokens * (kept + 2 * size * inner)
+        stored = size * hidden * (layers - 1) + layer if checkpointing else layer * layers
+        parts["activations"] = tokens * (stored + 2 * size * inner)
         parts["attention scores"] = (
             eager
             * tokens
@@ -449,7 +551,7 @@ def estimate(
             * length
             * ((size + 4) * (1 if checkpointing else layers) + size + 4)
         )
-        parts["logits"] = batch * KEPT * vocabulary * (size + 4 + 4)
+        parts["logits"] = batch * ANSWER_POSITIONS * vocabulary * (size + 4 + 4)
     else:
         parts["cache"] = 2 * layers * keys * size * tokens
         scores = eager * tokens * heads * length * (size + 8)
@@ -472,19 +574,38 @@ def estimate(
 
 
 def longest(config, budget: float, **choices) -> int:
-    """The most tokens a row may have for `estimate` with `choices` to stay within `budget` GiB; 0
-    when nothing fits.
+    """The most tokens a row may have, by the closed form; never more than the model has positions.
 
-    Never more than the positions that the model knows.
+    Args:
+        config: a transformers config.
+        budget: GiB.
+        **choices: see `estimate`.
+
+    Returns:
+        Tokens; 0 when nothing fits.
     """
-    low, high = 0, config.get_text_config().max_position_embeddings
+    return last_that_fits(
+        lambda length: estimate(config, length, **choices)["total"],
+        budget,
+        config.get_text_config().max_position_embeddings,
+    )
+
+
+def last_that_fits(needs: Callable[[int], float], budget: float, most: int) -> int:
+    """The largest length whose needs stay within a budget, by halving.
+
+    Args:
+        needs: GiB of a length; grows with it.
+        budget: GiB.
+        most: no length beyond this.
+
+    Returns:
+        A length; 0 when not even 1 fits.
+    """
+    low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (
-            (middle, high)
-            if estimate(config, middle, **choices)["total"] <= budget
-            else (low, middle - 1)
-        )
+        low, high = (middle, high) if needs(middle) <= budget else (low, middle - 1)
     return low
 
 
@@ -498,18 +619,220 @@ def available_gib() -> float:
 
 
 def remedies(config, budget: float, length: int, batch: int, **choices) -> str:
-    """What would make a training step fit into `budget` GiB, each lever alone with what the closed
-    form makes of it.
+    """What would make a training step fit, each lever alone with what the closed form makes of it.
+
+    Args:
+        config: a transformers config.
+        budget: GiB.
+        length: tokens of a row.
+        batch: rows.
+        **choices: see `estimate`.
     """
-    found = [
-        f"max_length {length} → {longest(config, budget, batch=batch, training=True, **choices)}"
-    ]
+    shorter = longest(config, budget, batch=batch, training=True, **choices)
+    levers = [f"max_length {length} → {shorter}"]
     for lever, change in (
         ("batch_size", {"batch": 1}),
         ("gradient_checkpointing", {"checkpointing": True}),
     ):
         values = {"batch": batch} | choices | change
-        found.append(
-            f"{lever} {next(iter(change.values()))}: {estimate(config, length, training=True, **values)['total']:.1f} GiB"
+        total = estimate(config, length, training=True, **values)["total"]
+        levers.append(f"{lever} {next(iter(change.values()))}: {total:.1f} GiB")
+    return "; ".join(levers)
+
+
+def chapter_needs(
+    config,
+    chapter: int,
+    length: int = 1,
+    batch: int = 1,
+    dtype: str = "bfloat16",
+    attention: str = "sdpa",
+    rank: int = 8,
+    checkpointing: bool = False,
+) -> float:
+    """What a chapter takes at its worst moment, in closed form, beside Python and CUDA.
+
+    Args:
+        config: the model's transformers config.
+        chapter: 1 to 8.
+        length: tokens of the longest row it reads or trains on.
+        batch: rows at once.
+        dtype: of the weights, a torch type's name.
+        attention: of chapters 2, 5 and 8, "sdpa" or "eager"; chapter 6 measures both.
+        rank: of the adapters of chapters 4 and 6.
+        checkpointing: of the training step of chapter 4; that of chapter 6 has none.
+
+    Returns:
+        GiB.
+
+    Raises:
+        InputError: when there is no such chapter.
+    """
+    if chapter in (1, 7):  # no model is loaded, or only a toy
+        return 0.0
+    common = {"length": length, "batch": batch, "dtype": dtype}
+    if chapter in (2, 5, 8):
+        return reading_gib(config, attention=attention, **common)
+    if chapter == 3:
+        return layer_gib(config, dtype)
+    step = {"training": True, "rank": rank} | common
+    if chapter == 4:
+        return estimate(config, checkpointing=checkpointing, **step)["total"]
+    if chapter == 6:
+        ways = (step, common | {"last_only": False}, common | {"attention": "eager"})
+        return max(estimate(config, **way)["total"] for way in ways)
+    raise InputError(f"there is no chapter {chapter}; there are 1 to 8")
+
+
+def reading_gib(
+    config,
+    length: int,
+    batch: int = 1,
+    dtype: str = "bfloat16",
+    attention: str = "sdpa",
+) -> float:
+    """GiB of the model loaded once, which reads rows and scores their options.
+
+    Args:
+        config: a transformers config.
+        length: tokens of the longest row.
+        batch: rows at once.
+        dtype: of the weights, a torch type's name.
+        attention: "sdpa" or "eager".
+    """
+    size, vocabulary = getattr(torch, dtype).itemsize, config.get_text_config().vocab_size
+    # batch × nodes × vocabulary, and one row of them as four-byte floats with their normaliser
+    logits = TREE_NODES * vocabulary * (batch * size + 2 * 4) / GIB
+    reading = estimate(config, length, batch, dtype=dtype, attention=attention)
+    return reading["total"] + logits
+
+
+def layer_gib(config, dtype: str = "bfloat16") -> float:
+    """GiB of the model loaded once, and of one layer's matrices twice as four-byte floats.
+
+    Args:
+        config: a transformers config.
+        dtype: of the weights, a torch type's name.
+    """
+    text = config.get_text_config()
+    heads, shared, width = heads_of(text)
+    attention = 2 * text.hidden_size * (heads + shared) * width
+    layer = attention + 3 * text.hidden_size * text.intermediate_size
+    return estimate(config, 1, dtype=dtype)["weights"] + 2 * 4 * layer / GIB
+
+
+def budget_gib(memory_gib: float | None = None) -> float:
+    """GiB that a chapter may take: what it was given, or what is free less ASIDE_GIB.
+
+    Args:
+        memory_gib: a limit that the reader set.
+
+    Raises:
+        InputError: when the limit is not above 0.
+    """
+    if memory_gib is None:
+        return max(0.0, available_gib() - ASIDE_GIB)
+    if memory_gib <= 0:
+        raise InputError(
+            f"memory_gib {memory_gib} is not above 0; leave it out to use what is free"
         )
-    return "; ".join(found)
+    return float(memory_gib)
+
+
+def check_chapter(
+    config, chapter: int, length: int = 1, batch: int = 1, budget: float | None = None, **choices
+) -> str:
+    """What a chapter will need, as a line to print before it loads anything.
+
+    Args:
+        config: the model's transformers config.
+        chapter: 1 to 8.
+        length: tokens of the longest row.
+        batch: rows at once.
+        budget: GiB, `budget_gib()` by default.
+        **choices: see `chapter_needs`.
+
+    Raises:
+        InputError: when it needs more than the budget, with what would help.
+    """
+    budget = budget_gib() if budget is None else budget
+
+    def needs(tokens: int, rows: int = batch) -> float:
+        return chapter_needs(config, chapter, tokens, rows, **choices)
+
+    if needs(length) <= budget:
+        return f"chapter {chapter} needs about {needs(length):.1f} GiB; {budget:.1f} are free"
+    levers = []
+    if batch > 1 and needs(length, 1) < needs(length):
+        levers.append(f"rows one at a time: {needs(length, 1):.1f} GiB")
+    if shorter := last_that_fits(needs, budget, length - 1):
+        levers.append(f"rows of at most {shorter:,} tokens")
+    raise InputError(no_room(config, chapter, needs(length), budget, levers, **choices))
+
+
+def no_room(config, chapter: int, needs: float, budget: float, levers: list[str], **choices) -> str:
+    """The message of a chapter that does not fit.
+
+    Args:
+        config: the model's transformers config.
+        chapter: 1 to 8.
+        needs: GiB.
+        budget: GiB.
+        levers: what would help, beside a smaller model and more memory.
+        **choices: see `chapter_needs`.
+    """
+    dtype = choices.get("dtype", "bfloat16")
+    weights = estimate(config, 1, dtype=dtype)["weights"]
+    smaller = f"a smaller model (the weights of this one take {weights:.1f})"
+    helps = "; ".join([*levers, smaller, "other programs closed, or a machine with more memory"])
+    return (
+        f"chapter {chapter} needs about {needs:.1f} GiB and {budget:.1f} are free; "
+        f"what would help: {helps}"
+    )
+
+
+def pick_lengths(
+    config,
+    lengths: list[int],
+    budget: float,
+    most: int | None = None,
+    chapter: int = 6,
+    **choices,
+) -> tuple[list[int], str]:
+    """The lengths that a chapter can afford, and a line to print that says what was left out.
+
+    Args:
+        config: the model's transformers config.
+        lengths: tokens; in any order.
+        budget: GiB.
+        most: tokens of the longest row there is; no length goes beyond it.
+        chapter: whose needs count.
+        **choices: see `chapter_needs`.
+
+    Returns:
+        Lengths in ascending order, at least one; the line.
+
+    Raises:
+        InputError: when there is no length, or not even the shortest fits, with what would help.
+    """
+    if not lengths or any(type(n) is not int or n < 1 for n in lengths):
+        raise InputError(f"lengths must be whole numbers above 0, at least one, not {lengths}")
+    positions = config.get_text_config().max_position_embeddings
+    limit = min(positions, most or positions)
+    reachable = sorted({n for n in lengths if n <= limit}) or [limit]
+
+    def needs(length: int) -> float:
+        return chapter_needs(config, chapter, length, **choices)
+
+    fitting = [n for n in reachable if needs(n) <= budget]
+    if not fitting:
+        shorter = last_that_fits(needs, budget, reachable[0])
+        levers = [f"lengths: [{shorter}]"] if shorter else []
+        raise InputError(no_room(config, chapter, needs(reachable[0]), budget, levers, **choices))
+    line = (
+        f"up to {fitting[-1]:,} tokens, chapter {chapter} needs about "
+        f"{needs(fitting[-1]):.1f} GiB; {budget:.1f} are free"
+    )
+    if dropped := [f"{n:,}" for n in reachable if n not in fitting]:
+        line += f" (left out, for want of memory: {', '.join(dropped)} tokens)"
+    return fitting, line

@@ -53,7 +53,7 @@ def summary(predictions: list[dict], modes: tuple[str, ...]) -> dict:
 
     Returns:
         By mode what `accuracy` gives and "macro_f1", of generate also "valid", the share of answers
-        that are an option at all; and "seconds_a_row".
+        that are an option at all; and "seconds_a_row". Of no row all of them are 0.
     """
     labels = [line["label"] for line in predictions]
     result = {}
@@ -63,8 +63,9 @@ def summary(predictions: list[dict], modes: tuple[str, ...]) -> dict:
         result[mode] = share | {"macro_f1": macro_f1(labels, given)}
     if "generate" in modes:
         valid = [line["generate"]["prediction"] is not None for line in predictions]
-        result["generate"]["valid"] = float(np.mean(valid))
-    return result | {"seconds_a_row": float(np.mean([line["seconds"] for line in predictions]))}
+        result["generate"]["valid"] = sum(valid) / max(len(valid), 1)
+    seconds = sum(line["seconds"] for line in predictions)
+    return result | {"seconds_a_row": seconds / max(len(predictions), 1)}
 
 
 def mcnemar_p(first, second) -> float:
@@ -82,9 +83,16 @@ def mcnemar_p(first, second) -> float:
 
 
 def macro_f1(labels: list[str], predictions: list[str | None]) -> float:
-    """Mean over the classes of F1; an answer that is no class counts against its class only."""
+    """Mean over the classes of F1; an answer that is no class counts against its class only.
+
+    Args:
+        labels: of the rows; those that occur are the classes. Of no row the mean is 0.
+        predictions: answers to them, None where there is none.
+    """
     from sklearn.metrics import f1_score
 
+    if not labels:
+        return 0.0
     guesses = [guess or "(none)" for guess in predictions]
     return float(
         f1_score(labels, guesses, labels=sorted(set(labels)), average="macro", zero_division=0)
@@ -109,16 +117,20 @@ def macro_f1_gain(
     """
     from scipy.stats import bootstrap
 
+    whole = macro_f1(labels, second) - macro_f1(labels, first)
     members = [np.flatnonzero(np.asarray(clusters) == c) for c in dict.fromkeys(clusters)]
-    labels, first, second = (np.array(v, dtype=object) for v in (labels, first, second))
+    if len(members) < 2:
+        return {"gain": whole, "ci95": [whole, whole]}
+    places = {name: i for i, name in enumerate(sorted(set(labels)))}
+    truth, before, after = (
+        np.array([places.get(name, len(places)) for name in names])
+        for names in (labels, first, second)
+    )
 
     def gain(drawn):
         rows = np.concatenate([members[int(i)] for i in drawn])
-        return macro_f1(labels[rows], second[rows]) - macro_f1(labels[rows], first[rows])
+        return mean_f1(truth[rows], after[rows]) - mean_f1(truth[rows], before[rows])
 
-    whole = gain(np.arange(len(members)))
-    if len(members) < 2:
-        return {"gain": whole, "ci95": [whole, whole]}
     interval = bootstrap(
         (np.arange(len(members)),),
         gain,
@@ -128,6 +140,20 @@ def macro_f1_gain(
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return {"gain": whole, "ci95": [float(interval.low), float(interval.high)]}
+
+
+def mean_f1(truth: np.ndarray, answers: np.ndarray) -> float:
+    """`macro_f1` of classes given as small numbers, 100 times as fast: it is computed 1,998 times.
+
+    Args:
+        truth: class of each row.
+        answers: class answered; a number that no class has for none.
+    """
+    size = max(truth.max(), answers.max()) + 1
+    hits = np.bincount(truth[truth == answers], minlength=size)
+    actual, given = (np.bincount(values, minlength=size) for values in (truth, answers))
+    present = actual > 0
+    return float((2 * hits[present] / (actual + given)[present]).mean())
 
 
 def confidence(
@@ -159,7 +185,7 @@ def reliability(frame: pd.DataFrame, bins: int = 10) -> tuple[pd.DataFrame, floa
 
     Returns:
         Columns probability, right, rows; and the mean over rows of the distance between a bin's
-        first two values (Naeini et al. 2015).
+        first two values (Naeini et al. 2015), 0 of no row.
     """
     edges = np.linspace(0, 1, bins + 1)
     held = pd.cut(frame["probability"].clip(0, 1), edges, include_lowest=True)
@@ -168,7 +194,7 @@ def reliability(frame: pd.DataFrame, bins: int = 10) -> tuple[pd.DataFrame, floa
         probability=("probability", "mean"), right=("right", "mean"), rows=("right", "size")
     ).reset_index(drop=True)
     distance = (table["probability"] - table["right"]).abs()
-    return table, float(np.average(distance, weights=table["rows"]))
+    return table, float((distance * table["rows"]).sum()) / max(len(frame), 1)
 
 
 def coverage(frame: pd.DataFrame) -> pd.DataFrame:

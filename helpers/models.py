@@ -100,6 +100,11 @@ def trusts(model: str) -> bool:
     return model.startswith(TRUST)
 
 
+def short_name(model: str) -> str:
+    """What a table calls a model: the last part of its name."""
+    return Path(model.removeprefix(TRUST)).name
+
+
 def remote_code(folder: Path) -> list[str]:
     """The configuration files of a model's folder that ask for code of its own to be run."""
     names = []
@@ -271,7 +276,10 @@ def load_model(
             ) from None
         with safe_open(Path(adapter) / "adapter_model.safetensors", "pt") as saved:
             # peft itself only warns
-            if odd := set(saved.keys()) ^ get_peft_model_state_dict(network).keys():
+            if (
+                odd := set(saved.keys())
+                ^ get_peft_model_state_dict(network, save_embedding_layers=False).keys()
+            ):
                 raise InputError(
                     f"the adapter in {adapter} was not trained on {model}: "
                     f"{len(odd)} weights without a counterpart"

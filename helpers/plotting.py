@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from IPython import get_ipython
+from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
-from statsmodels.stats.proportion import proportion_confint
+
+from helpers import metrics
 
 SETTING_MARKS = "osD^vP"
 
@@ -87,8 +89,10 @@ def length_histogram(lengths: dict[str, np.ndarray], limits: list[int]):
 
 
 def survival(frame: pd.DataFrame):
-    """Shares of rows that keep instruction, options and answer against max_length, a line each way
-    of cutting (see templating.survival).
+    """Shares of rows that keep instruction, options and answer, a line each way of cutting.
+
+    Args:
+        frame: see survival.survival.
     """
     titles = {
         "instruction": "instruction kept",
@@ -108,54 +112,69 @@ def survival(frame: pd.DataFrame):
 
 
 def learning_curves(logs: dict[str, pd.DataFrame], val_rows: int):
-    """Training loss (smoothed) and loss and sequence accuracy on val against steps, one line a
-    setting; bars: 95 % Wilson intervals.
+    """Training loss (smoothed) and val's loss and right answers against steps, a line a setting.
+
+    Args:
+        logs: by setting; see training.read_log. What a log lacks is not drawn.
+        val_rows: rows of val that were looked at; they decide the width of the 95 % intervals.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
     for (name, log), mark in zip(logs.items(), SETTING_MARKS * len(logs)):
         train, val = log.dropna(subset="loss"), log.dropna(subset="eval_loss")
-        (line,) = left.plot(
-            train["step"], train["loss"].rolling(5, min_periods=1).mean(), label=f"{name}, train"
-        )
-        left.plot(
-            val["step"],
-            val["eval_loss"],
-            mark,
-            color=line.get_color(),
-            markeredgecolor="white",
-            label=f"{name}, val",
-        )
-        share = val["eval_seq_acc"].to_numpy()
-        low, high = proportion_confint(share * val_rows, val_rows, method="wilson")
-        bars = np.maximum([100 * (share - low), 100 * (high - share)], 0)
-        right.errorbar(
-            val["step"],
-            100 * share,
-            yerr=bars,
-            fmt=f"-{mark}",
-            capsize=3,
-            color=line.get_color(),
-            label=name,
-        )
+        smooth = train["loss"].rolling(5, min_periods=1).mean()
+        (line,) = left.plot(train["step"], smooth, label=f"{name}, train")
+        colour = line.get_color()
+        if len(val):
+            look = {"color": colour, "markeredgecolor": "white", "label": f"{name}, val"}
+            left.plot(val["step"], val["eval_loss"], mark, **look)
+        answers = log.dropna(subset="eval_seq_acc")
+        if len(answers):
+            share = answers["eval_seq_acc"].to_numpy()
+            bounds = [metrics.wilson(round(part * val_rows), val_rows) for part in share]
+            low, high = np.array(bounds).T
+            bars = np.maximum([100 * (share - low), 100 * (high - share)], 0)
+            look = {"fmt": f"-{mark}", "capsize": 3, "color": colour, "label": name}
+            right.errorbar(answers["step"], 100 * share, yerr=bars, **look)
     left.set(xlabel="step", ylabel="loss, nats a token", yscale="log")
     plain_ticks(left.yaxis)
-    right.set(xlabel="step", ylabel="answers right on val, %", ylim=(0, 102))
     left.legend(fontsize=8)
-    right.legend(fontsize=8)
+    right.set(xlabel="step", ylabel="answers right on val, %", ylim=(0, 102))
+    if right.has_data():
+        right.legend(fontsize=8)
+    else:
+        say(right, "val was not asked for whole answers")
     return figure
 
 
+def say(axes, words: str) -> None:
+    """A line in the middle of axes that have nothing to draw.
+
+    Args:
+        axes: of matplotlib.
+        words: what to say.
+    """
+    axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color="0.35")
+
+
+def spread(middle, low, high) -> np.ndarray:
+    """Error bars around points, never negative: rounding can put a bound on the wrong side."""
+    middle, low, high = (np.asarray(values, dtype=float) for values in (middle, low, high))
+    return np.maximum([middle - low, high - middle], 0)
+
+
 def accuracies(frame: pd.DataFrame):
-    """Accuracy with its interval for each row of `frame` (name, mode, accuracy, low, high, all in
-    per cent).
+    """Accuracy with its interval, a place for each name and a mark for each mode.
+
+    Args:
+        frame: columns name, mode, accuracy, low, high, the last three in per cent.
     """
     modes, names = list(frame["mode"].unique()), list(frame["name"].unique())
     figure, axes = plt.subplots(figsize=(8, 0.62 * len(names) + 1.3))
     for i, (mode, mark) in enumerate(zip(modes, SETTING_MARKS)):
         part = frame[frame["mode"] == mode]
         place = [names.index(name) + 0.16 * (i - (len(modes) - 1) / 2) for name in part["name"]]
-        spread = [part["accuracy"] - part["low"], part["high"] - part["accuracy"]]
-        axes.errorbar(part["accuracy"], place, xerr=spread, fmt=mark, capsize=3, label=mode)
+        bars = spread(part["accuracy"], part["low"], part["high"])
+        axes.errorbar(part["accuracy"], place, xerr=bars, fmt=mark, capsize=3, label=mode)
     axes.set(
         xlabel="test rows right, % (bars: 95 % interval)",
         xlim=(-2, 102),
@@ -168,19 +187,23 @@ def accuracies(frame: pd.DataFrame):
 
 
 def confusion(labels: list[str], predictions: list[str | None], classes: list[str]):
-    """Confusion matrix, true class down, prediction across; the last column holds answers that are
-    no class.
+    """Confusion matrix, true class down, prediction across.
+
+    Args:
+        labels: of the rows.
+        predictions: answers; what is no class is counted in the last column.
+        classes: in the order in which they are drawn.
     """
     columns = [*classes, "(none)"]
     counts = pd.crosstab(
         pd.Categorical(labels, classes),
         pd.Categorical([p if p in classes else "(none)" for p in predictions], columns),
         dropna=False,
-    )
-    figure, axes = plt.subplots(figsize=(9, 7.5))
+    ).reindex(index=classes, columns=columns, fill_value=0)
+    figure, axes = plt.subplots(figsize=(0.36 * len(columns) + 1.8, 0.33 * len(classes) + 1.5))
     sns.heatmap(
         counts,
-        annot=counts.where(counts > 0).map(lambda v: "" if pd.isna(v) else f"{v:.0f}"),
+        annot=counts.map(lambda count: str(count) if count else ""),
         fmt="",
         cmap="Blues",
         cbar=False,
@@ -194,12 +217,15 @@ def confusion(labels: list[str], predictions: list[str | None], classes: list[st
 
 
 def reliability(tables: dict[str, pd.DataFrame], curves: dict[str, pd.DataFrame]):
-    """Share right against stated probability (left) and accuracy against coverage (right), one line
-    a model (see helpers/metrics.py).
+    """Share right against stated probability (left), accuracy against coverage (right).
+
+    Args:
+        tables: bins by name; see metrics.reliability.
+        curves: by name; see metrics.coverage.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
     left.plot([0, 1], [0, 1], color="0.6", linestyle=":")
-    for (name, table), mark in zip(tables.items(), SETTING_MARKS * len(tables)):
+    for (name, table), mark in zip(tables.items(), itertools.cycle(SETTING_MARKS)):
         left.plot(table["probability"], table["right"], f"-{mark}", label=name)
         right.plot(100 * curves[name]["coverage"], 100 * curves[name]["accuracy"], label=name)
     left.set(
@@ -207,6 +233,92 @@ def reliability(tables: dict[str, pd.DataFrame], curves: dict[str, pd.DataFrame]
     )
     right.set(xlabel="rows answered, surest first, %", ylabel="of them right, %", ylim=(0, 102))
     left.legend(fontsize=8)
+    return figure
+
+
+def cascade(curves: dict[str, pd.DataFrame]):
+    """Accuracy against the share of rows that the model is asked about, a line a setting.
+
+    Args:
+        curves: by name; see hybrid.cascade.
+    """
+    figure, axes = plt.subplots()
+    for name, curve in curves.items():
+        ordered = curve.sort_values("asked", kind="stable")
+        axes.plot(
+            100 * ordered["asked"], 100 * ordered["accuracy"], label=name, drawstyle="steps-post"
+        )
+    axes.set(xlabel="rows that cost a forward pass, %", ylabel="test rows right, %", xlim=(-2, 102))
+    axes.legend(fontsize=8)
+    return figure
+
+
+def decisions(curves: dict[str, pd.DataFrame], chosen: dict[str, pd.DataFrame]):
+    """Error among the answered rows against their share, and what the thresholds let through.
+
+    Args:
+        curves: by name; see metrics.coverage.
+        chosen: by name; see decision.judge (columns coverage and error); targets without a
+            threshold are left out.
+    """
+    figure, axes = plt.subplots()
+    for (name, curve), mark in zip(curves.items(), itertools.cycle(SETTING_MARKS)):
+        (line,) = axes.plot(100 * curve["coverage"], 100 * (1 - curve["accuracy"]), label=name)
+        points = chosen[name].dropna(subset=["coverage", "error"])
+        axes.plot(
+            100 * points["coverage"],
+            100 * points["error"],
+            mark,
+            color=line.get_color(),
+            markeredgecolor="white",
+            markersize=9,
+        )
+    axes.set(xlabel="test rows answered, %", ylabel="of them wrong, %", xlim=(-2, 102))
+    axes.set_ylim(bottom=-0.5)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def ladder(frame: pd.DataFrame):
+    """Accuracy with its interval against the seconds that training took.
+
+    Args:
+        frame: columns name, seconds (above 0), accuracy, low, high, the last three in per cent.
+    """
+    figure, axes = plt.subplots()
+    for (_, line), mark in zip(frame.iterrows(), itertools.cycle(SETTING_MARKS)):
+        bars = spread([line["accuracy"]], [line["low"]], [line["high"]])
+        axes.errorbar(
+            line["seconds"], line["accuracy"], yerr=bars, fmt=mark, capsize=3, label=line["name"]
+        )
+    axes.set(xlabel="training, seconds", ylabel="test rows right, %", xscale="log", ylim=(-2, 102))
+    plain_ticks(axes.xaxis)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
+def rows_read(curves: dict[str, pd.DataFrame]):
+    """Accuracy on test rows against the training rows read, the model's and the SVM's.
+
+    Args:
+        curves: by setting; columns rows, accuracy, low, high, svm (shares).
+    """
+    figure, axes = plt.subplots()
+    for (name, curve), mark in zip(curves.items(), itertools.cycle(SETTING_MARKS)):
+        bars = 100 * spread(curve["accuracy"], curve["low"], curve["high"])
+        drawn = axes.errorbar(
+            curve["rows"], 100 * curve["accuracy"], yerr=bars, fmt=f"-{mark}", capsize=3, label=name
+        )
+        axes.plot(
+            curve["rows"],
+            100 * curve["svm"].astype(float),
+            f":{mark}",
+            color=drawn[0].get_color(),
+            label=f"linear SVM, as many rows ({name})",
+        )
+    axes.set(xlabel="training rows read", ylabel="test rows right, %", xscale="log", ylim=(-2, 102))
+    plain_ticks(axes.xaxis)
+    axes.legend(fontsize=8)
     return figure
 
 
@@ -231,85 +343,175 @@ def memory_curves(frame: pd.DataFrame):
 
 
 def singular_values(spectra: dict[str, np.ndarray]):
-    """Relative singular values (layers × rank) against their index, one line a setting."""
+    """Relative singular values against their index, a line an adapter.
+
+    Args:
+        spectra: layers × rank by name, each layer's divided by its largest; see
+            spectra.relative_spectra. The line is the median, shaded from quartile to quartile.
+    """
     figure, axes = plt.subplots()
     for (name, values), mark in zip(spectra.items(), SETTING_MARKS * len(spectra)):
-        index, (low, middle, high) = (
-            np.arange(1, values.shape[1] + 1),
-            np.quantile(values, [0.25, 0.5, 0.75], axis=0),
-        )
+        if not len(values):
+            continue
+        index = np.arange(1, values.shape[1] + 1)
+        low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)  # over layers
         axes.plot(index, middle, f"-{mark}", label=name)
         axes.fill_between(index, low, high, alpha=0.2)
     axes.set(xlabel="index of the singular value", ylabel="relative to the largest", ylim=(0, 1.05))
-    axes.legend()
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    if axes.has_data():
+        axes.legend()
+    else:
+        say(axes, "no correction to take apart")
     return figure
 
 
 def layer_norms(frame: pd.DataFrame):
-    """Heat map of `norm` by module (down) and block (across)."""
+    """Heat map of the corrections' sizes, kinds of layers down and blocks across.
+
+    Args:
+        frame: columns block, module, norm; see spectra.layer_norms. Layers of one kind in a block
+            are averaged.
+    """
     figure, axes = plt.subplots(figsize=(9, 3.2))
-    table = frame.pivot(index="module", columns="block", values="norm")
-    sns.heatmap(table, cmap="viridis", ax=axes, cbar_kws={"label": "norm of the correction"})
+    if frame.empty:
+        say(axes, "no correction to take apart")
+        axes.axis("off")
+        return figure
+    table = frame.pivot_table(index="module", columns="block", values="norm", sort=False)
+    table = table[sorted(table.columns)]
+    label = {"label": "Frobenius norm"}
+    sns.heatmap(table, cmap="viridis", ax=axes, cbar_kws=label)
     axes.set(xlabel="block", ylabel="")
     return figure
 
 
 def lora_drawing(d_in: int, d_out: int, rank: int):
-    """The frozen matrix and the two thin ones beside it, drawn to the true proportions of their
-    sizes.
+    """The frozen matrix and the two thin ones beside it, to the true proportions of their sizes.
+
+    Args:
+        d_in: columns of the matrix.
+        d_out: its rows.
+        rank: of the correction; very thin ones are drawn a little thicker, to be seen.
     """
     figure, axes = plt.subplots(figsize=(8, 3.6))
     blue, orange, green = sns.color_palette("colorblind", 3)
     unit = 2.4 / max(d_in, d_out)
     width, height, thin = d_in * unit, d_out * unit, max(rank * unit, 0.05)
     boxes = [
-        (0, 0, width, height, blue, f"$W_0$ (frozen)\n{d_out} × {d_in}"),
+        (0, 0, width, height, blue, f"$W$ (frozen)\n{d_out} × {d_in}"),
         (width + 1.6, 0, thin, height, orange, f"$B$\n{d_out} × {rank}"),
-        (width + 2.4, height / 2 - thin / 2, width, thin, green, f"$A$: {rank} × {d_in}"),
+        (width + 2.4, height / 2 - thin / 2, width, thin, green, f"$A$\n{rank} × {d_in}"),
     ]
     for x, y, w, h, colour, text in boxes:
         axes.add_patch(plt.Rectangle((x, y), w, h, facecolor=colour, alpha=0.75, edgecolor="0.2"))
-        inside = w > 1 and h > 1
-        axes.text(
-            x + w / 2,
-            y + h / 2 if inside else y + h + 0.12,
-            text,
-            ha="center",
-            va="center" if inside else "bottom",
-            parse_math=True,
-        )
-    axes.text(
-        width + 0.8,
-        height / 2,
-        r"$+\;\frac{\alpha}{r}\;\cdot$",
-        fontsize=17,
-        ha="center",
-        va="center",
-        parse_math=True,
-    )
-    axes.set(xlim=(-0.1, 2 * width + 2.6), ylim=(-0.1, height + 0.8), aspect="equal")
+        inside = w > 1.2 and h > 1
+        place = y + h / 2 if inside else y + h + 0.12
+        how = {"ha": "center", "va": "center" if inside else "bottom", "parse_math": True}
+        axes.text(x + w / 2, place, text, **how)
+    how = {"fontsize": 17, "ha": "center", "va": "center", "parse_math": True}
+    axes.text(width + 0.8, height / 2, r"$+\;\frac{\alpha}{r}\;\cdot$", **how)
+    axes.set(xlim=(-0.1, 2 * width + 2.9), ylim=(-0.1, height + 0.9), aspect="equal")
     axes.axis("off")
     return figure
 
 
+def lesson(losses: list[float], steps: int):
+    """How one layer learns: the share of the correction that it misses, step by step.
+
+    Args:
+        losses: so far.
+        steps: of the whole lesson, so that the axis stays as it is while the line grows.
+    """
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(range(1, len(losses) + 1), losses, linewidth=2)
+    axes.set(xlabel="step", ylabel="correction missed, share", yscale="log")
+    axes.set(xlim=(0, steps), ylim=(min([1e-3, *losses]) / 2, 3))
+    plain_ticks(axes.yaxis)
+    return figure
+
+
+def rank_effect(curves: dict[int, list[float]], missed: dict[int, float], floors: dict[int, float]):
+    """What rank does to one lesson: the curves (left), and what is missed at the end (right).
+
+    Args:
+        curves: loss after each step, by rank.
+        missed: share of the correction that is missed at the end, by rank.
+        floors: the least share that this rank must miss, by rank.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
+    for rank, losses in curves.items():
+        left.plot(range(1, len(losses) + 1), losses, label=f"r = {rank}")
+    left.set(xlabel="step", ylabel="correction missed, share", yscale="log")
+    left.legend(fontsize=8)
+    places = range(len(missed))
+    right.bar(places, [100 * share for share in missed.values()], color="0.75", label="missed")
+    least = [100 * floors[rank] for rank in missed]
+    right.plot(places, least, "_", markersize=34, markeredgewidth=3, label="least possible")
+    right.set(xlabel="rank r", ylabel="correction missed at the end, %")
+    right.set(xticks=places, xticklabels=missed)
+    right.legend(fontsize=8, markerscale=0.5)
+    plain_ticks(left.yaxis)
+    return figure
+
+
+def adapter_cost(rank: int, alpha: float, width: int, total: int):
+    """Memory and scale of an adapter against its rank, with marks where rank and α stand.
+
+    Args:
+        rank: where the marks stand.
+        alpha: the scale is α / r.
+        width: d_in + d_out, summed over the layers that are adapted.
+        total: weights of the whole model.
+    """
+    ranks, weights = np.arange(1, 129), rank * width
+    mib = 12 * weights / 2**20  # a gradient and two moments of four bytes each
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.loglog(ranks, mib / rank * ranks, "-", rank, mib, "o", markersize=10)
+    left.set_title(f"{weights / 1e6:.2f} M weights, {weights / total:.2%}; {mib:.1f} MiB")
+    left.set(xlabel="rank r", ylabel="gradients and moments, MiB")
+    right.loglog(ranks, alpha / ranks, "-", rank, alpha / rank, "o", markersize=10)
+    right.set_title(f"α = {alpha:g}, r = {rank}: scale {alpha / rank:.3g}")
+    right.set(xlabel="rank r", ylabel="scale α / r")
+    plain_ticks(left.xaxis, left.yaxis, right.xaxis, right.yaxis)
+    return figure
+
+
 def cure_curves(lengths: list[int], curves: dict[str, list[float]], card: float):
-    """Memory in GiB against article length, one line a way of reading it; `card` is drawn as the
-    line to stay below.
+    """Memory against article length, one line a way of reading it.
+
+    Args:
+        lengths: in tokens.
+        curves: GiB at each length, by way.
+        card: GiB; drawn as the line to stay below.
     """
     figure, axes = plt.subplots(figsize=(8, 4.6))
-    widths = np.linspace(
-        4, 1.2, len(curves)
-    )  # so that a line shows behind another one that it agrees with
-    for (name, values), style, width in zip(
-        curves.items(), itertools.cycle(["-", "--", "-.", ":"]), widths
-    ):
+    widths = np.linspace(4, 1.2, len(curves))  # a line shows behind another that agrees with it
+    styles = itertools.cycle(["-", "--", "-.", ":"])
+    for (name, values), style, width in zip(curves.items(), styles, widths):
         axes.plot(
             lengths, values, style, marker="o", markersize=2 + width, linewidth=width, label=name
         )
     axes.axhline(card, color="0.3", linestyle=(0, (6, 3)), linewidth=1)
     axes.text(lengths[0], card, f"{card} GiB", va="bottom", ha="left", fontsize="small")
-    axes.set(
-        xlabel="length of the article, tokens", ylabel="weights and peak, GiB", ylim=(0, 1.6 * card)
-    )
+    axes.set(xlabel="length of the article, tokens", ylabel="weights and peak, GiB")
+    axes.set(ylim=(0, 1.6 * card))
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
+
+
+def step_parts(needs: pd.DataFrame, title: str):
+    """Stacked bars of what a LoRA step needs, beside the line of a card of 24 GB.
+
+    Args:
+        needs: GiB by part (columns) and model (index).
+        title: says of which step.
+    """
+    axes = Figure(figsize=(9, 3), layout="constrained").subplots()
+    shown = needs[["weights", "optimizer", "activations"]]
+    shown.plot.barh(stacked=True, ax=axes).invert_yaxis()
+    axes.axvline(24e9 / 2**30, color="0.3", linestyle="--", linewidth=1)
+    axes.set(xlabel="GiB; the dashed line is a card of 24 GB", title=title)
+    return axes.figure

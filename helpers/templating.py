@@ -5,9 +5,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
 
-import numpy as np
-import pandas as pd
-
 from helpers import ROOT, InputError
 
 PLAIN = "输入: {text}\n分类: {options}\n输出: "
@@ -260,60 +257,3 @@ def shorter(
     elif from_tail:
         new_tail = tail + max(1, ends[from_tail] - tail_from)
     return (max(new_head, 0), new_tail) if (new_head, new_tail) != kept else (0, size)
-
-
-def part_lengths(tokenizer, template: str, rows: list[dict], bos: bool) -> pd.DataFrame:
-    """Tokens of each part of whole rows, one row each: before the body, the body, from it to the
-    last option, the rest, the answer.
-    """
-    opening, closing = template.split("{text}")
-    upto, rest = closing.split("{options}")
-    head, end = int(bos) + len(encode(tokenizer, opening)), len(encode(tokenizer, rest))
-    bodies = tokenize(tokenizer, [row["text"] for row in rows])["input_ids"]
-    options = tokenize(tokenizer, [upto + "，".join(row["category"]) for row in rows])["input_ids"]
-    answers = [len(encode_answer(tokenizer, row["output"])) for row in rows]
-    lengths = {
-        "before": head,
-        "body": list(map(len, bodies)),
-        "options": list(map(len, options)),
-        "rest": end,
-        "answer": answers,
-    }
-    return pd.DataFrame(lengths)
-
-
-def survival(parts: pd.DataFrame, limits: list[int]) -> pd.DataFrame:
-    """For each way of cutting and each max_length, the share of rows that keep their instruction,
-    all options, a supervised answer.
-
-    parts: see `part_lengths`. Ways: swift's delete (longer rows are dropped), right (what stands
-    behind the limit is lost), left (what stands before), and body-only. Columns: way, max_length,
-    instruction, options, answer, all (shares, 0 to 1).
-    """
-    total, fixed = parts.sum(axis=1), parts.drop(columns="body").sum(axis=1)
-    behind_options, behind_body = (
-        parts["rest"] + parts["answer"],
-        parts["options"] + parts["rest"] + parts["answer"],
-    )
-    rows = []
-    for limit in limits:
-        whole = total <= limit
-        kept = {
-            "delete": (whole, whole, whole),
-            "right": (parts["before"] <= limit, total - behind_options <= limit, whole),
-            "left": (whole, behind_body <= limit, parts["answer"] <= limit),
-            "body only": (fixed <= limit,) * 3,
-        }
-        for way, masks in kept.items():
-            shares = dict(
-                zip(("instruction", "options", "answer"), (float(mask.mean()) for mask in masks))
-            )
-            rows.append(
-                {
-                    "way": way,
-                    "max_length": limit,
-                    **shares,
-                    "all": float(np.logical_and.reduce(masks).mean()),
-                }
-            )
-    return pd.DataFrame(rows)

@@ -18,18 +18,19 @@ def clusters(rows):
     return duplicates.near_duplicate_clusters(row["text"] for row in rows)
 
 
-def test_flipped_labels_stand_among_the_first(rows, clusters):
+@pytest.mark.parametrize("seed", [0, 1])
+def test_flipped_labels_stand_among_the_first(rows, clusters, seed):
     """3 % of the labels, each to another option of its row."""
-    rng = random.Random(0)
+    rng = random.Random(seed)
     flipped = {row["id"] for row in rng.sample(rows, round(0.03 * len(rows)))}
     changed = []
     for row in rows:
         others = [option for option in row["category"] if option != row["output"]]
         changed.append(row | ({"output": rng.choice(others)} if row["id"] in flipped else {}))
     ranked = audit.suspects(changed, clusters)
-    found = [name in flipped for name in ranked["id"][:20]]
-    assert np.mean(found) >= 0.4  # of 18 flipped among 600; one in 33 by chance
-    assert ranked["margin"].is_monotonic_decreasing
+    first = [name in flipped for name in ranked["id"][:20]]
+    assert np.mean(first) >= 0.5  # at most 0.9, for 18 are flipped; by chance 0.03
+    assert ranked["self_confidence"].is_monotonic_increasing and (ranked["margin"] > 0).all()
     assert (ranked["label"] != ranked["suggested"]).all()
 
 
@@ -50,3 +51,4 @@ def test_given_probabilities_are_used():
     sure[0] = np.array([0.05, 0.95])
     ranked = audit.suspects(rows, list(range(10)), sure)
     assert list(ranked["id"]) == ["0"] and ranked["suggested"][0] == "b"
+    assert audit.suspects(rows, list(range(10)), np.array(sure)).equals(ranked)  # an array will do

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from datasets import Dataset
 
-from helpers import InputError, corpus, duplicates, files, plotting, sources, templating
+from helpers import InputError, corpus, duplicates, files, plotting, sources, survival, templating
 
 RECORD = "【 文献号 】1-{n}\n【 分 类 名 】{label}\n【 正 文 】"
 
@@ -155,7 +155,7 @@ def test_the_summary_is_plain_json_and_gives_every_number_of_the_page(tokenizer,
         guessed=np.float64(0.5),
         lengths=pd.DataFrame({"model": tokens}),
         too_long=corpus.longer(tokens.to_numpy(), [8, 384]),
-        survival=templating.survival(parts, [8, 384]),
+        survival=survival.survival(parts, [8, 384]),
     )
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     numbers = corpus.findings(summary, "model", labelled_rows=4)

@@ -1,0 +1,604 @@
+"""A reader's own articles: each gets an answer, how sure it is, and whether a person should look.
+
+A file is read three times, a block at a time: to count and check it, to ask, to write the table.
+What was answered stands in a journal beside the table until the table is whole, so that an
+interrupted run goes on where it was.
+"""
+
+import fcntl
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from helpers import ROOT, InputError, models, scoring, templating, writers
+from helpers.adapters import adapter_digest, read_prompt
+from helpers.decision import TARGETS, option_probabilities, read_decision
+from helpers.hybrid import ARRAYS, combine, load_linear, option_margins
+from helpers.metrics import wilson
+from helpers.review import write_review
+from helpers.settings import best_adapter, place_of
+from helpers.sources import Article, read_articles
+
+METHODS = ("hybrid", "model")
+ADDED = ("answer", "probability", "second", "second_probability", "look", "note")
+"""The columns that a table gets beside the reader's own."""
+BLOCK_ROWS, BLOCK_CHARACTERS = 512, 8_000_000
+"""A block ends with the row that reaches either: it bounds memory, and what is sorted by length."""
+
+
+class Classifier:
+    """An adapter at work: how it is asked, and how its probabilities are read.
+
+    Args:
+        adapter: its folder, below the project's root unless absolute; None for the best on val of
+            the newest run.
+        method: "hybrid" (model and linear classifier weighed) or "model"; None for the hybrid
+            where chapter 05 has left one.
+        target: share of wrong answers among those that go out unseen.
+
+    Raises:
+        InputError: for an adapter that is none, an unknown method or target.
+    """
+
+    def __init__(
+        self, adapter: Path | str | None = None, method: str | None = None, target: float = 0.05
+    ):
+        self.adapter = best_adapter() if adapter is None else ROOT / Path(adapter).expanduser()
+        if not self.adapter.is_dir():
+            raise InputError(f"{adapter}: no such folder; give an adapter's, or none for the best")
+        self.digest = adapter_digest(self.adapter)
+        self.prompt = read_prompt(self.adapter)
+        if target not in TARGETS:
+            known = ", ".join(f"{value:g}" for value in TARGETS)
+            raise InputError(f"target {target!r} is unknown; chapter 05 learns {known}")
+        if method not in (None, *METHODS):
+            raise InputError(f"method {method!r} is unknown; there are: {', '.join(METHODS)}")
+        self.target = target
+        self.decision = read_decision(self.adapter)
+        both = bool(self.decision and self.decision["hybrid"])
+        both = both and (self.adapter / ARRAYS).is_file()
+        if method == "hybrid" and not both:
+            raise InputError(
+                f"{self.adapter} has no hybrid: chapter 05 learns it; or say method model"
+            )
+        self.method = method or METHODS[not both]
+        self.linear = load_linear(self.adapter) if self.method == "hybrid" else None
+
+    @cached_property
+    def tokenizer(self):
+        """The base model's tokenizer."""
+        return models.load_tokenizer(self.prompt.model)
+
+    @cached_property
+    def model(self):
+        """The base model with the adapter merged in, loaded when it is first asked."""
+        attention = models.pick_attention(self.prompt.prompt_format.max_length)
+        return models.load_model(self.prompt.model, self.adapter, attention=attention)
+
+    @property
+    def learned(self) -> dict | None:
+        """What chapter 05 learned for this method and target: threshold, rows_needed, …"""
+        if not self.decision:
+            return None
+        return self.decision[self.method]["targets"].get(f"{self.target:g}")
+
+    @property
+    def threshold(self) -> float | None:
+        """The probability from which an answer goes out unseen; None where none is promised."""
+        return self.learned["threshold"] if self.learned else None
+
+    def probabilities(self, rows: list[dict], logprobs: list) -> list[np.ndarray]:
+        """For each row the probabilities of its options.
+
+        Args:
+            rows: with "text" and "category".
+            logprobs: for each row, nats of each of its options.
+        """
+        if self.method == "hybrid":
+            weights = self.decision["hybrid"]["weights"]
+            return combine(weights, logprobs, option_margins(self.linear, rows))
+        temperature = self.decision["model"]["temperature"] if self.decision else 1.0
+        return option_probabilities(logprobs, temperature)
+
+    def ask(self, rows: list[dict]) -> list[list[float]]:
+        """For each row nats of each of its options.
+
+        Args:
+            rows: with "text" and "category".
+        """
+        prompts = templating.fit_all(self.tokenizer, self.prompt.prompt_format, rows)
+        menus = [row["category"] for row in rows]
+        ids = [prompt.ids for prompt in prompts]
+        return [r["logprobs"] for r in scoring.ask(self.model, self.tokenizer, ids, menus)]
+
+    def answer(self, text: str, options: list[str] | None = None) -> pd.Series:
+        """The probabilities of an article's options, the likeliest first.
+
+        Args:
+            text: the article.
+            options: what may be answered; None for the adapter's labels.
+        """
+        row = {"id": "article", "text": text, "category": list(options or self.prompt.labels)}
+        probabilities = self.probabilities([row], self.ask([row]))[0]
+        table = pd.Series(probabilities, index=row["category"], name="probability")
+        return table.sort_values(ascending=False, kind="stable")
+
+    def about(self) -> str:
+        """What a reader must know of how `look` is decided, on one line."""
+        if not self.decision:
+            return (
+                "look stays empty: chapter 05 has not learned from which probability on an answer "
+                "of this adapter may go out"
+            )
+        if not self.learned:
+            return f"look is set on every row: chapter 05 learned nothing for {self.target:g}"
+        if self.threshold is None:
+            return (
+                f"look is set on every row: val is too small, or too often answered wrong, to "
+                f"promise at most {100 * self.target:g} % of errors; "
+                f"{self.learned['rows_needed'] or 'no number of'} rows would do"
+            )
+        return (
+            f"look is set below a probability of {self.threshold:.3f}: on val at most "
+            f"{100 * self.target:g} % of the answers above it are wrong"
+        )
+
+
+class Report(NamedTuple):
+    """What became of a file."""
+
+    out: Path
+    """The table."""
+    rows: int
+    look: int
+    """Rows that a person should look at."""
+    unanswered: int
+    """Rows without an answer; their note says why."""
+    by_answer: pd.DataFrame
+    """Of rows with a label, a line an answer: rows, right, low and high (95 % interval); the last
+    is all of them. Empty without labels.
+    """
+    review: Path | None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a first reading of a file told."""
+
+    rows: int
+    faulty: int
+    columns: list[str]
+    """The reader's, in the order in which they first appear."""
+    digest: str
+    """SHA-256 of the file."""
+    stamp: tuple
+    """Size and time of the file, to notice that it changes."""
+
+
+def classify_file(
+    classifier: Classifier,
+    file: Path | str,
+    out: Path | str | None = None,
+    columns: dict | None = None,
+    sheet: str | None = None,
+    review: Path | str | None = None,
+    on_bad_row: str = "look",
+    say: Callable[[str], None] = print,
+) -> Report:
+    """Answer every article of a file and write the table.
+
+    Args:
+        classifier: the adapter at work.
+        file: .jsonl, .json, .csv, .tsv, .xlsx or .parquet; below the project's root unless
+            absolute.
+        out: the table, .csv, .xlsx or .jsonl; None for one in the run's answers/ under a name that
+            no other file or adapter shares.
+        columns: which columns hold text, category and output; see sources.read_source.
+        sheet: of a workbook; None for its first.
+        review: an .xlsx file for the rows that a person should look at; None for none.
+        on_bad_row: "look" gives a row that is not sound an empty answer and a note; "error" stops
+            at the first, before anything is asked.
+        say: takes a line for the reader.
+
+    Raises:
+        InputError: for what is wrong with any of these, before the first row is asked; for a full
+            disk, what was answered is kept.
+    """
+    if on_bad_row not in ("look", "error"):
+        raise InputError(f"on_bad_row is {on_bad_row!r}; it must be 'look' or 'error'")
+    source = ROOT / Path(file).expanduser()
+    out, review = (ROOT / Path(p).expanduser() if p is not None else None for p in (out, review))
+    if not source.is_file():
+        raise InputError(f"{file}: no such file")
+    check_outputs(source, out, review)
+
+    def read() -> Iterator[Article]:
+        return read_articles(source, columns, sheet, classifier.prompt.labels)
+
+    survey = look_through(source, read, on_bad_row)
+    key = work_key(classifier, survey.digest, columns, sheet)
+    if out is None:
+        folder = place_of(classifier.adapter)[0] / "answers"
+        folder.mkdir(parents=True, exist_ok=True)
+        out = folder / f"{Path(source.name.removesuffix('.gz')).stem}-{key[:8]}.csv"
+        check_outputs(source, out, review)
+    if out.suffix.lower() == ".xlsx":
+        refuse_beyond_excel(read, survey)
+    names = table_columns(survey.columns, say)
+    say(classifier.about())
+    about = {"file": str(source), "sheet": sheet, "columns": columns, "adapter": classifier.digest}
+    with open_journal(out.parent, key, about, say) as journal:
+        answer_missing(classifier, read, journal, survey)
+        if stamp_of(source) != survey.stamp:
+            raise InputError(f"{source} changed while it was being answered; run this again")
+        tally = Tally()
+        rows = tally.count(judged(classifier, read, journal))
+        if review is not None:
+            with write_review(review, every=not classifier.decision) as reviewed:
+                write(out, names, survey.columns, reviewed.watch(rows))
+            say(reviewed.about())
+        else:
+            write(out, names, survey.columns, rows)
+        journal.remove()
+    return Report(out, survey.rows, tally.look, tally.unanswered, tally.table(), review)
+
+
+def read_table(path: Path, show_text: bool) -> pd.DataFrame:
+    """A table that was written, to look at: long texts shortened, or left out.
+
+    Args:
+        path: .csv, .xlsx or .jsonl.
+        show_text: whether the reader's own columns may be shown.
+    """
+    readers = {
+        ".csv": pd.read_csv,
+        ".xlsx": pd.read_excel,
+        ".jsonl": lambda file: pd.read_json(file, lines=True),
+    }
+    table = readers[path.suffix.lower()](path)
+    if not show_text:
+        return table[[name for name in table.columns if str(name).split(" (")[0] in ADDED]]
+    return table.map(
+        lambda value: f"{value[:40]}…" if isinstance(value, str) and len(value) > 41 else value
+    )
+
+
+def check_outputs(source: Path, out: Path | None, review: Path | None) -> None:
+    """Refuse files that cannot be written, and one that is to be read and written at once."""
+    if review is not None:
+        writers.check_target(review, (".xlsx",))
+    if out is not None:
+        writers.check_target(out)
+    pairs = [(source, out, "the file itself"), (source, review, "the file itself")]
+    for one, other, what in [*pairs, (out, review, "the table")]:
+        if one is None or other is None:
+            continue
+        same = one.exists() and other.exists() and one.samefile(other)
+        if same or one.resolve() == other.resolve():
+            raise InputError(f"{other} is {what}, which would be lost; write to another file")
+
+
+def stamp_of(source: Path) -> tuple:
+    """Size, time and number of a file: another one when it is written to."""
+    state = source.stat()
+    return state.st_size, state.st_mtime_ns, state.st_ino
+
+
+def look_through(source: Path, read: Callable, on_bad_row: str) -> Survey:
+    """Read a file once: how many rows, which columns, what it is."""
+    rows, faulty, names = 0, 0, {}
+    stamp = stamp_of(source)
+    with tqdm(desc=f"reading {source.name}", unit="row", mininterval=2, delay=5) as bar:
+        for article in read():
+            if article.fault is not None:
+                faulty += 1
+                if on_bad_row == "error":
+                    raise InputError(f"{article.place}: {article.fault}")
+            rows += 1
+            names |= dict.fromkeys(article.raw)
+            if len(names) > writers.EXCEL_COLUMNS:
+                raise InputError(f"{source} has more than {writers.EXCEL_COLUMNS} columns")
+            bar.update()
+    if not rows:
+        raise InputError(f"{source} holds no rows")
+    with source.open("rb") as content:
+        digest = file_digest(content, "sha256").hexdigest()
+    return Survey(rows, faulty, list(names), digest, stamp)
+
+
+def work_key(classifier: Classifier, digest: str, columns: dict | None, sheet: str | None) -> str:
+    """What answers depend on: the file's content, how it is read, the adapter, how it is asked."""
+    prompt = asdict(classifier.prompt) | {"model": models.model_identity(classifier.prompt.model)}
+    precision = [models.pick_dtype(), models.pick_attention(prompt["prompt_format"]["max_length"])]
+    parts = [digest, columns, sheet, classifier.digest, prompt, precision, scoring.CODE]
+    parts += [BLOCK_ROWS, BLOCK_CHARACTERS]
+    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def refuse_beyond_excel(read: Callable, survey: Survey) -> None:
+    """Raise InputError when a workbook cannot hold the table."""
+    way = "write a .csv or .jsonl file instead"
+    if survey.rows + 1 > writers.EXCEL_ROWS:
+        raise InputError(f"{survey.rows} rows are more than a sheet of Excel holds; {way}")
+    for article in read():
+        for name, value in article.raw.items():
+            if writers.excel_length(value) > writers.EXCEL_TEXT:
+                raise InputError(
+                    f"{article.place}: {name!r} has more than the {writers.EXCEL_TEXT} characters "
+                    f"that a cell of Excel holds; {way}"
+                )
+
+
+def table_columns(own: list[str], say: Callable) -> dict[str, str]:
+    """What the added columns are called beside the reader's own.
+
+    Args:
+        own: the reader's columns.
+        say: takes a line for the reader.
+
+    Returns:
+        The names by those of ADDED; one that is taken gets " (model)" behind it.
+    """
+    names = {}
+    for name in ADDED:
+        free = (f"{name} (model{number})" for number in ("", *range(2, len(own) + 3)))
+        names[name] = name if name not in own else next(n for n in free if n not in own)
+    renamed = [f"{name!r} is {new!r}" for name, new in names.items() if name != new]
+    if renamed:
+        say(f"the file has columns of these names, so the model's {', '.join(renamed)}")
+    return names
+
+
+Numbered = list[tuple[int, Article]]
+
+
+def blocks(read: Callable) -> Iterator[Numbered]:
+    """The articles of a file with their numbers, a block at a time; the same blocks every time."""
+    block, characters = [], 0
+    for number, article in enumerate(read()):
+        block.append((number, article))
+        characters += sum(len(v) if isinstance(v, str) else 8 for v in article.raw.values())
+        if len(block) == BLOCK_ROWS or characters >= BLOCK_CHARACTERS:
+            yield block
+            block, characters = [], 0
+    if block:
+        yield block
+
+
+class Journal:
+    """What is answered so far: a line a row, block by block, behind a line that says of what.
+
+    Args:
+        path: the file, locked and open for reading and writing.
+        file: as it was opened.
+    """
+
+    def __init__(self, path: Path, file):
+        self.path, self.file = path, file
+        self.numbers: set[int] = set()
+
+    def begin(self, header: dict) -> None:
+        """Go on behind what is there; a last line that was cut off goes."""
+        self.file.seek(0)
+        content = self.file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        lines = whole.splitlines()
+        if not lines or json.loads(lines[0]) != header:
+            whole, lines = b"", []
+        self.numbers = {json.loads(line)["row"] for line in lines[1:]}
+        self.file.truncate(len(whole))
+        self.file.seek(0, os.SEEK_END)
+        if not whole:
+            self.write([header])
+
+    def write(self, lines: list[dict]) -> None:
+        """Add lines; the system has them when this returns, or none of them."""
+        end = self.file.seek(0, os.SEEK_END)
+        left = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        try:
+            while left:  # nothing is buffered, and a disk may take a part only
+                left = left[self.file.write(left) :]
+        except OSError as error:
+            os.truncate(self.path, end)
+            raise InputError(
+                f"answers could not be written to {self.path.parent} ({error.strerror}); what was "
+                "answered is kept: make room and run the same again"
+            ) from None
+
+    def read(self) -> Iterator[dict]:
+        """The lines of rows."""
+        with self.path.open("rb") as file:
+            next(file)
+            for line in file:
+                yield json.loads(line)
+
+    def remove(self) -> None:
+        """The table is whole: nothing is needed any more."""
+        self.path.unlink()
+
+
+@contextmanager
+def open_journal(folder: Path, key: str, about: dict, say: Callable) -> Iterator[Journal]:
+    """The journal of one piece of work, locked against another process.
+
+    Args:
+        folder: of the table.
+        key: see `work_key`.
+        about: the file, how it is read, and the adapter. An interrupted run that is about the same
+            but has another key is mentioned and forgotten: the file's content has changed.
+        say: takes a line for the reader.
+    """
+    path = folder / f".answers-{key[:16]}.jsonl"
+    for other in folder.glob(".answers-*.jsonl"):
+        with other.open("rb") as file:
+            same = file.readline() == (json.dumps(about) + "\n").encode()
+            if same and other != path and lock(file):
+                name = Path(about["file"]).name
+                say(f"{name} has changed since a run was interrupted; this one begins anew")
+                other.unlink()
+    with path.open("a+b", buffering=0) as file:
+        if not lock(file):
+            raise InputError(
+                f"another process is answering the same file into {folder}; wait for it"
+            )
+        journal = Journal(path, file)
+        journal.begin(about)
+        yield journal
+
+
+def lock(file) -> bool:
+    """Lock a file until it is closed; False where another process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def answer_missing(
+    classifier: Classifier, read: Callable, journal: Journal, survey: Survey
+) -> None:
+    """Ask about every sound row that the journal does not hold yet."""
+    todo = survey.rows - survey.faulty
+    done = len(journal.numbers)
+    if done >= todo:
+        return
+    classifier.model  # noqa: B018 - loaded before the bar begins to count
+    with tqdm(total=todo, initial=done, desc="answering", unit="row", mininterval=2) as bar:
+        for block in blocks(read):
+            missing = [
+                (number, article.row)
+                for number, article in block
+                if article.row is not None and number not in journal.numbers
+            ]
+            if not missing:
+                continue
+            for lines in ask_rows(classifier, missing):
+                journal.write(lines)
+                bar.update(len(lines))
+
+
+def ask_rows(classifier: Classifier, rows: list[tuple[int, dict]]) -> Iterator[list[dict]]:
+    """Journal lines of numbered rows: nats of the options, or why a row cannot be asked."""
+    tokenizer, prompt_format = classifier.tokenizer, classifier.prompt.prompt_format
+    fit_all = templating.fit_all
+    fit_all(tokenizer, prompt_format, [])  # what is wrong with the format is no row's fault
+    try:
+        prompts = fit_all(tokenizer, prompt_format, [row for _, row in rows])
+    except InputError:  # some row does not fit: which?
+        fitting, prompts, notes = [], [], []
+        for number, row in rows:
+            try:
+                prompts += fit_all(tokenizer, prompt_format, [row])
+                fitting.append((number, row))
+            except InputError as error:
+                notes.append({"row": number, "note": str(error)})
+        rows = fitting
+        yield notes
+    ids = [prompt.ids for prompt in prompts]
+    menus = [row["category"] for _, row in rows]
+    model = classifier.model
+    for places, results, _ in scoring.ask_in_batches(model, tokenizer, ids, menus):
+        yield [
+            {"row": rows[place][0], "logprobs": result["logprobs"]}
+            for place, result in zip(places, results)
+        ]
+
+
+class Judged(NamedTuple):
+    """One row of a reader's file, answered."""
+
+    article: Article
+    answer: str | None
+    probability: float | None
+    second: str | None
+    second_probability: float | None
+    look: bool | None
+    """None where no threshold was learned."""
+    note: str | None
+
+    def values(self) -> list:
+        """In the order of ADDED, probabilities to four digits."""
+        digits = [None if p is None else round(p, 4) for p in (self[2], self[4])]
+        return [self.answer, digits[0], self.second, digits[1], self.look, self.note]
+
+
+def judged(classifier: Classifier, read: Callable, journal: Journal) -> Iterator[Judged]:
+    """Every row of a file with its answer, in order."""
+    lines = journal.read()
+    for block in blocks(read):
+        waiting = {number for number, article in block if article.row is not None}
+        answers: dict[int, dict] = {}
+        while waiting - answers.keys():  # a block's lines stand together, in any order
+            line = next(lines)
+            answers[line["row"]] = line
+        scored = [(number, a) for number, a in block if "logprobs" in answers.get(number, {})]
+        probabilities = classifier.probabilities(
+            [article.row for _, article in scored],
+            [answers[number]["logprobs"] for number, _ in scored],
+        )
+        by_number = {number: values for (number, _), values in zip(scored, probabilities)}
+        for number, article in block:
+            if number in by_number:
+                yield judge(classifier, article, by_number[number])
+            else:
+                note = article.fault or answers[number]["note"]
+                yield Judged(article, None, None, None, None, True, note)
+
+
+def judge(classifier: Classifier, article: Article, probabilities: np.ndarray) -> Judged:
+    """What the probabilities of a row's options come to."""
+    options = article.row["category"]
+    order = np.argsort(-probabilities, kind="stable")
+    best, probability = options[order[0]], float(probabilities[order[0]])
+    second, beside = None, None
+    if len(options) > 1:
+        second, beside = options[order[1]], float(probabilities[order[1]])
+    look = None
+    if classifier.decision:
+        look = classifier.threshold is None or probability < classifier.threshold
+    return Judged(article, best, probability, second, beside, look, None)
+
+
+class Tally:
+    """Counts what passes by."""
+
+    def __init__(self):
+        self.look = self.unanswered = 0
+        self.rows: Counter = Counter()
+        self.right: Counter = Counter()
+
+    def count(self, rows: Iterator[Judged]) -> Iterator[Judged]:
+        """The rows as they are."""
+        for row in rows:
+            self.look += bool(row.look)
+            self.unanswered += row.answer is None
+            if row.answer is not None and row.article.row["output"] is not None:
+                self.rows[row.answer] += 1
+                self.right[row.answer] += row.answer == row.article.row["output"]
+            yield row
+
+    def table(self) -> pd.DataFrame:
+        """See Report.by_answer."""
+        lines = [(name, self.rows[name], self.right[name]) for name in sorted(self.rows)]
+        if lines:
+            lines.append(("all", self.rows.total(), self.right.total()))
+        table = [(name, n, right, *wilson(right, n)) for name, n, right in lines]
+        return pd.DataFrame(table, columns=["answer", "rows", "right", "low", "high"])
+
+
+def write(out: Path, names: dict[str, str], own: list[str], rows: Iterator[Judged]) -> None:
+    """Write the table: the reader's columns, then the added ones."""
+    values = ([*(row.article.raw.get(name) for name in own), *row.values()] for row in rows)
+    writers.write_table(out, [*own, *names.values()], values)

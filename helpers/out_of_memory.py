@@ -1,0 +1,329 @@
+"""Where memory goes as a row grows, what the study's inference died of, and what cures it."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from helpers import ROOT, memory, scoring
+
+CARD_GIB = 23.69
+"""The study's card, as its message gives it."""
+IN_PIECES_GIB = 5.61
+"""What PyTorch had reserved there in pieces too small to serve the request."""
+AS_IT_RAN = "eager, all logits"
+WAYS = {
+    AS_IT_RAN: {"attention": "eager", "last_only": False},
+    "eager, last logits": {"attention": "eager"},
+    "sdpa, all logits": {"last_only": False},
+    "sdpa, last logits": {},
+    "… and chunked": {"chunk": 1024},
+}
+"""Ways of reading one article, as choices of memory.forecast; the first is the study's."""
+
+
+def recorded_config(name: str):
+    """The configuration of a model that is not at hand, kept in data/configs."""
+    from transformers import AutoConfig
+
+    path = ROOT / "data" / "configs" / f"{name}.json"
+    return AutoConfig.for_model(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def growth(network, ids: list[int], lengths: list[int]) -> pd.DataFrame:
+    """Peak memory beyond the weights of four ways of running one row, by its length.
+
+    Args:
+        network: a causal language model; it is as before when this returns.
+        ids: token ids of a long row.
+        lengths: how many of its tokens are read.
+
+    Returns:
+        Columns way, tokens, peak_gib, largest_gib (the largest single tensor).
+    """
+    from peft import LoraConfig, get_peft_model
+
+    lines = []
+
+    def follow(way: str, make: Callable) -> None:
+        for n in tqdm(lengths, desc=way, unit="length"):
+            lines.append({"way": way, "tokens": n, **memory.traced(make(ids=ids[:n]))})
+
+    last = partial(memory.forward, network, last_only=True)
+    follow("inference, naive", partial(memory.forward, network, last_only=False))
+    follow("inference, last position", last)
+    network.set_attn_implementation("eager")
+    follow("inference, eager attention", last)
+    network.set_attn_implementation("sdpa")
+    lora = get_peft_model(network, LoraConfig(r=8, target_modules="all-linear")).train()
+    follow("training step", partial(memory.lora_step, lora))
+    lora.unload().eval().requires_grad_(True)
+    return pd.DataFrame(lines)
+
+
+def largest_tensors(network, growth_table: pd.DataFrame) -> pd.DataFrame:
+    """The largest tensor of two ways, by its formula and as it was seen, at the largest length.
+
+    Args:
+        network: the model.
+        growth_table: see `growth`.
+
+    Returns:
+        Columns formula, predicted (GiB), seen (GiB), a line a way.
+    """
+    n = int(growth_table["tokens"].max())
+    text, size = network.config.get_text_config(), network.dtype.itemsize
+    formulas = {
+        "inference, naive": ("length × vocabulary × bytes", n * text.vocab_size * size),
+        "inference, eager attention": (
+            "heads × length² × 4 bytes",
+            text.num_attention_heads * n**2 * 4,
+        ),
+    }
+    seen = growth_table[growth_table["tokens"] == n].set_index("way")["largest_gib"]
+    lines = {
+        way: {"formula": formula, "predicted, GiB": size / memory.GIB, "seen, GiB": seen[way]}
+        for way, (formula, size) in formulas.items()
+    }
+    return pd.DataFrame(lines).T.rename_axis("way")
+
+
+def riddle() -> tuple[pd.DataFrame, dict]:
+    """Every explanation of the study's message, with what was allocated when the request came.
+
+    The library of that time was run once (data/riddle1/events-4.41.2.json); today's runs here.
+
+    Returns: Columns length, requested_gib, allocated_gib, residual_gib (beside the message's),
+    resting_gib and "allocated today", by hypothesis, the best first; and the record.
+    """
+    here = ROOT / "data" / "riddle1"
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "now.json"
+        program = [sys.executable, str(here / "trace.py"), str(out)]
+        subprocess.run(program, check=True, capture_output=True)
+        now = json.loads(out.read_text(encoding="utf-8"))
+    then = json.loads((here / "events-4.41.2.json").read_text(encoding="utf-8"))
+    columns = ["length", "requested_gib", "allocated_gib", "residual_gib", "resting_gib"]
+    table = pd.DataFrame(then["rows"]).set_index("hypothesis")[columns]
+    today = pd.DataFrame(now["rows"]).set_index("hypothesis")
+    table["allocated today"] = today["allocated_gib"]
+    return table, then
+
+
+def riddle_table(table: pd.DataFrame) -> pd.DataFrame:
+    """The explanations under short names, for a page: A is the best.
+
+    Args:
+        table: see `riddle`.
+    """
+    short = table.reset_index(drop=True)
+    short.index = pd.Index([chr(ord("A") + i) for i in range(len(short))], name="explanation")
+    names = {
+        "length": "article, tokens",
+        "requested_gib": "asked for, GiB",
+        "allocated_gib": "held already, GiB",
+        "residual_gib": "off the message by, GiB",
+        "allocated today": "held today, GiB",
+    }
+    shown = short[list(names)].rename(columns=names).round(2)
+    return shown.astype(object).fillna("never asked for")
+
+
+def cure_curves(config, points: list[int], options: list[str], tokenizer) -> dict[str, list[float]]:
+    """Weights and peak of reading one article, GiB, by way of reading it.
+
+    Args:
+        config: of the study's model.
+        points: lengths of the article, in tokens.
+        options: of one row, for this book's own scorer.
+        tokenizer: to spell them.
+    """
+    curves = {}
+    for name, choices in tqdm(WAYS.items(), desc="tracing", unit="way"):
+        curves[name] = [memory.forecast(config, n, **choices)["total"] for n in points]
+    saved = [(1 - 4.5 / 16) * memory.cache_gib(config, n) for n in points]
+    curves["… and the cache in 4 bits"] = list(np.subtract(curves["… and chunked"], saved))
+    cut = [memory.forecast(config, min(n, 2048))["total"] for n in points]
+    curves["sdpa, last logits, body cut at 2,048"] = cut
+    tree = scoring.option_tree(tokenizer, tokenizer.eos_token_id, options)
+
+    def score(network, n: int):
+        cache = scoring.prefill(network, [[0] * n], n)
+        return scoring.read_trees(network, [tree], [n], n, cache)
+
+    curves["this book's scorer"] = [memory.on_shapes(config, partial(score, n=n)) for n in points]
+    return curves
+
+
+def reach(points: list[int], values: list[float], budget: float, most: int) -> int:
+    """The length at which a parabola through traced points meets a budget.
+
+    Args:
+        points: lengths, in tokens.
+        values: GiB at each.
+        budget: GiB.
+        most: positions that the model has.
+    """
+    a, b, c = np.polyfit(points, values, 2)
+    lengths = np.arange(1, most + 1)
+    return int(lengths[a * lengths**2 + b * lengths + c <= budget].max(initial=0))
+
+
+def reaches(config, points: list[int], curves: dict[str, list[float]]) -> dict[str, int]:
+    """The longest article that each way reads on the study's card, in tokens.
+
+    Args:
+        config: of the study's model.
+        points: see `cure_curves`.
+        curves: see `cure_curves`.
+    """
+    most = config.max_position_embeddings
+    lost = f"{AS_IT_RAN}, {IN_PIECES_GIB} GiB lost in pieces"
+    lengths = {lost: reach(points, curves[AS_IT_RAN], CARD_GIB - IN_PIECES_GIB, most)}
+    for name, values in curves.items():
+        if "body cut" not in name:
+            lengths[name] = reach(points, values, CARD_GIB, most)
+    return lengths
+
+
+def forecast_checks(network, config, ids: list[int], lengths: list[int]) -> pd.DataFrame:
+    """Forecast and closed form beside the allocator's own record of real runs.
+
+    Args:
+        network: the model.
+        config: its transformers config.
+        ids: token ids of a long row.
+        lengths: how many of them are read.
+
+    Returns: Columns inference, tokens, "measured, GiB", forecast, "closed form", "error of the
+    forecast".
+    """
+    weights, lines = memory.weights_gib(network), []
+    dtype = str(network.dtype).removeprefix("torch.")
+    for n in lengths:
+        for name, last_only in (("last logits", True), ("all logits", False)):
+            peak = memory.measured(memory.forward(network, ids[:n], last_only))["peak_gib"]
+            choices = {"dtype": dtype, "last_only": last_only}
+            traced = memory.forecast(config, n, **choices)["total"]
+            closed = memory.estimate(config, n, **choices)["total"]
+            lines.append((name, n, weights + peak, traced, closed))
+    columns = ["inference", "tokens", "measured, GiB", "forecast", "closed form"]
+    table = pd.DataFrame(lines, columns=columns)
+    table["error of the forecast"] = (table["forecast"] / table["measured, GiB"] - 1).abs()
+    return table
+
+
+def step_parts(configs: dict, length: int = 2048) -> pd.DataFrame:
+    """What a LoRA step of each model needs by part, GiB, and what accelerate says of it.
+
+    Args:
+        configs: transformers configs by name.
+        length: tokens of the one row; rank 8, gradient checkpointing.
+    """
+    from accelerate.utils import calculate_maximum_sizes
+
+    lines = {}
+    for name, config in tqdm(configs.items(), desc="tracing", unit="model"):
+        size, _ = calculate_maximum_sizes(memory.build_on_meta(config, "bfloat16", "sdpa"))
+        step = {"training": True, "rank": 8, "checkpointing": True}
+        lines[name] = memory.forecast(config, length, **step)
+        lines[name] |= {"accelerate": 4 * size / memory.GIB}
+    return pd.DataFrame(lines).T
+
+
+def longest_rows(configs: dict, cards: tuple[int, ...] = (16, 24, 48, 80)) -> pd.DataFrame:
+    """The longest row that fits on cards, as text; * where the model has no more positions.
+
+    Args:
+        configs: transformers configs by name.
+        cards: gigabytes; one GiB of each is set aside for CUDA and fragments.
+
+    Returns:
+        A line a model and mode, a column a card.
+    """
+    step = {"training": True, "rank": 8, "checkpointing": True}
+    modes = {
+        "training": step,
+        "training, no checkpointing": step | {"checkpointing": False},
+        "inference": {},
+    }
+
+    def fitting(config, gigabytes: int, choices: dict) -> str:
+        n = memory.longest(config, gigabytes * 1e9 / memory.GIB - memory.ASIDE_GIB, **choices)
+        most = config.get_text_config().max_position_embeddings
+        return f"{n:,}{'*' * (n == most)}" if n else "–"
+
+    lines = {
+        (name, mode): {f"{gb} GB": fitting(config, gb, choices) for gb in cards}
+        for name, config in configs.items()
+        for mode, choices in modes.items()
+    }
+    return pd.DataFrame(lines).T.rename_axis(["model", "mode"])
+
+
+def report(weights, network, grid, riddle_table, reaches, fitting, checks) -> dict:
+    """What chapter 6 keeps in memory/report.json.
+
+    Args:
+        weights: GiB of the model's.
+        network: the model.
+        grid: see `growth`.
+        riddle_table: see `riddle`.
+        reaches: see `reaches`.
+        fitting: see `longest_rows`.
+        checks: see `forecast_checks`.
+    """
+    explanations = [
+        {"hypothesis": name} | line.dropna().to_dict() for name, line in riddle_table.iterrows()
+    ]
+    fits = [
+        {"model": name, "mode": mode, **line.to_dict()} for (name, mode), line in fitting.iterrows()
+    ]
+    return {
+        "weights_gib": weights,
+        "dtype": str(network.dtype).removeprefix("torch."),
+        "grid": grid.to_dict("records"),
+        "riddle1": explanations,
+        "reach": reaches,
+        "fits": fits,
+        "checks": checks.to_dict("records"),
+    }
+
+
+def findings(weights, grid, riddle_table, reaches, checks, yi_gib) -> dict:
+    """The numbers that chapter 6 quotes; see `report`.
+
+    Args:
+        weights: GiB of the model's.
+        grid: see `growth`.
+        riddle_table: see `riddle`.
+        reaches: see `reaches`.
+        checks: see `forecast_checks`.
+        yi_gib: GiB of a LoRA step of yi-6b.
+    """
+    n = int(grid["tokens"].max())
+    peak = grid[grid["tokens"] == n].set_index("way")["peak_gib"]
+    first = riddle_table.iloc[0]
+    return {
+        "tokens": n,
+        "weights": weights,
+        "naive": float(peak["inference, naive"]),
+        "last": float(peak["inference, last position"]),
+        "eager": float(peak["inference, eager attention"]),
+        "naive_ratio": float(peak["inference, naive"] / peak["inference, last position"]),
+        "riddle_length": int(first["length"]),
+        "riddle_allocated": float(first["allocated_gib"]),
+        "riddle_residual": float(first["residual_gib"]),
+        "riddle_second": float(riddle_table["residual_gib"].abs().iloc[1]),
+        "reach_then": list(reaches.values())[1],
+        "reach_chunked": reaches["… and chunked"],
+        "error": float(100 * checks["error of the forecast"].max()),
+        "yi": float(memory.GIB / 1e9 * yi_gib),
+    }

@@ -1,0 +1,186 @@
+"""Which passages of an article decided its answer: each sentence is left out in turn."""
+
+import re
+from html import escape
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import log_softmax
+
+from helpers import InputError
+from helpers.classify import Classifier
+from helpers.templating import fit, render
+
+SENTENCE = re.compile(r"[^。！？!?；;\n]*[。！？!?；;\n]+[”’」』）)\]]*\s*|[^。！？!?；;\n]+")
+MOST_PASSAGES = 40
+"""Each costs a pass over the article; more sentences are joined with their neighbours."""
+SUPPORTS, SPEAKS_AGAINST = (31, 119, 180), (214, 39, 40)
+"""Colours, as red, green and blue: blue for the answer, red against it."""
+STRONGEST = 3
+"""How many passages have their number written behind them."""
+
+
+class Passage(NamedTuple):
+    """A piece of an article."""
+
+    text: str
+    change: float
+    """Nats by which the answer's log-probability among its options falls when it is left out."""
+
+
+class Weighed(NamedTuple):
+    """An article with what its passages say for its answer."""
+
+    answer: str
+    passages: list[Passage]
+    """Together they are what the model read."""
+    read: float
+    """Share of the article that the model read, 0 to 1."""
+
+
+def sentences(text: str, most: int = MOST_PASSAGES) -> list[str]:
+    """A text in pieces that end where sentences do; joined they are the text.
+
+    Args:
+        text: Chinese or other.
+        most: pieces; where there are more, neighbours are joined.
+    """
+    parts = SENTENCE.findall(text)
+    if "".join(parts) != text:  # nothing may be lost, whatever stands there
+        parts = [text]
+    whole: list[str] = []
+    for part in parts:  # what shows nothing is no passage of its own
+        if whole and not part.strip():
+            whole[-1] += part
+        else:
+            whole.append(part)
+    if len(whole) <= most:
+        return whole
+    groups = np.array_split(np.arange(len(whole)), most)
+    return ["".join(whole[i] for i in group) for group in groups]
+
+
+def weigh_passages(classifier: Classifier, text: str, options: list[str] | None = None) -> Weighed:
+    """How much each passage of an article says for its answer.
+
+    The language model alone is asked: the linear part of a hybrid reads no sentences.
+
+    Args:
+        classifier: the adapter at work.
+        text: the article.
+        options: what may be answered; None for the adapter's labels.
+
+    Raises:
+        InputError: for an article without anything to read.
+    """
+    if not text.strip():
+        raise InputError("there is no article to read: paste one first")
+    options = list(options or classifier.prompt.labels)
+    prompt_format = classifier.prompt.prompt_format
+    row = {"id": "article", "text": text, "category": options}
+    prompt = fit(classifier.tokenizer, prompt_format, row)
+    # What the model reads of it: else leaving a sentence out would pull in what was cut away.
+    before, after = (render(part, "", options) for part in prompt_format.template.split("{text}"))
+    read = prompt.text[len(before) : len(prompt.text) - len(after)]
+    parts = sentences(read)
+    texts = [read, *("".join(parts[:i] + parts[i + 1 :]) for i in range(len(parts)))]
+    nats = np.array(classifier.ask([row | {"text": one} for one in texts]))  # texts × options
+    among = log_softmax(nats, axis=1)
+    answer = int(among[0].argmax())
+    changes = among[0, answer] - among[1:, answer]
+    passages = [Passage(part, float(change)) for part, change in zip(parts, changes)]
+    return Weighed(options[answer], passages, prompt.kept)
+
+
+def as_html(weighed: Weighed) -> str:
+    """The article with its passages coloured; whatever it holds is shown and never run.
+
+    Args:
+        weighed: see `weigh_passages`.
+    """
+    strongest = max((abs(p.change) for p in weighed.passages), default=0.0) or 1.0
+    order = sorted(weighed.passages, key=lambda p: -abs(p.change))
+    numbered = {id(passage) for passage in order[:STRONGEST]}
+    spans = []
+    for passage in weighed.passages:
+        red, green, blue = SUPPORTS if passage.change >= 0 else SPEAKS_AGAINST
+        strength = 0.6 * abs(passage.change) / strongest
+        number = f"{passage.change:+.2f}"
+        sign = f"<sub>{number}</sub>" if id(passage) in numbered else ""
+        spans.append(
+            f'<span class="passage" title="{number} nats" '
+            f'style="background: rgba({red}, {green}, {blue}, {strength:.2f})">'
+            f"{escape(passage.text)}{sign}</span>"
+        )
+    rest = "" if weighed.read > 0.995 else f" The model read {100 * weighed.read:.0f} % of it."
+    return (
+        f"<p>The model's answer: <b>{escape(weighed.answer)}</b>. Blue passages speak for it, red "
+        "ones against it; a number says how many nats the answer loses without the "
+        f"passage.{rest}</p>"
+        f'<div class="passages" style="white-space: pre-wrap">{"".join(spans)}</div>'
+    )
+
+
+def draw_probabilities(probabilities, threshold: float | None = None):
+    """A bar for each option's probability, the likeliest on top.
+
+    Args:
+        probabilities: a Series by option, the likeliest first; see Classifier.answer.
+        threshold: the probability from which an answer goes out; None draws no line.
+
+    Returns:
+        A matplotlib Figure.
+    """
+    from matplotlib.figure import Figure
+
+    shown = probabilities[:10][::-1]
+    figure = Figure(figsize=(6.5, 0.6 + 0.28 * len(shown)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh([str(name) for name in shown.index], shown.to_numpy())
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("probability")
+    if threshold is not None:
+        axes.axvline(threshold, linestyle="--", color="0.4", label="answered from here on")
+        axes.legend(loc="lower right")
+    return figure
+
+
+def split_lines(text: str) -> list[str]:
+    """Options as typed, one a line; empty ones and repetitions are left out."""
+    return list(dict.fromkeys(filter(None, (line.strip() for line in text.splitlines()))))
+
+
+def explore(classifier: Classifier, text: str, options: list[str]) -> None:
+    """A field for an article and one for options, in JupyterLab: a button answers.
+
+    Args:
+        classifier: the adapter at work.
+        text: the article to begin with.
+        options: to begin with.
+    """
+    from IPython.display import HTML, display
+    from ipywidgets import Button, HBox, Layout, Output, Textarea
+
+    article = Textarea(text, layout=Layout(width="65%", height="14em"))
+    menu = Textarea("\n".join(options), layout=Layout(width="30%", height="14em"))
+    button, output = Button(description="Classify", button_style="primary"), Output()
+
+    def answer(_) -> None:
+        button.disabled = True
+        output.clear_output(wait=True)
+        try:
+            with output:
+                choices = split_lines(menu.value) or None
+                try:
+                    weighed = weigh_passages(classifier, article.value, choices)
+                except InputError as error:
+                    print(error)
+                    return
+                probabilities = classifier.answer(article.value, choices)
+                display(draw_probabilities(probabilities, classifier.threshold))
+                display(HTML(as_html(weighed)))
+        finally:
+            button.disabled = False
+
+    button.on_click(answer)
+    display(HBox([article, menu]), button, output)

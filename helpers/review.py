@@ -1,0 +1,173 @@
+"""A review file: the rows that a person should look at, least certain first, with drop-downs.
+
+Filled in, it is a source as it stands: `text`, `category` (the options) and `output` (the label)
+are called what helpers.sources calls them, and rows without a label count as unlabelled.
+"""
+
+import json
+import string
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from helpers import InputError
+from helpers.writers import EXCEL_TEXT, excel_length, whole_file, workbook, xlsx_cell
+
+COLUMNS = ("id", "text", "answer", "probability", "second", "output", "category", "note")
+"""The sheet's columns; `output` is empty, for the person's label."""
+WIDTHS = {"id": 18, "text": 90, "answer": 18, "second": 18, "output": 18, "category": 40}
+MOST_ROWS = 10_000
+"""More than a person looks through; the rest waits for the next round."""
+
+
+class Review:
+    """Collects rows in a scratch file, so that memory stays small, and writes the workbook.
+
+    Args:
+        path: the .xlsx file.
+        scratch: a binary file.
+        every: whether all rows are meant, not those alone whose `look` is set.
+    """
+
+    def __init__(self, path: Path, scratch, every: bool):
+        self.path, self.scratch, self.every = path, scratch, every
+        self.places: list[tuple[float, int]] = []  # probability, place in the scratch file
+        self.unreadable = self.cut = 0
+
+    def watch(self, rows: Iterable) -> Iterator:
+        """The rows as they are; those for a person are taken down.
+
+        Args:
+            rows: see classify.Judged.
+        """
+        for judged in rows:
+            if judged.look or self.every:
+                self.add(judged)
+            yield judged
+
+    def add(self, judged) -> None:
+        """Take a row down; one that could not be read has no article to look at."""
+        row = judged.article.row
+        if row is None:
+            self.unreadable += 1
+            return
+        probability = -1.0 if judged.probability is None else judged.probability
+        self.places.append((probability, self.scratch.seek(0, 2)))
+        values = {"id": row["source_id"] or judged.article.place, "text": row["text"]}
+        values |= {"answer": judged.answer, "probability": judged.probability}
+        values |= {"second": judged.second, "category": row["category"], "note": judged.note}
+        self.scratch.write(json.dumps(values).encode() + b"\n")
+
+    def rows(self) -> Iterator[dict]:
+        """The rows, least certain first."""
+        for _, place in sorted(self.places)[:MOST_ROWS]:
+            self.scratch.seek(place)
+            values = json.loads(self.scratch.readline())
+            if excel_length(values["text"]) > EXCEL_TEXT:
+                values["text"] = cell_text(values["text"])
+                self.cut += 1
+            yield values
+
+    def write(self) -> None:
+        """Write the workbook, whole or not at all."""
+        with whole_file(self.path) as scratch, workbook(scratch, "review", "options") as pages:
+            self.fill(*pages)
+
+    def fill(self, page, lists) -> None:
+        """Fill the sheet that a person sees, and the hidden one that its drop-downs read."""
+        from openpyxl.styles import Alignment, Font
+
+        lists.sheet_state = "hidden"
+        page.freeze_panes = "A2"
+        letters = dict(zip(COLUMNS, string.ascii_uppercase))
+        for name, letter in letters.items():
+            page.column_dimensions[letter].width = WIDTHS.get(name, 12)
+        heads = [xlsx_cell(page, name) for name in COLUMNS]
+        for cell in heads:
+            cell.font = Font(bold=True)
+        page.append(heads)
+        menus: dict[frozenset, object] = {}  # a drop-down for each set of options
+        for number, values in enumerate(self.rows(), 2):
+            options = values["category"]
+            if frozenset(options) not in menus:
+                lists.append([xlsx_cell(lists, option) for option in options])
+                menus[frozenset(options)] = drop_down(len(menus) + 1, len(options))
+                page.data_validations.append(menus[frozenset(options)])
+            menus[frozenset(options)].add(f"{letters['output']}{number}")
+            cells = [xlsx_cell(page, shown(name, values.get(name))) for name in COLUMNS]
+            for cell in cells:
+                cell.alignment = Alignment(wrap_text=True, vertical="top")
+            page.append(cells)
+
+    def about(self) -> str:
+        """What a person is to do with the file, on one line."""
+        line = (
+            f"{self.path.name}: {min(len(self.places), MOST_ROWS)} rows, the least certain first; "
+            "choose a label in the column output, and the file is a source"
+        )
+        if len(self.places) > MOST_ROWS:
+            line += f"; {len(self.places) - MOST_ROWS} surer rows wait for a later round"
+        if self.unreadable:
+            line += f"; {self.unreadable} rows without a readable article are in the table alone"
+        if self.cut:
+            line += f"; {self.cut} articles end after {EXCEL_TEXT} characters, as Excel's cells do"
+        return line
+
+
+def drop_down(row: int, count: int):
+    """A choice among the cells of a row of the hidden sheet.
+
+    Args:
+        row: of the sheet "options".
+        count: how many options stand there.
+    """
+    from openpyxl.utils import get_column_letter
+    from openpyxl.worksheet.datavalidation import DataValidation
+
+    # Not a list in the formula itself: that ends after 255 characters, and at every comma.
+    return DataValidation(
+        type="list",
+        formula1=f"options!$A${row}:${get_column_letter(count)}${row}",
+        allow_blank=True,
+        showErrorMessage=True,
+        errorTitle="label",
+        error="Choose one of this row's options.",
+    )
+
+
+def shown(name: str, value):
+    """A value as the sheet holds it: options as a JSON list, probabilities to four digits."""
+    if name == "category":
+        return json.dumps(value, ensure_ascii=False)
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def cell_text(text: str) -> str:
+    """The beginning of a text that fits into a cell of Excel."""
+    text = text[:EXCEL_TEXT]
+    while (over := excel_length(text) - EXCEL_TEXT) > 0:
+        text = text[: -max(1, over // 7)]  # an escaped character is seven long
+    return text
+
+
+@contextmanager
+def write_review(path: Path, every: bool = False) -> Iterator[Review]:
+    """Take rows down while a table is written; the review file is there when the block ends.
+
+    Args:
+        path: an .xlsx file in a folder that is there.
+        every: whether all rows are meant, not those alone whose `look` is set.
+
+    Raises:
+        InputError: when the disk is full.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=path.parent) as scratch:
+            review = Review(path, scratch, every)
+            yield review
+            review.write()
+    except OSError as error:
+        raise InputError(
+            f"{path} could not be written ({error.strerror}); make room, or name another file"
+        ) from None

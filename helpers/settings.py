@@ -1,0 +1,117 @@
+"""Trained settings: where their adapters lie, and which did best on val."""
+
+import json
+import math
+from pathlib import Path
+
+from helpers import ROOT, InputError, one_line
+from helpers.adapters import PROMPT, WEIGHTS
+from helpers.training import read_log
+
+
+def val_score(folder: Path) -> tuple[float, float]:
+    """How well a setting's adapter did on val; of two settings the larger one is better.
+
+    Args:
+        folder: of a trained setting, with summary.json and logging.jsonl.
+
+    Returns:
+        Share of right answers (eval_seq_acc) at the step whose weights stayed, and minus the loss
+        there, which decides between equals; what was not measured is minus infinity.
+
+    Raises:
+        InputError: when a file of the setting is missing or damaged.
+    """
+    try:
+        step = json.loads((folder / "summary.json").read_text(encoding="utf-8")).get("best_step")
+        log = read_log(folder / "logging.jsonl")
+        lines = log[(log["step"] == step) & log["eval_loss"].notna()]
+        values = lines[["eval_seq_acc", "eval_loss"]].iloc[-1] if len(lines) else None
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{folder.name}: its training left no sound log ({one_line(error)}); train it again "
+            "with notebook 04"
+        ) from None
+    if values is None:
+        return -math.inf, -math.inf
+    accuracy, loss = values["eval_seq_acc"], values["eval_loss"]
+    return -math.inf if math.isnan(accuracy) else float(accuracy), -float(loss)
+
+
+def best_setting(folders: list[Path]) -> Path:
+    """The setting that did best on val: the figures of test never choose.
+
+    Args:
+        folders: of trained settings; of equals the first.
+    """
+    return max(folders, key=val_score)
+
+
+def trained_settings(run: Path) -> list[Path]:
+    """The folders of a run's settings whose adapter is whole, by name."""
+    return [
+        prompt.parent.parent
+        for prompt in sorted(run.glob(f"train/*/adapter/{PROMPT}"))
+        if not prompt.parent.parent.name.startswith(".")
+        and (prompt.parent.parent / "logging.jsonl").is_file()
+    ]
+
+
+def best_of_run(run: Path) -> Path:
+    """The adapter that did best on val in one run.
+
+    Args:
+        run: its folder.
+
+    Raises:
+        InputError: when no setting of it is trained.
+    """
+    if not (folders := trained_settings(run)):
+        shown = run.relative_to(ROOT) if run.is_relative_to(ROOT) else run
+        raise InputError(
+            f"no adapter in {shown}/train: notebooks/04-training.ipynb makes one; "
+            "or name an adapter's folder"
+        )
+    return best_setting(folders) / "adapter"
+
+
+def best_adapter(runs: Path = ROOT / "runs") -> Path:
+    """The adapter that did best on val in the newest run that has one.
+
+    Args:
+        runs: holds a folder a run.
+
+    Raises:
+        InputError: when no run has an adapter.
+    """
+    trained = {run: trained_settings(run) for run in sorted(runs.glob("*")) if run.is_dir()}
+    trained = {run: folders for run, folders in trained.items() if folders}
+    if not trained:
+        raise InputError(
+            f"no run in {runs.name}/ has a trained adapter; train one with notebook 04 or "
+            "`make book`, or name an adapter's folder"
+        )
+    newest = max(trained, key=lambda run: max(age(setting) for setting in trained[run]))
+    return best_setting(trained[newest]) / "adapter"
+
+
+def age(setting: Path) -> float:
+    """When a setting's weights were written, in seconds since 1970."""
+    weights = setting / "adapter" / WEIGHTS[1]
+    return weights.stat().st_mtime if weights.is_file() else 0.0
+
+
+def place_of(adapter: Path) -> tuple[Path, str]:
+    """The run and the setting that an adapter belongs to.
+
+    Args:
+        adapter: its folder; in a run it is train/<setting>/adapter.
+
+    Returns:
+        The run's folder and the setting's name; for an adapter that lies elsewhere the folder
+        above it, and its own name.
+    """
+    adapter = adapter.resolve()
+    if adapter.name == "adapter" and adapter.parent.parent.name == "train":
+        return adapter.parents[2], adapter.parent.name
+    return adapter.parent, adapter.name

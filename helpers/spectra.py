@@ -1,0 +1,209 @@
+"""What an adapter learned: how many directions its corrections have, and where they are large."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers import InputError
+from helpers.adapters import adapter_digest
+
+OUTSIDE = -1
+"""Stands for the block of a layer that belongs to none, such as the output matrix."""
+
+
+def left_out(folder: str | Path) -> str | None:
+    """Why an adapter cannot be taken apart here, in one line; None where it can.
+
+    Args:
+        folder: the adapter's.
+
+    Raises:
+        InputError: when an adapter's file is missing.
+    """
+    config = read_config(folder)
+    if config.get("peft_type", "LORA") != "LORA":
+        return f"{config['peft_type']} is not LoRA: its correction is no product B A"
+    if config.get("use_dora"):
+        return "DoRA computes another formula: it also learns a length beside the correction"
+    return None
+
+
+def adapter_spectra(folder: str | Path) -> np.ndarray:
+    """Singular values of every correction scale · B A of a LoRA adapter.
+
+    A layer with a smaller rank than others has zeros at its end, as its correction does.
+
+    Args:
+        folder: the adapter's.
+
+    Returns:
+        layers × rank, largest first.
+
+    Raises:
+        InputError: when it is no plain LoRA (see `left_out`), or a file is missing.
+    """
+    values = [product_spectrum(a, b) * scale for _, a, b, scale in corrections(folder)]
+    spectra = np.zeros((len(values), max(map(len, values))))
+    for row, own in zip(spectra, values):
+        row[: len(own)] = own
+    return spectra
+
+
+def layer_norms(folder: str | Path) -> pd.DataFrame:
+    """Frobenius norm of every correction of a LoRA adapter.
+
+    Args:
+        folder: the adapter's.
+
+    Returns:
+        Columns block (see OUTSIDE), module (such as "up_proj") and norm.
+
+    Raises:
+        InputError: when it is no plain LoRA (see `left_out`), or a file is missing.
+    """
+    lines = []
+    for layer, a, b, scale in corrections(folder):
+        block = re.search(r"\.(\d+)\.", layer)
+        norm = scale * float(np.linalg.norm(product_spectrum(a, b)))
+        lines.append((int(block[1]) if block else OUTSIDE, layer.rsplit(".", 1)[-1], norm))
+    return pd.DataFrame(lines, columns=["block", "module", "norm"])
+
+
+def energy_share(spectra: np.ndarray, directions: int = 4) -> float:
+    """Share of a correction's energy in its strongest directions, the mean over layers.
+
+    Args:
+        spectra: layers × rank; a layer whose correction is zero does not count.
+        directions: how many of them.
+
+    Returns:
+        0 to 1; 0 where no layer has a correction.
+    """
+    energy = spectra[spectra.any(axis=1)] ** 2
+    if not len(energy):
+        return 0.0
+    return float((energy[:, :directions].sum(axis=1) / energy.sum(axis=1)).mean())
+
+
+def used_rank(spectra: np.ndarray, share: float = 0.9) -> int:
+    """Directions that hold `share` of the energy, in the middle layer of all.
+
+    Args:
+        spectra: layers × rank, largest first.
+        share: of the squared singular values' sum, 0 to 1.
+
+    Returns:
+        The (upper) median over layers; 0 where no layer has a correction.
+    """
+    energy = np.cumsum(spectra[spectra.any(axis=1)] ** 2, axis=1)
+    if not len(energy):
+        return 0
+    missing = energy < share * energy[:, -1:] * (1 - 1e-12)  # layers × rank
+    return int(np.sort(missing.sum(axis=1) + 1)[len(energy) // 2])
+
+
+def relative_spectra(folders: dict[str, Path]) -> dict[str, np.ndarray]:
+    """Singular values of several adapters, each layer's divided by its largest.
+
+    An adapter that cannot be taken apart is left out, and a line says so.
+
+    Args:
+        folders: of the adapters, by name.
+
+    Returns:
+        By name layers × rank, at most 1.
+    """
+    relative = {}
+    for name, folder in folders.items():
+        if reason := left_out(folder):
+            print(f"{name} is left out here. {reason}.")
+            continue
+        spectra = adapter_spectra(folder)
+        spectra = spectra[spectra.any(axis=1)]  # 0 / 0 says nothing
+        relative[name] = spectra / spectra[:, :1]
+    return relative
+
+
+def strongest_module(norms: pd.DataFrame) -> str:
+    """The kind of layer whose corrections are largest on average.
+
+    Args:
+        norms: see `layer_norms`.
+    """
+    return str(norms.groupby("module")["norm"].mean().idxmax())
+
+
+def corrections(folder: str | Path) -> list[tuple[str, np.ndarray, np.ndarray, float]]:
+    """Layer, A (rank × d_in), B (d_out × rank) and scale of every correction, by layer's name.
+
+    Args:
+        folder: the adapter's.
+
+    Raises:
+        InputError: when it is no plain LoRA (see `left_out`), has no correction, or a file is
+            missing.
+    """
+    from peft.utils.other import get_pattern_key
+    from safetensors import safe_open
+
+    if reason := left_out(folder):
+        raise InputError(f"the adapter in {folder} cannot be taken apart: {reason}")
+    config, end, made = read_config(folder), ".lora_A.weight", []
+    alphas = config.get("alpha_pattern") or {}
+    with safe_open(Path(folder) / "adapter_model.safetensors", "pt") as saved:
+        for name in sorted(name for name in saved.keys() if name.endswith(end)):
+            layer = name.removesuffix(end).removeprefix("base_model.model.")
+            a = saved.get_tensor(name).float().numpy()
+            b = saved.get_tensor(name.replace("lora_A", "lora_B")).float().numpy()
+            alpha = alphas.get(get_pattern_key(alphas, layer), config["lora_alpha"])
+            rank = len(a)  # its own: another one may be given to some layers
+            made.append((layer, a, b, alpha / rank ** (0.5 if config.get("use_rslora") else 1)))
+    if not made:
+        raise InputError(f"the adapter in {folder} corrects no linear layer")
+    return made
+
+
+def product_spectrum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Singular values of B A, from two small triangles: with A' = Q R and B = P S it has those of
+    S R'.
+
+    Args:
+        a: rank × d_in.
+        b: d_out × rank.
+    """
+    right, left = np.linalg.qr(a.T)[1], np.linalg.qr(b)[1]
+    return np.linalg.svd(left @ right.T, compute_uv=False)
+
+
+def read_config(folder: str | Path) -> dict:
+    """An adapter's adapter_config.json."""
+    adapter_digest(folder)  # names the file that is missing
+    return json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
+
+
+def learned_figures(relative: dict[str, np.ndarray], norms: pd.DataFrame) -> dict:
+    """What the page of one training says of its adapter.
+
+    Args:
+        relative: of this adapter alone; see `relative_spectra`. Empty where it was left out.
+        norms: see `layer_norms`; empty where it was left out.
+
+    Returns:
+        "energy" (of its four strongest directions, per cent), "used_rank", "strongest" and the
+        sentences "learned_words".
+    """
+    spectra = next(iter(relative.values()), np.zeros((0, 0)))
+    if not len(spectra) or norms.empty:
+        words = "There is no correction here that we could take apart."
+        return {"energy": float("nan"), "used_rank": 0, "strongest": "–", "learned_words": words}
+    energy, used = 100 * energy_share(spectra), used_rank(spectra)
+    strongest, rank = strongest_module(norms), spectra.shape[1]
+    words = (
+        f"The four strongest directions carry {energy:.0f} % of the correction's energy. "
+        f"In the middle layer, {used} of {rank} directions hold 90 % of it. "
+        f"The largest corrections stand in the layers called {strongest}."
+    )
+    return {"energy": energy, "used_rank": used, "strongest": strongest, "learned_words": words}

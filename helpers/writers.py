@@ -1,0 +1,194 @@
+"""Writers: tables as .csv, .xlsx or .jsonl, whole or not at all, that run nothing when opened."""
+
+import csv
+import datetime
+import json
+import math
+import re
+import tempfile
+from collections.abc import Iterable
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+
+from helpers import InputError
+
+FORMS = (".csv", ".xlsx", ".jsonl")
+EXCEL_ROWS, EXCEL_COLUMNS, EXCEL_TEXT = 1_048_576, 16_384, 32_767
+"""The most that a sheet of Excel holds: rows, columns, and characters (UTF-16 units) in a cell."""
+FORMULA = re.compile(r"[ \u3000]*[=+\-@＝＋－＠\t\r\n]")
+"""How a text begins that a spreadsheet may run."""
+NUMBER = re.compile(r"[+-]?\d+([.,]\d+)*([eE][+-]?\d+)?%?")
+ESCAPE = re.compile(r"_(?=x[0-9A-Fa-f]{4}_)")
+"""What a workbook would read as one of its own escapes."""
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f]")
+"""Control characters: the XML of a workbook holds them escaped only."""
+NO_CHARACTER = re.compile("[\ud800-\udfff\ufffe\uffff]")
+"""Halves of characters, and what is none."""
+
+
+def check_target(path: Path, forms: tuple[str, ...] = FORMS) -> None:
+    """Refuse a file that could not be written, before any work is done for it.
+
+    Args:
+        path: the file.
+        forms: endings that it may have.
+
+    Raises:
+        InputError: for another ending, a folder that is missing or cannot be written.
+    """
+    if path.suffix.lower() not in forms:
+        raise InputError(f"{path}: unknown ending; a table is written as {', '.join(forms)}")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give a file's name in it")
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such folder; make it first, or name another")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise InputError(
+            f"{path.parent} cannot be written ({error.strerror}); name another folder"
+        ) from None
+
+
+def write_table(path: Path, columns: list[str], rows: Iterable[list]) -> None:
+    """Write a table, whole or not at all.
+
+    Args:
+        path: .csv (UTF-8 with the mark that Excel looks for), .xlsx or .jsonl.
+        columns: names, in order.
+        rows: of values, in the columns' order; a generator is fine.
+
+    Raises:
+        InputError: when the disk is full or the file cannot be written.
+    """
+    writer = {".csv": write_csv, ".xlsx": write_xlsx, ".jsonl": write_lines}[path.suffix.lower()]
+    with whole_file(path) as scratch:
+        writer(scratch, columns, rows)
+
+
+@contextmanager
+def whole_file(path: Path):
+    """A scratch file beside a file, which takes its place when the block ends without an error."""
+    scratch = path.with_name(f".{path.name}.unfinished{path.suffix}")
+    try:
+        yield scratch
+        scratch.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{path} could not be written ({error.strerror}); make room, or name another file"
+        ) from None
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def plain(value):
+    """A value as a cell holds it: text, number, truth value, date or None."""
+    if isinstance(value, str):
+        return NO_CHARACTER.sub("\ufffd", value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, datetime.date | datetime.time):  # a datetime is a date
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, list | tuple | dict):
+        return NO_CHARACTER.sub("\ufffd", json.dumps(value, ensure_ascii=False, default=str))
+    return NO_CHARACTER.sub("\ufffd", str(value))
+
+
+def is_formula(text: str) -> bool:
+    """Whether a spreadsheet might run a text; "-5" is a number and harmless."""
+    return bool(FORMULA.match(text)) and not NUMBER.fullmatch(text)
+
+
+def csv_cell(value):
+    """A value for a CSV file: an apostrophe stands before what would run."""
+    value = plain(value)
+    if isinstance(value, str) and is_formula(value):
+        return "'" + value
+    return value
+
+
+def write_csv(path: Path, columns: list[str], rows: Iterable[list]) -> None:
+    """Write a CSV file; see `write_table`."""
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([csv_cell(name) for name in columns])
+        for row in rows:
+            writer.writerow([csv_cell(value) for value in row])
+
+
+def write_lines(path: Path, columns: list[str], rows: Iterable[list]) -> None:
+    """Write one JSON object a line; see `write_table`. Lists stay lists."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        for row in rows:
+            values = [v if isinstance(v, list | tuple | dict) else plain(v) for v in row]
+            line = json.dumps(dict(zip(columns, values)), ensure_ascii=False, default=str)
+            file.write(NO_CHARACTER.sub("\ufffd", line) + "\n")
+
+
+def xlsx_text(text: str) -> str:
+    """A text as the XML of a workbook holds it: control characters escaped the way Excel does."""
+    return CONTROL.sub(lambda sign: f"_x{ord(sign[0]):04X}_", ESCAPE.sub("_x005F_", text))
+
+
+def excel_length(value) -> int:
+    """How many of the characters that Excel counts a value needs in a cell."""
+    value = plain(value)
+    if not isinstance(value, str):
+        return 0
+    text = xlsx_text(value)
+    return len(text) + sum(sign > "\uffff" for sign in text)  # these need two UTF-16 units
+
+
+def xlsx_cell(page, value):
+    """A cell for a sheet that is written row by row; text stays text, whatever it begins with."""
+    from openpyxl.cell import WriteOnlyCell
+
+    value = plain(value)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**15:
+        value = str(value)  # Excel would round it
+    if not isinstance(value, str):
+        return WriteOnlyCell(page, value)
+    cell = WriteOnlyCell(page, xlsx_text(value))
+    cell.data_type = "s"
+    if is_formula(value):
+        cell.quotePrefix = True  # so it stays when a person edits the cell
+    return cell
+
+
+def write_xlsx(path: Path, columns: list[str], rows: Iterable[list]) -> None:
+    """Write a workbook of one sheet; see `write_table`."""
+    with workbook(path, "answers") as (page,):
+        page.freeze_panes = "A2"
+        page.append([xlsx_cell(page, name) for name in columns])
+        for row in rows:
+            page.append([xlsx_cell(page, value) for value in row])
+
+
+@contextmanager
+def workbook(path: Path, *titles: str):
+    """New sheets that are written row by row; the file is there when the block ends soundly.
+
+    Args:
+        path: the .xlsx file.
+        *titles: of the sheets, which the block is given.
+    """
+    from openpyxl import Workbook
+
+    book = Workbook(write_only=True)
+    pages = [book.create_sheet(title) for title in titles]
+    try:
+        yield pages
+    except BaseException:
+        for page in pages:  # else they complain when they are collected
+            page.close()
+        raise
+    book.save(path)

@@ -1,0 +1,466 @@
+"""A reader's own file: every row answered once, the table whole or not there, each fault said."""
+
+import csv
+import fcntl
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from helpers import (
+    ROOT,
+    InputError,
+    classify,
+    decision,
+    files,
+    hybrid,
+    models,
+    readers,
+    scoring,
+    settings,
+    templating,
+    writers,
+)
+
+LABELS = ["Art", "Law", "Sports"]
+FORMAT = templating.PromptFormat(templating.PLAIN, 96, True)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, draw_adapter):
+    """A run with one adapter, whose weights are drawn."""
+    run = tmp_path_factory.mktemp("一 run")
+    draw_adapter(run / "train" / "drawn", FORMAT, LABELS, r=4)
+    return run / "train" / "drawn" / "adapter"
+
+
+@pytest.fixture
+def adapter(trained, tmp_path):
+    """The same adapter in a run of the test's own, to write beside it."""
+    own = tmp_path / "run" / "train" / "drawn" / "adapter"
+    own.mkdir(parents=True)
+    for path in trained.iterdir():
+        os.link(path, own / path.name)
+    return own
+
+
+@pytest.fixture
+def fake(monkeypatch, tokenizer):
+    """A model that answers at once: nats follow from the prompt's ids. Counts what it is asked."""
+
+    class Fake:
+        def __init__(self):
+            self.prompts, self.loads, self.stop_after = [], 0, None
+
+        def load(self, *_, **__):
+            self.loads += 1
+
+        def ask(self, model, tokenizer, prompts, menus, at_once=8):
+            for start in range(0, len(prompts), at_once):
+                places = list(range(start, min(start + at_once, len(prompts))))
+                if self.stop_after is not None and len(self.prompts) >= self.stop_after:
+                    raise KeyboardInterrupt
+                self.prompts += [hash(tuple(prompts[i])) for i in places]
+                yield places, [nats(prompts[i], menus[i]) for i in reversed(places)][::-1], 0.0
+
+    def nats(ids, options):
+        draws = random.Random(str(ids))
+        return {"logprobs": [-5 * draws.random() for _ in options]}
+
+    fake = Fake()
+    monkeypatch.setattr(models, "load_model", fake.load)
+    monkeypatch.setattr(models, "load_tokenizer", lambda model: tokenizer)
+    monkeypatch.setattr(scoring, "ask_in_batches", fake.ask)
+    return fake
+
+
+def articles(count, **more):
+    return [{"nr": n, "text": f"第{n}号文章，讲的是球队。", **more} for n in range(count)]
+
+
+def write(path, rows):
+    files.write_jsonl(path, rows)
+    return path
+
+
+def table(path):
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run(file, adapter, out, **options):
+    own = {name: options.pop(name) for name in ("method", "target") if name in options}
+    lines = []
+    report = classify.classify_file(
+        classify.Classifier(adapter, **own), file, out, say=lines.append, **options
+    )
+    return report, "\n".join(lines)
+
+
+def test_answers_are_those_of_the_scorer(tmp_path, trained, tokenizer, sample):
+    rows = [
+        {"text": row["text"], "category": row["category"], "nr": n}
+        for n, row in enumerate(sample["test"][:3])
+    ]
+    rows.append({"text": "球队在加时赛中取胜。", "nr": 3})  # brings no options
+    report, said = run(write(tmp_path / "in.jsonl", rows), trained, tmp_path / "out.csv")
+    network = models.load_model(models.PACKAGED, trained, attention="eager")
+    whole = [{"category": LABELS, **row, "id": str(row["nr"])} for row in rows]
+    prompts = templating.fit_all(tokenizer, FORMAT, whole)
+    menus = [row["category"] for row in whole]
+    results = scoring.ask(network, tokenizer, [prompt.ids for prompt in prompts], menus)
+    answered = table(report.out)
+    assert list(answered[0]) == ["text", "category", "nr", *classify.ADDED]
+    for line, menu, result in zip(answered, menus, results, strict=True):
+        shares = np.exp(result["logprobs"]) / np.exp(result["logprobs"]).sum()
+        order = np.argsort(-shares)
+        assert line["answer"] == menu[order[0]] and line["second"] == menu[order[1]]
+        assert float(line["probability"]) == pytest.approx(shares[order[0]], abs=0.02)
+        assert line["look"] == "" and line["note"] == ""
+    assert (report.rows, report.look, report.unanswered) == (4, 0, 0)
+    assert "chapter 05 has not learned" in said and not report.by_answer.size
+
+
+@pytest.mark.parametrize("form", writers.FORMS)
+def test_the_readers_columns_stay_in_their_order(tmp_path, adapter, fake, form):
+    rows = [
+        {
+            "look": "l",
+            "正文": "球队。",
+            "answer": "mine",
+            "answer (model)": "x",
+            "=1+1": "=cmd|'!A",
+        },
+        {"正文": "画家。", "more": [1, 2]},
+    ]
+    file = write(tmp_path / "in.jsonl", rows)
+    out = tmp_path / f"out{form}"
+    _, said = run(file, adapter, out, columns={"text": "正文"})
+    names, lines = readers.column_names(out), [raw for _, raw in readers.read_file(out)]
+    own = [name.lstrip("'") for name in names[:6]]
+    assert own == ["look", "正文", "answer", "answer (model)", "=1+1", "more"]
+    assert names[6:] == ["answer (model2)", "probability", "second", "second_probability",
+                         "look (model)", "note"]  # fmt: skip
+    assert "'answer' is 'answer (model2)'" in said and "'look' is 'look (model)'" in said
+    assert lines[0]["answer"] == "mine" and lines[0]["answer (model2)"] in LABELS
+    assert lines[0][names[4]].lstrip("'") == "=cmd|'!A"
+    if form == ".csv":
+        assert names[4] == "'=1+1" and lines[0][names[4]].startswith("'=")
+
+
+def test_a_row_that_cannot_be_asked_is_looked_at_and_never_dropped(tmp_path, adapter, fake):
+    rows = articles(3) + [
+        {"nr": 3, "text": "　"},
+        {"nr": 4, "text": "文", "category": ["字" * 300, "b"]},
+    ]
+    file = write(tmp_path / "in.jsonl", [*rows, {"nr": 5, "text": "文", "category": "a b c"}])
+    with file.open("a") as broken:
+        broken.write('{"nr": 6, "text": \n')
+    report, _ = run(file, adapter, tmp_path / "out.csv", review=tmp_path / "review.xlsx")
+    lines = table(report.out)
+    assert [line["nr"] for line in lines] == ["0", "1", "2", "3", "4", "5", ""]
+    assert all(line["answer"] in LABELS and not line["note"] for line in lines[:3])
+    for line, says in zip(lines[3:], ["non-empty", "cannot hold", "spaces", "JSON"], strict=True):
+        assert line["answer"] == "" and line["look"] == "True" and says in line["note"]
+    assert (report.rows, report.look, report.unanswered) == (7, 4, 4)
+
+
+def test_a_bad_row_may_stop_everything_before_anything_is_asked(tmp_path, adapter, fake):
+    file = write(tmp_path / "in.jsonl", [*articles(3), {"text": ""}])
+    with pytest.raises(InputError, match=r"in\.jsonl line 4.*non-empty"):
+        run(file, adapter, tmp_path / "out.csv", on_bad_row="error")
+    assert not fake.loads and [path.name for path in tmp_path.glob("*.csv")] == []
+
+
+def test_labels_say_how_many_are_right(tmp_path, adapter, fake):
+    rows = [
+        row | {"output": LABELS[n % 4] if n % 4 < 3 else None} for n, row in enumerate(articles(40))
+    ]
+    report, _ = run(write(tmp_path / "in.jsonl", rows), adapter, tmp_path / "out.csv")
+    lines = [line for line in table(report.out) if line["output"]]
+    right = sum(line["answer"] == line["output"] for line in lines)
+    last = report.by_answer.iloc[-1]
+    assert (last["answer"], last["rows"], last["right"]) == ("all", 30, right)
+    assert report.by_answer["rows"][:-1].sum() == 30 and last["low"] < right / 30 < last["high"]
+
+
+def interrupted(fake, file, adapter, out, after):
+    fake.stop_after = after
+    with pytest.raises(KeyboardInterrupt):
+        run(file, adapter, out)
+    fake.stop_after = None
+
+
+def test_an_interrupted_run_goes_on_without_asking_twice(tmp_path, adapter, fake, monkeypatch):
+    monkeypatch.setattr(classify, "BLOCK_ROWS", 20)
+    file, out = write(tmp_path / "in.jsonl", articles(100)), tmp_path / "out.csv"
+    reference, _ = run(file, adapter, tmp_path / "at once.csv")
+    for after in (28, 60):
+        fake.prompts.clear()
+        interrupted(fake, file, adapter, out, after)
+        assert not out.exists() and len(list(tmp_path.glob(".answers-*"))) == 1
+    asked = [*fake.prompts]
+    [journal] = tmp_path.glob(".answers-*")
+    with journal.open("ab") as cut_off:
+        cut_off.write(b'{"row": 99, "logpr')
+    before = len(journal.read_bytes().splitlines()) - 2  # the header, and the broken line
+    fake.prompts.clear()
+    run(file, adapter, out)
+    assert len(fake.prompts) == 100 - before and not set(asked) & set(fake.prompts)
+    assert out.read_bytes() == reference.out.read_bytes()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_file_that_changed_is_begun_anew(tmp_path, adapter, fake):
+    file, out = write(tmp_path / "in.jsonl", articles(30)), tmp_path / "out.csv"
+    interrupted(fake, file, adapter, out, 16)
+    write(file, articles(31))
+    fake.prompts.clear()
+    report, said = run(file, adapter, out)
+    assert "has changed since a run was interrupted" in said
+    assert len(fake.prompts) == report.rows == 31 and not list(tmp_path.glob(".*"))
+
+
+def test_a_file_that_changes_meanwhile_gives_no_table(tmp_path, adapter, fake, monkeypatch):
+    file = write(tmp_path / "in.jsonl", articles(10))
+    asking = fake.ask
+
+    def ask_and_change(*arguments):
+        yield from asking(*arguments)
+        write(file, articles(9))
+
+    monkeypatch.setattr(scoring, "ask_in_batches", ask_and_change)
+    with pytest.raises(InputError, match="changed while it was being answered"):
+        run(file, adapter, tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_one_file_is_not_answered_by_two_processes(tmp_path, adapter, fake):
+    file, out = write(tmp_path / "in.jsonl", articles(30)), tmp_path / "out.csv"
+    interrupted(fake, file, adapter, out, 16)
+    [journal] = tmp_path.glob(".answers-*")
+    with journal.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another process is answering"):
+            run(file, adapter, out)
+
+
+def test_outputs_that_would_lose_something_are_refused(tmp_path, adapter, fake):
+    file = write(tmp_path / "in.jsonl", articles(2))
+    (tmp_path / "link.jsonl").symlink_to(file)
+    (tmp_path / "hard.jsonl").hardlink_to(file)
+    for out, says in [
+        (file, "is the file itself"),
+        (tmp_path / "link.jsonl", "is the file itself"),
+        (tmp_path / "hard.jsonl", "is the file itself"),
+        (tmp_path / "out.pdf", "unknown ending"),
+        (tmp_path / "none" / "out.csv", "no such folder"),
+        (tmp_path, "ending|folder"),
+    ]:
+        with pytest.raises(InputError, match=says):
+            run(file, adapter, out)
+    with pytest.raises(InputError, match="is the table"):
+        run(file, adapter, tmp_path / "a.xlsx", review=tmp_path / "a.xlsx")
+    with pytest.raises(InputError, match="unknown ending"):
+        run(file, adapter, tmp_path / "a.xlsx", review=tmp_path / "review.csv")
+    assert not fake.loads and file.read_text().count("\n") == 2
+
+
+def test_what_excel_cannot_hold_is_refused_before_anything_is_asked(
+    tmp_path, adapter, fake, monkeypatch
+):
+    file = write(tmp_path / "in.jsonl", [*articles(4), {"text": "长" * 40_000}])
+    with pytest.raises(InputError, match=r"line 5: 'text' has more than the 32767 .*\.csv"):
+        run(file, adapter, tmp_path / "out.xlsx")
+    monkeypatch.setattr(writers, "EXCEL_ROWS", 5)
+    with pytest.raises(InputError, match=r"5 rows are more than a sheet"):
+        run(file, adapter, tmp_path / "out.xlsx")
+    assert not fake.loads
+    assert run(file, adapter, tmp_path / "out.csv")[0].rows == 5
+
+
+def learned(threshold, hybrid=None):
+    part = decision.learn([np.array([0.9, 0.1])] * 4, [0, 0, 0, 0])
+    part["targets"]["0.05"] |= {"threshold": threshold, "rows_needed": 59}
+    both = hybrid and part | {"weights": hybrid}
+    return {"model": part | {"temperature": 2.0}, "hybrid": both}
+
+
+def test_look_is_set_below_the_threshold_that_was_learned(tmp_path, adapter, fake):
+    file = write(tmp_path / "in.jsonl", articles(40))
+    plain, _ = run(file, adapter, tmp_path / "plain.csv")
+    decision.write_decision(adapter, learned(0.5))
+    report, said = run(file, adapter, tmp_path / "out.csv")
+    lines = table(report.out)
+    for line, before in zip(lines, table(plain.out), strict=True):
+        assert line["look"] == str(float(line["probability"]) < 0.5)
+        assert line["answer"] == before["answer"] and line["probability"] < before["probability"]
+    assert 0 < report.look < 40 and "below a probability of 0.500" in said and "5 %" in said
+    strict, said = run(file, adapter, tmp_path / "strict.csv", target=0.01)
+    assert strict.look == 40 and "val is too small" in said and "299 rows would do" in said
+    with pytest.raises(InputError, match=r"0\.01, 0\.02, 0\.05, 0\.1"):
+        run(file, adapter, tmp_path / "out.csv", target=0.03)
+
+
+def test_the_hybrid_weighs_both_where_it_was_learned(tmp_path, adapter, fake):
+    rows = [row | {"text": word * 20} for row, word in zip(articles(3), "画法球", strict=True)]
+    file = write(tmp_path / "in.jsonl", rows)
+    with pytest.raises(InputError, match="has no hybrid"):
+        run(file, adapter, tmp_path / "out.csv", method="hybrid")
+    hybrid.save_linear(hybrid.fit_linear([r["text"] for r in rows] * 2, LABELS * 2), adapter)
+    decision.write_decision(adapter, learned(0.5, {"logprob": 0.0, "margin": 9.0}))
+    report, _ = run(file, adapter, tmp_path / "out.csv")
+    assert [line["answer"] for line in table(report.out)] == LABELS
+    alone, _ = run(file, adapter, tmp_path / "alone.csv", method="model")
+    assert [line["answer"] for line in table(alone.out)] != LABELS
+
+
+def test_no_two_files_or_adapters_share_a_table(tmp_path, adapter, fake):
+    for folder, count in (("a", 2), ("b", 3)):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "part.jsonl", articles(count))
+    first, _ = run(tmp_path / "a" / "part.jsonl", adapter, None)
+    second, _ = run(tmp_path / "b" / "part.jsonl", adapter, None)
+    config = adapter / "adapter_config.json"
+    changed = config.read_bytes() + b"\n"
+    config.unlink()
+    config.write_bytes(changed)
+    third, _ = run(tmp_path / "a" / "part.jsonl", adapter, None)
+    outs = [report.out for report in (first, second, third)]
+    assert len(set(outs)) == 3 and {out.parent for out in outs} == {tmp_path / "run" / "answers"}
+    assert [len(table(out)) for out in outs] == [2, 3, 2]
+
+
+def test_adapters_that_cannot_be_asked(tmp_path, adapter):
+    (adapter / "prompt.json").unlink()
+    with pytest.raises(InputError, match="write the file by hand"):
+        classify.Classifier(adapter)
+    with pytest.raises(InputError, match="no such folder"):
+        classify.Classifier(tmp_path / "none")
+    with pytest.raises(InputError, match="no adapter in"):
+        classify.Classifier(tmp_path)
+
+
+def setting(run, name, accuracy, loss, best=4, when=0):
+    folder = run / "train" / name
+    lines = [
+        {"global_step/max_steps": f"{step}/8", "eval_loss": loss, "eval_seq_acc": share}
+        for step, share in ((2, 0.99), (best, accuracy))
+    ]
+    files.write_jsonl(
+        folder / "logging.jsonl",
+        [{k: v for k, v in line.items() if v is not None} for line in lines],
+    )
+    files.write_json(folder / "summary.json", {"best_step": best})
+    files.write_json(folder / "adapter" / "prompt.json", {})
+    (folder / "adapter" / "adapter_model.safetensors").write_bytes(b"")
+    os.utime(folder / "adapter" / "adapter_model.safetensors", (when, when))
+    return folder
+
+
+def test_the_best_adapter_is_chosen_on_val_in_the_newest_run(tmp_path):
+    with pytest.raises(InputError, match="no run in runs/ has a trained adapter"):
+        settings.best_adapter(tmp_path / "runs")
+    old = tmp_path / "runs" / "old"
+    setting(old, "perfect", 1.0, 0.1, when=50)
+    new = tmp_path / "runs" / "new"
+    setting(new, "a", 0.8, 0.3, when=60)
+    setting(new, "b", 0.9, 0.5, when=100)
+    best = setting(new, "c", 0.9, 0.4, when=70)
+    setting(new, "d", None, 0.1, when=80)
+    setting(new, ".e.unfinished", 1.0, 0.1, when=90)
+    assert settings.best_adapter(tmp_path / "runs") == best / "adapter"
+    assert settings.val_score(best) == (0.9, -0.4)
+    (best / "summary.json").write_text("{")
+    with pytest.raises(InputError, match="c: its training left no sound log"):
+        settings.best_adapter(tmp_path / "runs")
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path, adapter, fake, monkeypatch):
+    monkeypatch.setattr(classify, "BLOCK_CHARACTERS", 100_000)
+    peaks = []
+    for count in (150, 150, 450):  # the first warms up
+        rows = ({"text": f"第{n}号。" + "长" * 10_000, "nr": n} for n in range(count))
+        file = write(tmp_path / f"{count}.jsonl", rows)
+        tracemalloc.start()
+        try:
+            report, _ = run(file, adapter, tmp_path / "out.csv", review=tmp_path / "r.xlsx")
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+        assert report.rows == count
+    # two bytes a character: 300 more articles would take 6 MB
+    assert peaks[2] - peaks[1] < 1e6
+
+
+def command(*arguments):
+    return [sys.executable, str(ROOT / "tools" / "classify.py"), *map(str, arguments)]
+
+
+def test_killed_and_called_again_from_another_folder(tmp_path, trained, tokenizer):
+    """The command line with the real model, in a folder with a space in its name."""
+    folder = tmp_path / "另一 folder"
+    folder.mkdir()
+    write(folder / "my file.jsonl", [{"text": f"第{n}号文章。" * 30} for n in range(150)])
+    line = command("--file", "my file.jsonl", "--adapter", trained, "--out", "answers.csv")
+    environment = {name: v for name, v in os.environ.items() if name != "PYTHONPATH"}
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(line, cwd=folder, env=environment, stdout=log, stderr=log)
+        deadline = time.monotonic() + 240
+        journals, lines = [], 0
+        while lines < 2 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+            journals = list(folder.glob(".answers-*"))
+            lines = len(journals[0].read_bytes().splitlines()) if journals else 0
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert journals and not (folder / "answers.csv").exists(), (tmp_path / "log").read_text()
+    content = journals[0].read_bytes()
+    done = {json.loads(part)["row"] for part in content.split(b"\n")[1:-1]}
+    assert 0 < len(done) < 150
+    asked = []
+    original = classify.ask_rows
+
+    def spy(classifier, rows):
+        asked.extend(number for number, _ in rows)
+        return original(classifier, rows)
+
+    classify.ask_rows = spy
+    try:
+        run(folder / "my file.jsonl", trained, folder / "answers.csv")
+    finally:
+        classify.ask_rows = original
+    assert sorted(asked) == sorted(set(range(150)) - done)
+    assert len(table(folder / "answers.csv")) == 150
+
+
+def test_a_full_disk_keeps_what_was_answered(tmp_path, trained):
+    """The shell allows files of 4 KiB: the journal does not get further."""
+    write(tmp_path / "in.jsonl", [{"text": f"第{n}号。", "nr": n} for n in range(90)])
+    line = command("--file", "in.jsonl", "--adapter", trained, "--out", "out.csv")
+    limited = ["bash", "-c", 'ulimit -f 4; exec "$@"', "bash", *line]
+    done = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("✗ answers could not be written") and "kept" in last
+    [journal] = tmp_path.glob(".answers-*")
+    lines = journal.read_bytes()
+    assert lines.endswith(b"\n") and lines.count(b"\n") >= 1 and not (tmp_path / "out.csv").exists()
+
+
+def test_wrong_command_lines_end_in_one_line(tmp_path, trained):
+    for arguments, says in [
+        (["--file", "none.jsonl", "--adapter", trained], "none.jsonl: no such file"),
+        (["--file", "x", "--columns", "content"], "maps nothing"),
+        (["--file", "x", "--target", "0.03", "--adapter", trained], "chapter 05 learns"),
+    ]:
+        done = subprocess.run(command(*arguments), cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode and says in done.stderr.strip().splitlines()[-1], done.stderr
+        assert "Traceback" not in done.stderr

@@ -1,0 +1,183 @@
+"""The exported folder alone: its README's own lines give this project's answers."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from safetensors import safe_open
+
+from helpers import (
+    InputError,
+    adapters,
+    decision,
+    export,
+    files,
+    models,
+    scoring,
+    settings,
+    templating,
+)
+
+LABELS = ["Art", "Enviornment", "Sports", "体育"]
+FORMAT = templating.PromptFormat(templating.EDITOR, 160, True)
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory, draw_adapter):
+    """A trained setting of a run, its weights drawn, measured as chapter 05 would."""
+    folder = tmp_path_factory.mktemp("run 一") / "train" / "rank4"
+    draw_adapter(folder, FORMAT, LABELS, r=4)
+    part = {"temperature": 2.0, "n": 60, "sets": {"level": 0.9, "threshold": 0.1}, "targets": {}}
+    decision.write_decision(folder / "adapter", {"model": part, "hybrid": None})
+    score = {"accuracy": 0.9, "ci95": [0.85, 0.936], "n": 200, "macro_f1": 0.9}
+    run = folder.parents[1]
+    files.write_json(run / "eval" / "metrics.json", {"models": {"rank4": {"score": score}}})
+    files.write_json(run / "data" / "summary.json", {"source": str(run / "private" / "my.xlsx")})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(setting):
+    return export.export_model(setting / "adapter")
+
+
+def by_readme(folder, article):
+    """What the lines of an exported README print: nats by option. This project is out of reach."""
+    [code] = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.S)
+    (folder / "article.txt").write_text(article, encoding="utf-8")
+    prelude = (
+        "import sys; sys.modules['helpers'] = None; exec(compile(sys.stdin.read(), 'x', 'exec'))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", prelude],
+        input=code, cwd=folder, env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    (folder / "article.txt").unlink()
+    assert done.returncode == 0, done.stderr
+    lines = [line.split(" ", 1) for line in done.stdout.splitlines()]
+    return {option: float(nats) for nats, option in lines}
+
+
+@pytest.mark.parametrize("length", ["short", "long"])
+def test_the_readmes_lines_give_the_scorers_numbers(exported, setting, tokenizer, sample, length):
+    pick = min if length == "short" else max
+    article = pick((row["text"] for row in sample["test"]), key=len)
+    article = article[:60] + "<eos>" + article[60:]  # text here, no end
+    theirs = by_readme(exported, article)
+    row = {"id": "x", "text": article, "category": LABELS}
+    prompt = templating.fit(tokenizer, FORMAT, row)
+    assert (prompt.kept < 1) == (length == "long")
+    # the weights as daily work merges them in bfloat16, computed with in float32
+    merged = models.load_model(models.PACKAGED, setting / "adapter", dtype="bfloat16")
+    network = models.load_model(models.PACKAGED, dtype="float32")
+    network.load_state_dict({name: w.float() for name, w in merged.state_dict().items()})
+    [ours] = scoring.ask(network, tokenizer, [prompt.ids], [LABELS])
+    assert list(theirs) == LABELS
+    assert list(theirs.values()) == pytest.approx(ours["logprobs"], abs=1e-3)
+    exact = models.load_model(models.PACKAGED, setting / "adapter", dtype="float32")
+    [unrounded] = scoring.ask(exact, tokenizer, [prompt.ids], [LABELS])
+    best = max(zip(unrounded["logprobs"], LABELS, strict=True))[1]
+    assert max(theirs, key=theirs.get) == best
+
+
+def test_the_folder_holds_what_others_need(exported, setting):
+    names = {path.name for path in exported.iterdir()}
+    assert {
+        "model.safetensors", "config.json", "generation_config.json", "tokenizer.json",
+        "prompt.json", "decision.json", "README.md", "GEMMA_TERMS.html", "NOTICE.md",
+    } <= names  # fmt: skip
+    assert not [name for name in names if "adapter" in name]
+    assert exported == setting.parents[1] / "export" / "rank4"
+    with safe_open(exported / "model.safetensors", "pt") as weights:
+        kinds = {str(weights.get_tensor(name).dtype) for name in weights.keys()}
+    assert kinds == {"torch.bfloat16"}
+    for name in ("prompt.json", "decision.json"):
+        assert (exported / name).read_bytes() == (setting / "adapter" / name).read_bytes()
+    texts = [
+        p for p in exported.iterdir() if p.suffix in (".json", ".md") and p.name != "tokenizer.json"
+    ]
+    private = (str(setting.parents[2]), str(models.cache_dir()))
+    assert not [p for p in texts if any(path in p.read_text(encoding="utf-8") for path in private)]
+
+
+def test_the_card_says_figures_data_and_terms(exported):
+    card = (exported / "README.md").read_text(encoding="utf-8")
+    assert "| score | 90.0 | 85.0 – 93.6 | 200 |" in card
+    assert "license: gemma" in card and "https://ai.google.dev/gemma/terms" in card
+    assert "`my.xlsx`" in card and "divided by 2.000" in card and "Art，Enviornment" in card
+
+
+def test_a_card_without_figures_says_so(tmp_path, setting, draw_adapter):
+    prompt = adapters.read_prompt(setting / "adapter")
+    card = export.model_card(tmp_path, "rank4", setting / "adapter", prompt)
+    assert "Not measured" in card and "kept no summary" in card
+
+
+def test_lines_for_articles_that_lose_their_middle(exported, sample):
+    """The same lines but for the cut: what they keep fits, and is beginning and end."""
+    article = max((row["text"] for row in sample["test"]), key=len)
+    code = export.code("head+tail").split("prompt = start")[0].replace("dtype=torch.float32", "")
+    code = re.sub(r"^model = .*$", "", code, flags=re.M)
+    (exported / "article.txt").write_text(article, encoding="utf-8")
+    names = {}
+    exec(code.replace('folder = "."', f"folder = {str(exported)!r}"), names)
+    (exported / "article.txt").unlink()
+    size = len(names["start"] + names["prompt"]["input_ids"]) + max(map(len, names["answers"]))
+    assert FORMAT.max_length - 12 < size <= FORMAT.max_length
+    head, tail = names["text"].split("……")
+    assert article.startswith(head) and article.endswith(tail) and abs(len(head) - len(tail)) <= 1
+
+
+def test_what_would_be_another_model_is_refused(tmp_path, setting):
+    own = tmp_path / "run" / "train" / "q4"
+    (own / "adapter").mkdir(parents=True)
+    for path in (setting / "adapter").iterdir():
+        os.link(path, own / "adapter" / path.name)
+    (own / "sft.yaml").write_text("quant_bits: 4\n")
+    with pytest.raises(InputError, match="quantised to 4 bits"):
+        export.export_model(own / "adapter")
+    (own / "sft.yaml").write_text("quant_bits: null\n")
+    values = json.loads((own / "adapter" / "prompt.json").read_text())
+    (own / "adapter" / "prompt.json").unlink()
+    files.write_json(own / "adapter" / "prompt.json", values | {"model": "trust:some/model"})
+    with pytest.raises(InputError, match="code of its own"):
+        export.export_model(own / "adapter")
+    with pytest.raises(InputError, match="no adapter in"):
+        export.export_model(tmp_path)
+    assert not (tmp_path / "run" / "export").exists()
+
+
+def test_it_appears_whole_or_not_at_all(tmp_path, setting, monkeypatch):
+    own = tmp_path / "run" / "train" / "s" / "adapter"
+    own.mkdir(parents=True)
+    for path in (setting / "adapter").iterdir():
+        os.link(path, own / path.name)
+    old = tmp_path / "run" / "export" / "s"
+    old.mkdir(parents=True)
+    (old / "old").write_text("")
+
+    def fails_with(failure):
+        def half(folder, *_):
+            folder.mkdir()
+            (folder / "model.safetensors").write_bytes(b"half")
+            raise failure
+
+        return half
+
+    full = OSError(28, "No space left")
+    for failure, raised in [(full, InputError), (KeyboardInterrupt(), KeyboardInterrupt)]:
+        monkeypatch.setattr(export, "write_model", fails_with(failure))
+        with pytest.raises(raised):
+            export.export_model(own)
+        assert [path.name for path in old.parent.iterdir()] == ["s"] and (old / "old").exists()
+    monkeypatch.setattr(export, "write_model", lambda folder, *_: folder.mkdir())
+    assert [path.name for path in export.export_model(own).iterdir()] == ["README.md"]
+    assert [path.name for path in old.parent.iterdir()] == ["s"]
+
+
+def test_an_adapter_outside_a_run_has_a_place_too(tmp_path):
+    assert settings.place_of(tmp_path / "mine") == (tmp_path, "mine")

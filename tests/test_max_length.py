@@ -1,0 +1,65 @@
+"""Chapter 7: what swift makes of rows that are too long, and that cutting the body mends it."""
+
+import numpy as np
+import pytest
+
+from helpers import max_length, templating
+
+
+@pytest.fixture(scope="module")
+def rows(sample):
+    ordered = sorted(sample["train"], key=lambda row: len(row["text"]))
+    return [ordered[0], ordered[-1]]
+
+
+@pytest.fixture(scope="module")
+def trial(tokenizer):
+    return max_length.Trial(tokenizer, True)
+
+
+def test_no_setting_of_swift_keeps_a_long_row_whole(trial, rows):
+    table = trial.table(max_length.whole, rows)
+    assert len(table) == 9
+    assert (table["training"] != "works").all()
+    assert table["inference"].str.startswith("run aborted").sum() >= 6
+    assert table.loc[("224", "delete"), "training"] == "row dropped"
+    assert "answer" in table.loc[("224", "right"), "training"]
+    assert "instruction" in table.loc[("224", "left"), "training"]
+
+
+def test_with_only_the_body_cut_all_settings_work(trial, rows, tokenizer):
+    table = trial.table(max_length.body_only(tokenizer, True), rows)
+    assert set(table.to_numpy().ravel()) == {"works"}
+    report = max_length.report(table, table)
+    assert len(report["body cut"]) == 9 and report["body cut"][0]["training"] == "works"
+
+
+def test_each_cut_loses_what_the_page_says(tokenizer, rows):
+    left = max_length.what_is_left(tokenizer, rows[-1], 120)
+    options = "，".join(rows[-1]["category"])
+    assert max_length.INSTRUCTION in left["right"] and options not in left["right"]
+    assert max_length.INSTRUCTION not in left["left"] and options in left["left"]
+    assert max_length.INSTRUCTION in left["body only"] and options in left["body only"]
+
+
+def test_shares_beyond_positions_and_the_chance_of_ten_short_rows():
+    counts = np.array([100] * 9 + [5000])
+    table = max_length.beyond_positions({"own": counts})
+    assert table.loc["Yi-6B", "rows beyond it, by own tokenizer"] == "10.0 %"
+    assert table.loc["Qwen1.5-1.8B", "rows beyond it, by own tokenizer"] == "0.0 %"
+    ten = max_length.ten_short_rows(counts)
+    assert ten.loc[4096, "no such row among ten"] == f"{0.9**10:.1%}"
+    assert max_length.findings(*[_table()] * 2, counts)["beyond_yi"] == 10
+
+
+def _table():
+    import pandas as pd
+
+    return pd.DataFrame({"training": ["works"], "inference": ["run aborted: row too long"]})
+
+
+def test_the_body_alone_gives_way(tokenizer, rows):
+    cut = max_length.body_only(tokenizer, True)
+    text = cut(rows[-1], 224)
+    assert len(templating.encode(tokenizer, text)) < 224
+    assert text.startswith(templating.EDITOR.split("{text}")[0])

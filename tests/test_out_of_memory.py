@@ -1,0 +1,43 @@
+"""Chapter 6: sizes that fit, the study's riddle, and how far a card reaches."""
+
+import json
+
+import pytest
+
+from helpers import ROOT, out_of_memory
+
+
+def test_the_riddles_first_explanation_meets_both_numbers():
+    """The record of the library of that time: what was asked for, and what was held."""
+    path = ROOT / "data" / "riddle1" / "events-4.41.2.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    first, second = rows[:2]
+    assert first["requested_gib"] == pytest.approx(6.44, abs=0.005)
+    assert abs(first["residual_gib"]) < 0.1 < abs(second["residual_gib"])
+    assert "softmax" in first["hypothesis"]
+
+
+def test_todays_library_asks_for_the_same():
+    table, record = out_of_memory.riddle()
+    assert record["transformers"] == "4.41.2"
+    assert 0 < table.iloc[0]["allocated_gib"] - table.iloc[0]["allocated today"] < 1
+    shown = out_of_memory.riddle_table(table)
+    assert list(shown.index[:2]) == ["A", "B"] and len(shown) == len(table)
+    assert shown.map(str).map(len).to_numpy().max() <= len("never asked for")
+
+
+def test_a_parabola_meets_the_budget():
+    points = [1, 2, 3, 4]
+    values = [1 + n**2 for n in points]
+    assert out_of_memory.reach(points, values, 101.0, 1000) == 10
+    assert out_of_memory.reach(points, values, 1e9, 50) == 50
+    assert out_of_memory.reach(points, values, 0.0, 50) == 0
+
+
+def test_the_longest_rows_grow_with_the_card():
+    configs = {"Yi-6B": out_of_memory.recorded_config("Yi-6B")}
+    table = out_of_memory.longest_rows(configs)
+    numbers = table.loc[("Yi-6B", "training")].str.rstrip("*").str.replace(",", "")
+    numbers = numbers.replace("–", "0").astype(int)
+    assert list(numbers) == sorted(numbers) and numbers["24 GB"] > 2048
+    assert table.loc[("Yi-6B", "training, no checkpointing"), "24 GB"] == "1,876"

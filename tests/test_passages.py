@@ -1,0 +1,114 @@
+"""What decided an answer: each sentence left out in turn, drawn over escaped text."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import InputError, classify, passages, scoring, templating
+
+OPTIONS = ["Art", "Law", "Sports"]
+TEXT = "球队在加时赛中取胜。画家举办了展览！“法院开庭。”\n观众鼓掌"
+
+
+@given(st.text("球。！\n” ;a", max_size=60), st.integers(1, 8))
+def test_sentences_lose_nothing(text, most):
+    parts = passages.sentences(text, most)
+    assert "".join(parts) == text and len(parts) <= most and all(parts)
+
+
+def test_sentences_end_where_sentences_do():
+    expected = ["球队在加时赛中取胜。", "画家举办了展览！", "“法院开庭。”\n", "观众鼓掌"]
+    assert passages.sentences(TEXT) == expected
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory, draw_adapter):
+    folder = tmp_path_factory.mktemp("run") / "train" / "drawn"
+    form = templating.PromptFormat(templating.PLAIN, 64, True)
+    draw_adapter(folder, form, OPTIONS, r=4)
+    return classify.Classifier(folder / "adapter")
+
+
+def among(classifier, text):
+    """Log-probabilities among the options, by the scorer itself."""
+    row = {"id": "x", "text": text, "category": OPTIONS}
+    prompt = templating.fit(classifier.tokenizer, classifier.prompt.prompt_format, row)
+    [result] = scoring.ask(classifier.model, classifier.tokenizer, [prompt.ids], [OPTIONS])
+    nats = np.array(result["logprobs"])
+    return nats - np.log(np.exp(nats - nats.max()).sum()) - nats.max()
+
+
+def test_a_passage_is_worth_what_its_loss_costs(classifier):
+    weighed = passages.weigh_passages(classifier, TEXT)
+    whole = among(classifier, TEXT)
+    answer = int(whole.argmax())
+    assert weighed.answer == OPTIONS[answer] and weighed.read == 1.0
+    parts = passages.sentences(TEXT)
+    assert [passage.text for passage in weighed.passages] == parts
+    for place, passage in enumerate(weighed.passages):
+        rest = "".join(parts[:place] + parts[place + 1 :])
+        change = whole[answer] - among(classifier, rest)[answer]
+        assert passage.change == pytest.approx(change, abs=0.05)  # batches round otherwise
+    assert max(abs(passage.change) for passage in weighed.passages) > 0.001
+
+
+def test_only_what_the_model_read_is_weighed(classifier):
+    long = TEXT * 20
+    weighed = passages.weigh_passages(classifier, long)
+    read = "".join(passage.text for passage in weighed.passages)
+    assert long.startswith(read) and len(read) == round(weighed.read * len(long))
+    assert 0 < weighed.read < 0.5 and "% of it" in passages.as_html(weighed)
+
+
+def test_an_article_is_shown_and_never_run():
+    evil = '<script>alert(1)</script>"><img src=x onerror=alert(1)>&'
+    weighed = passages.Weighed(
+        "<b>Art</b>", [passages.Passage(evil, 1.5), passages.Passage("反对", -3.0)], 1.0
+    )
+    html = passages.as_html(weighed)
+    assert "<script" not in html and "<img" not in html and "<b>Art" not in html
+    assert html.count('<span class="passage"') == 2
+    blue, red = re.findall(r"rgba\(([\d., ]+)\)", html)
+    assert blue == "31, 119, 180, 0.30" and red == "214, 39, 40, 0.60"
+    assert "<sub>+1.50</sub>" in html and 'title="-3.00 nats"' in html
+
+
+def test_nothing_to_read_is_said(classifier):
+    with pytest.raises(InputError, match="paste one first"):
+        passages.weigh_passages(classifier, " \n")
+
+
+def test_bars_show_each_options_probability():
+    figure = passages.draw_probabilities(
+        pd.Series([0.7, 0.2, 0.1], index=["$体育$", "b", "c"]), 0.5
+    )
+    [axes] = figure.axes
+    assert [bar.get_width() for bar in axes.patches] == [0.1, 0.2, 0.7]
+    assert axes.lines[0].get_xdata()[0] == 0.5 and axes.get_xlabel() == "probability"
+
+
+def test_the_button_answers(classifier, monkeypatch):
+    """The fields as JupyterLab has them: what is typed is asked, faults are said in a line."""
+    import IPython.display
+    import ipywidgets
+
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", lambda *things: shown.extend(things))
+    monkeypatch.setattr(ipywidgets.Output, "__enter__", lambda self: self)
+    monkeypatch.setattr(ipywidgets.Output, "__exit__", lambda self, *_: None)
+    monkeypatch.setattr(ipywidgets.Output, "clear_output", lambda self, wait=False: None)
+    passages.explore(classifier, TEXT, OPTIONS)
+    fields, button, _ = shown
+    article, menu = fields.children
+    menu.value = " Law \n\nArt\nLaw"
+    button.click()
+    figure, html = shown[3:]
+    names = {label.get_text() for label in figure.axes[0].get_yticklabels()}
+    assert names == {"Law", "Art"} and "passage" in html.data and not button.disabled
+    article.value = ""
+    button.click()
+    assert len(shown) == 5  # nothing more was drawn

@@ -1,0 +1,109 @@
+"""Tables that a person opens: nothing in them runs, and nothing is lost on the way."""
+
+import csv
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openpyxl import load_workbook
+
+from helpers import InputError, readers, writers
+
+DANGEROUS = [
+    "=cmd|' /C calc'!A1",
+    "=1+1",
+    "+1+cmd|' /C calc'!A1",
+    "-2+3+cmd|' /C calc'!A1",
+    "@SUM(1+1)",
+    "\t=1+1",
+    "\r=1+1",
+    " =1+1",
+    "＝1+1",
+    "-",
+]
+HARMLESS = ["-5", "+3.5", "-1,234.5", "-2e10", "-7%", "体育", "a=b", "'quoted", ""]
+
+
+@pytest.mark.parametrize("text", DANGEROUS)
+def test_no_cell_of_a_csv_file_begins_a_formula(tmp_path, text):
+    writers.write_table(tmp_path / "t.csv", ["a", text], [[text, "x"]])
+    with (tmp_path / "t.csv").open(encoding="utf-8-sig", newline="") as file:
+        header, row = csv.reader(file)
+    assert header[1] == row[0] == "'" + text
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_numbers_and_plain_texts_stay_as_they_are_in_a_csv_file(tmp_path, text):
+    writers.write_table(tmp_path / "t.csv", ["a", "b"], [[text, -5]])
+    with (tmp_path / "t.csv").open(encoding="utf-8-sig", newline="") as file:
+        assert list(csv.reader(file))[1] == [text, "-5"]
+
+
+@pytest.mark.parametrize("text", DANGEROUS)
+def test_no_cell_of_a_workbook_is_a_formula(tmp_path, text):
+    writers.write_table(tmp_path / "t.xlsx", ["a", text], [[text, -5]])
+    page = load_workbook(tmp_path / "t.xlsx").active
+    for cell in (page["B1"], page["A2"]):
+        assert cell.data_type == "s" and cell.value.replace("_x000D_", "\r") == text
+        assert cell.quotePrefix  # so a person who edits the cell does not make it run
+    assert page["B2"].value == -5 and page["B2"].data_type == "n"
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).map(lambda text: "x" + text)
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=TEXT | st.sampled_from(["x_x0041_", "x\x00\x07\x0b", "x\r\ny\rz", "x\ufffe\uffff"]))
+def test_a_workbook_gives_back_what_was_written(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("book") / "t.xlsx"
+    writers.write_table(path, ["text", "b"], [[text, "y"]])
+    [(_, row)] = readers.read_file(path)
+    expected = text.replace("\ufffe", "\ufffd").replace("\uffff", "\ufffd")
+    assert row == {"text": expected, "b": "y"}
+
+
+def test_values_of_every_kind(tmp_path):
+    values = [True, None, 1.5, float("nan"), 10**18, ["a", "b"], {"k": 1}, b"x", "half \ud800"]
+    names = [f"c{place}" for place in range(len(values))]
+    for form in writers.FORMS:
+        writers.write_table(tmp_path / f"t{form}", names, [values])
+    [(_, book)] = readers.read_file(tmp_path / "t.xlsx")
+    assert list(book.values()) == [
+        True, None, 1.5, None, str(10**18), '["a", "b"]', '{"k": 1}', "x", "half \ufffd",
+    ]  # fmt: skip
+    [(_, line)] = readers.read_file(tmp_path / "t.jsonl")
+    assert line["c5"] == ["a", "b"] and line["c4"] == 10**18 and line["c3"] is None
+    assert (tmp_path / "t.csv").read_bytes().startswith(b"\xef\xbb\xbfc0,")
+
+
+def test_a_table_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("old")
+
+    def rows():
+        yield ["x"]
+        raise KeyboardInterrupt
+
+    for form in writers.FORMS:
+        with pytest.raises(KeyboardInterrupt):
+            writers.write_table(path.with_suffix(form), ["a"], rows())
+    assert [file.name for file in tmp_path.iterdir()] == ["t.csv"] and path.read_text() == "old"
+
+
+def test_targets_that_cannot_be_written_are_refused(tmp_path):
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "file").write_text("")
+    for path, says in [
+        (tmp_path / "t.txt", "unknown ending"),
+        (tmp_path / "no" / "t.csv", "no such folder"),
+        (tmp_path / "file" / "t.csv", "no such folder"),
+        (tmp_path / "folder.csv", "is a folder"),
+    ]:
+        with pytest.raises(InputError, match=says):
+            writers.check_target(path)
+
+
+def test_a_full_disk_is_said_in_one_line(tmp_path):
+    with pytest.raises(InputError, match="No space left"), writers.whole_file(tmp_path / "t.csv"):
+        open("/dev/full", "w", buffering=1).write("x\n")
+    assert not list(tmp_path.iterdir())

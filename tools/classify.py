@@ -1,0 +1,84 @@
+"""Answer the articles of a file: `python -m tools.classify --file my.xlsx --out answers.csv`.
+
+`make classify FILE=my.xlsx OUT=answers.csv` calls it. The table keeps the file's own columns and
+adds answer, probability, second, second_probability, look and note.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import yaml
+
+if __package__ in (None, ""):  # called by its path, from whatever folder
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from helpers import ROOT, InputError
+
+
+def from_here(name: str) -> str:
+    """A file that is to be read: in the current folder if it is there, else below the project's."""
+    path = Path(name).expanduser()
+    return str(path.absolute()) if path.exists() else name
+
+
+def mapping(text: str) -> dict:
+    """--columns as JSON or YAML."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} maps nothing; write '{{text: content}}'")
+    return value
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line's arguments."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], prog="classify")
+    parser.add_argument("--file", required=True, help="articles: .xlsx, .csv, .jsonl, …")
+    parser.add_argument("--adapter", help="an adapter's folder; default: best on val, newest run")
+    parser.add_argument("--out", help=".csv, .xlsx or .jsonl; default: in the run's answers/")
+    parser.add_argument("--columns", type=mapping, help="such as '{text: content}'")
+    parser.add_argument("--sheet", help="of a workbook; default: its first")
+    parser.add_argument("--target", type=float, default=0.05, help="error among unseen answers")
+    parser.add_argument("--review", help="an .xlsx file for the rows that a person should see")
+    parser.add_argument("--method", choices=("hybrid", "model"))
+    parser.add_argument("--on-bad-row", choices=("look", "error"), default="look")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    given = parse(arguments)
+    from helpers import classify  # torch takes seconds: not before the arguments are sound
+
+    try:
+        adapter = given.adapter and from_here(given.adapter)
+        classifier = classify.Classifier(adapter, given.method, given.target)
+        print(f"▶ {given.file} · adapter {shown(classifier.adapter)} ({classifier.method})")
+        report = classify.classify_file(
+            classifier,
+            from_here(given.file),
+            given.out and Path(given.out).expanduser().absolute(),
+            given.columns,
+            given.sheet,
+            given.review and Path(given.review).expanduser().absolute(),
+            given.on_bad_row,
+        )
+    except InputError as error:
+        sys.exit(f"✗ {error}")
+    except KeyboardInterrupt:
+        sys.exit("✗ interrupted; what was answered is kept: the same command goes on from there")
+    for name, rows, right, low, high in report.by_answer.itertuples(index=False):
+        print(f"  {name}: {right} of {rows} right ({100 * low:.0f} – {100 * high:.0f} %)")
+    counts = f"{report.rows} rows, {report.look} to look at, {report.unanswered} without an answer"
+    print(f"✓ {shown(report.out)}: {counts}")
+
+
+def shown(path: Path) -> str:
+    """A path as a reader knows it."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Merge an adapter into a model's folder: `python -m tools.export --adapter ADAPTER`.
+
+`make export ADAPTER=…` calls it. The folder goes into the run's export/.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):  # called by its path, from whatever folder
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from helpers import ROOT, InputError
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], prog="export")
+    parser.add_argument("--adapter", help="an adapter's folder; default: best on val, newest run")
+    given = parser.parse_args(arguments).adapter
+    from helpers import export, settings  # torch takes seconds: not before the arguments are sound
+
+    try:
+        here = Path(given).expanduser() if given else None
+        adapter = (here.absolute() if here.exists() else given) if here else settings.best_adapter()
+        print(f"▶ merging {adapter}", flush=True)
+        folder = export.export_model(adapter)
+    except InputError as error:
+        sys.exit(f"✗ {error}")
+    except KeyboardInterrupt:
+        sys.exit("✗ interrupted; nothing was written")
+    shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    print(f"✓ {shown}: {size / 2**30:.2f} GiB; its README.md says how it is asked")
+
+
+if __name__ == "__main__":
+    main()
