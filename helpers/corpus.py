@@ -121,11 +121,11 @@ def header_fields(row_headers: list[str], most: int = 6) -> pd.DataFrame:
         most: fields to list.
 
     Returns:
-        One column a field, the per cent of all rows that have it; no column without any.
+        One column a field, the per cent of all rows that have it.
     """
     counts = Counter(field for header in row_headers for field in headers.header_fields(header))
     shares = {field: 100 * n / len(row_headers) for field, n in counts.most_common(most)}
-    return pd.DataFrame([shares], index=["% of rows"]).round(1)
+    return pd.DataFrame([shares or {"(no field)": 0.0}], index=["% of rows"]).round(1)
 
 
 def header_alone(rows: Dataset, row_headers: list[str], clusters: list[int]) -> float | None:
@@ -185,7 +185,7 @@ def menu_table(menus: list[list[str]], labels: list[str], guessed: float) -> pd.
 
     Args:
         menus: the options of each row.
-        labels: one a row. A row of one option says nothing about places.
+        labels: one a row. Rows of one option say nothing about places, and are left out there.
         guessed: the share that guessing gets right on the test rows, 0 to 1.
     """
     offered = [len(menu) for menu in menus]
@@ -202,7 +202,7 @@ def menu_table(menus: list[list[str]], labels: list[str], guessed: float) -> pd.
         "it is the first, %": 100 * place.eq(0).mean(),
         "it is the last, %": 100 * place.eq(1).mean(),
     }
-    return pd.Series(facts, name="value", dtype=float).round(2).to_frame()
+    return pd.Series(facts, name="value", dtype=float).dropna().round(2).to_frame()
 
 
 def measure(tokenizer, rows: Dataset, bos: bool) -> pd.DataFrame:

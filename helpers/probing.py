@@ -116,9 +116,9 @@ def order_table(answers: pd.DataFrame) -> pd.DataFrame:
         lines[name, f"shuffled {order}" if order else "as given"] = {
             "right, %": round(100 * right.mean(), 1),
             "95 % interval": per_cent_interval(*metrics.accuracy(right)["ci95"]),
-            "same answer in all orders, %": round(steady[name], 1),
+            "same in all, %": round(steady[name], 1),
         }
-    return pd.DataFrame(lines).T.rename_axis(["template", "order of options"])
+    return pd.DataFrame(lines).T.rename_axis(["template", "options"])
 
 
 def place_table(answers: pd.DataFrame) -> pd.DataFrame:
