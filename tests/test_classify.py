@@ -288,7 +288,7 @@ def test_what_excel_cannot_hold_is_refused_before_anything_is_asked(
 
 def learned(threshold, hybrid=None):
     part = decision.learn([np.array([0.9, 0.1])] * 4, [0, 0, 0, 0])
-    part["targets"]["0.05"] |= {"threshold": threshold, "rows_needed": 59}
+    part["targets"]["0.05"] |= {"threshold": threshold, "bound": 0.04, "rows_needed": 59}
     both = hybrid and part | {"weights": hybrid}
     return {"model": part | {"temperature": 2.0}, "hybrid": both}
 

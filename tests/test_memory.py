@@ -3,6 +3,7 @@ import torch
 from transformers import AutoConfig
 
 from helpers import InputError, memory, models, training
+from helpers.templating import PLAIN, PromptFormat
 
 SMALL = {
     "hidden_size": 64,
@@ -147,7 +148,20 @@ def test_the_longest_row_is_the_last_that_fits():
 
 def test_a_training_that_cannot_fit_stops_with_what_would_help():
     config = CONFIGS["llama"]
-    arguments = training.sft_arguments(models.PACKAGED, True, 8, 32, 0.0, 8, 8, 8, 1e-4, 192, 1, 42)
+    arguments = training.sft_arguments(
+        model=models.PACKAGED,
+        prompt_format=PromptFormat(PLAIN, 192, True),
+        rank=8,
+        alpha=32,
+        dropout=0.0,
+        steps=8,
+        rows_per_step=8,
+        batch_size=8,
+        learning_rate=1e-4,
+        evaluations=1,
+        seed=42,
+        train_rows=64,
+    )
     parts = training.expected_memory(config, arguments, 192, free=8)
     assert parts["total"] == pytest.approx(sum(parts[part] for part in memory.PARTS))
     with pytest.raises(InputError, match=r"needs about .* GiB and 0\.0 are free") as error:
