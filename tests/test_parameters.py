@@ -115,7 +115,7 @@ def test_the_check_comes_before_everything_else(name):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"colour": "red"}, "has no parameter colour; it has: run_dir, setting"),
+        ({"colour": "red"}, "has no parameter colour; it has: run_dir, model, bos"),
         ({"rank": "8"}, "takes int for the parameter rank, not '8'"),
         ({"rank": 8.0}, "takes int for the parameter rank, not 8.0"),
         ({"rank": True}, "takes int for the parameter rank, not True"),
