@@ -1,0 +1,144 @@
+"""Chapter 5 over odd sizes: its own cells run, and only the asking of models is put in their place.
+
+What holds for 210 and 400 rows must hold for 1, 2, 7 and 28, for one class in test, for answers
+that are all right or all wrong, for rows with one option, for validation rows that can be counted
+on one hand, and for a training that never looked at them.
+"""
+
+import json
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot as plt
+
+from helpers import ROOT, adapters, asking, files, models, scoring, templating
+from helpers.adapters import AdapterPrompt
+from helpers.templating import PromptFormat
+
+LABELS = ["体育", "财经", "农业"]
+WORDS = {"体育": "球队比赛进球", "财经": "股市银行利率", "农业": "小麦播种收成"}
+FORMAT = PromptFormat(templating.PLAIN, 128, True)
+CASES = {
+    "1 test row": {"test": 1},
+    "2 test rows": {"test": 2},
+    "7 test rows": {"test": 7},
+    "28 test rows": {"test": 28},
+    "one class in test": {"test": 7, "classes": 1},
+    "every answer right": {"test": 7, "answers": "right"},
+    "every answer wrong": {"test": 7, "answers": "wrong"},
+    "28 wrong": {"test": 28, "answers": "wrong"},
+    "one option a row": {"test": 7, "options": 1},
+    "1 val row": {"test": 7, "val": 1},
+    "2 val rows, all right": {"test": 2, "val": 2, "answers": "right"},
+    "val never looked at": {"test": 7, "looked": False},
+}
+
+
+def make_rows(split, count, classes=3, options=3):
+    """Rows of a few words, whose class can be told from them."""
+    rows = []
+    for i in range(count):
+        label = LABELS[i % classes]
+        others = [name for name in LABELS if name != label][: options - 1]
+        text = WORDS[label] * 3 + f"第{i}号"
+        row = {"id": f"{split}-{i}", "source_id": None, "text": text}
+        rows.append(row | {"category": [*others, label][-options:], "output": label})
+    return rows
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory, tokenizer):
+    """A folder with a tiny random model, the model, and a drawn adapter for it."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    folder = tmp_path_factory.mktemp("small")
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    shape |= {"num_attention_heads": 2, "vocab_size": len(tokenizer)}
+    torch.manual_seed(0)
+    network = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **shape)).eval()
+    network.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    copy = AutoModelForCausalLM.from_pretrained(folder / "model")
+    lora = get_peft_model(copy, LoraConfig(r=2, target_modules=r"model\..*_proj"))
+    for name, weight in lora.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    lora.save_pretrained(folder / "adapter")
+    return folder, network
+
+
+def make_run(run, small, case):
+    """A run folder with splits and one setting, as chapters 1 and 4 leave them."""
+    folder, _ = small
+    options = case.get("options", 3)
+    for split, count in (("train", 12), ("val", case.get("val", 6))):
+        files.write_jsonl(run / "data" / f"{split}.jsonl", make_rows(split, count, 3, options))
+    test = make_rows("test", case["test"], case.get("classes", 3), options)
+    files.write_jsonl(run / "data" / "test.jsonl", test)
+    files.write_json(run / "data" / "summary.json", {"source": "sample"})
+    setting = run / "train" / "rank2"
+    (setting / "adapter").mkdir(parents=True)
+    for name in adapters.WEIGHTS:
+        (setting / "adapter" / name).write_bytes((folder / "adapter" / name).read_bytes())
+    own = AdapterPrompt(str(folder / "model"), FORMAT, sorted(LABELS))
+    adapters.write_prompt(setting / "adapter", own)
+    summary = {"seconds": 6.0, "best_step": 2, "steps": 2, "dtype": "float32"}
+    files.write_json(setting / "summary.json", summary)
+    lines = [
+        {"loss": 2.0 - i, "global_step/max_steps": f"{i + 1}/2", "epoch": (i + 1) / 2}
+        for i in range(2)
+    ]
+    if case.get("looked", True):
+        seen = {"eval_loss": 0.5, "eval_seq_acc": 0.5, "global_step/max_steps": "2/2", "epoch": 1.0}
+        lines.append(seen)
+    files.write_jsonl(setting / "logging.jsonl", lines)
+
+
+def stub_answers(kind):
+    """Predictions in the form of scoring.predict, right or wrong as a case wants them."""
+
+    def answers(folder, tokenizer, prompt, rows, adapter=None):
+        rng = np.random.default_rng(len(rows))
+        lines = []
+        for row in rows:
+            nats = rng.normal(size=len(row["category"])) - 2
+            place = row["category"].index(row["output"])
+            nats[place] += {"right": 9.0, "wrong": -9.0}.get(kind, 1.0)
+            option = row["category"][int(nats.argmax())]
+            result = {"generated": option, "option": option, "logprobs": list(nats)}
+            result["tokens"] = [2] * len(nats)
+            line = {"id": row["id"], "source_id": None, "label": row["output"], "seconds": 0.1}
+            line |= {"options": row["category"], "tokens": 50}
+            lines.append(line | scoring.judge(result, row["category"], [-1.0] * len(nats)))
+        return lines
+
+    return answers
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.filterwarnings("ignore")
+def test_chapter_five_runs_through(name, small, tmp_path, monkeypatch):
+    case = CASES[name]
+    make_run(tmp_path / "run", small, case)
+    monkeypatch.setattr(models, "load_model", lambda *given, **choices: small[1])
+    monkeypatch.setattr(asking, "answers", stub_answers(case.get("answers")))
+    notebook = nbformat.read(ROOT / "notebooks" / "05-evaluation.ipynb", as_version=4)
+    space = {"__name__": "chapter", "display": lambda *shown, **choices: None}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            code = cell.source.replace("check_parameters()", "None", 1)
+            exec(compile(code, f"{name}, {cell.id}", "exec"), space)
+            if "parameters" in cell.metadata.get("tags", []):
+                space |= {"run_dir": str(tmp_path / "run"), "probe_rows": 2}
+        plt.close("all")
+    results = json.loads((tmp_path / "run" / "eval" / "metrics.json").read_text(encoding="utf-8"))
+    share = results["models"]["rank2"]["score"]
+    assert share["n"] == case["test"]
+    assert share["ci95"][0] <= share["accuracy"] <= share["ci95"][1]
+    if "answers" in case:
+        wrong_is_impossible = case.get("options") == 1
+        right = case["answers"] == "right" or wrong_is_impossible
+        assert share["accuracy"] == float(right)
