@@ -4,6 +4,7 @@
 """
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -27,7 +28,9 @@ BESIDE = PROFILE.values["side_by_side"]
 FREE_GIB = psutil.virtual_memory().available / 2**30
 AT_ONCE = max(1, min(BESIDE["notebooks"], CORES, int(FREE_GIB / BESIDE["gib"])))
 SHARE = next(share for share in range(CORES // AT_ONCE, CORES + 1) if CORES // share <= AT_ONCE)
-PYTHON = f'"{sys.executable}"'
+# Where this interpreter lies is no part of what a rule is: a moved project would run everything again.
+shell.prefix(f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:\"$PATH\"; ")
+PYTHON = "python"
 NOTEBOOKS = [
     f"{RUN}/notebooks/{name}.ipynb"
     for chapter in profiles.CHAPTERS

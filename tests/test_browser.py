@@ -112,7 +112,7 @@ def test_every_table_of_results_shows_its_headings(tiny, offline):
         name = visit(page, path)
         headings = page.eval_on_selector_all(
             ".cell_output table",
-            "tables => tables.map(table => table.tHead?.innerText.trim() ?? '')",
+            "tables => tables.map(table => table.tHead?.textContent.trim() ?? '')",
         )
         assert all(headings), (name, headings)
         tables += len(headings)

@@ -11,6 +11,7 @@ import yaml
 from helpers import ROOT
 from helpers.files import write_jsonl
 from helpers.notebooks import run_notebook
+from helpers.profiles import CHAPTERS
 
 HOSTILE = (
     "<script>document.title='run'</script><form action=x><input name=q></form>"
@@ -37,7 +38,11 @@ def pages(tmp_path_factory, sample):
     site = folder / "site"
     stage = [sys.executable, "-m", "tools.stage", str(folder / "run"), str(site)]
     subprocess.run([*stage, "--title", "markup", "--settings", "none"], cwd=ROOT, check=True)
-    chapters = [{"file": PAGE}, {"file": "glossary"}]
+    # the other chapters, to which this one and the glossary link, did not run
+    others = [name for name in CHAPTERS if name not in (PAGE, "04-training")]
+    for name in others:
+        (site / f"{name}.md").write_text(f"# {name}\n")
+    chapters = [{"file": name} for name in (PAGE, "glossary", *others)]
     toc = {"format": "jb-book", "root": "references", "chapters": chapters}
     (site / "_toc.yml").write_text(yaml.safe_dump(toc))
     publish = [sys.executable, "-m", "tools.publish", str(site), "_config.yml"]
