@@ -21,21 +21,3 @@ class InputError(ValueError):
 def one_line(error: Exception) -> str:
     """An exception's type and message on one short line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
-
-
-def skip_the_rest(reason: str, until: str) -> None:
-    """Print `reason` and let every later cell of this notebook do nothing, until one that contains
-    `until` is run.
-    """
-    from IPython import get_ipython
-
-    transformers = get_ipython().input_transformers_cleanup
-
-    def skip(lines: list[str]) -> list[str]:
-        if not any(until in line for line in lines):
-            return []
-        transformers.remove(skip)
-        return lines
-
-    transformers.append(skip)
-    print(reason)
