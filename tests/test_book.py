@@ -340,6 +340,14 @@ def test_a_moved_project_trains_nothing_again(book, tmp_path, run_in):
     assert "reused" in done.stdout
 
 
+def command_line(process):
+    """What a process was started with; nothing of one that has gone."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 def test_ctrl_c_loses_no_finished_step_and_leaves_no_lock(book, make, project):
     (book.run / "notebooks" / "05-evaluation.ipynb").unlink()
     finished = {path: path.stat().st_mtime_ns for path in (book.run / "notebooks").glob("0[1-4]*")}
@@ -357,9 +365,12 @@ def test_ctrl_c_loses_no_finished_step_and_leaves_no_lock(book, make, project):
     for line in process.stdout:
         if "▶ 05-evaluation" in line:
             break
-    time.sleep(3)
-    started = psutil.Process(process.pid).children(recursive=True)
-    assert any("ipykernel" in " ".join(child.cmdline()) for child in started)
+    started, deadline = [], time.monotonic() + 90
+    while not any("ipykernel" in words for words in map(command_line, started)):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.5)
+        started = psutil.Process(process.pid).children(recursive=True)
+    time.sleep(1)  # into its first cells
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=90)
     assert process.returncode != 0
