@@ -10,11 +10,12 @@ import platform
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import torch
 
 from helpers import ROOT
-from helpers.files import write_json
+from helpers.files import write_json, write_text
 
 GOALS = {
     "samples_per_s_vs_swift_default": (">=", 4.5),
@@ -47,6 +48,40 @@ def processor() -> str:
     return f"{name[1] if name else platform.machine()}, {torch.get_num_threads()} cores"
 
 
+def draw_growth(values: dict[str, float], target: Path) -> None:
+    """The figure of cost as the work grows: seconds and peak memory over rows and over tokens.
+
+    Args:
+        values: what benchmarks/growth.py printed, such as "scoring_seconds_256_tokens".
+        target: an SVG file.
+    """
+    from matplotlib import pyplot as plt
+
+    from helpers import plotting
+
+    plotting.style()
+    figure, axes = plt.subplots(2, 2, figsize=(8, 5.2), sharex="col")
+    for column, unit in enumerate(("rows", "tokens")):
+        for line, (what, label) in enumerate((("seconds", "seconds"), ("peak_gib", "peak, GiB"))):
+            pattern = re.compile(rf"(\w+)_{what}_(\d+)_{unit}")
+            points: dict[str, dict[int, float]] = {}
+            for name, value in values.items():
+                if match := pattern.fullmatch(name):
+                    points.setdefault(match[1], {})[int(match[2])] = value
+            for name, by_size in points.items():
+                axes[line, column].plot(by_size.keys(), by_size.values(), "o-", label=name)
+            axes[line, column].set(xscale="log", ylabel=label)
+            if what == "seconds":
+                axes[line, column].set(yscale="log")
+                axes[line, column].legend(fontsize=8)
+        axes[1, column].set(xlabel={"rows": "rows", "tokens": "tokens of a row"}[unit])
+    figure.tight_layout()
+    figure.savefig(target, metadata={"Date": None}, facecolor="white")
+    text = target.read_text(encoding="utf-8")
+    write_text(target, ["\n".join(line.rstrip() for line in text.splitlines()) + "\n"])
+    plt.close(figure)
+
+
 def main(scripts: tuple[str, ...]) -> None:
     measured = {}
     for script in scripts:
@@ -73,6 +108,7 @@ def main(scripts: tuple[str, ...]) -> None:
             "goals": GOALS,
         }
         write_json(ROOT / "book" / "results" / "benchmarks.json", content)
+        draw_growth(measured["growth"], ROOT / "book" / "results" / "growth.svg")
 
 
 if __name__ == "__main__":

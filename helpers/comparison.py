@@ -234,6 +234,21 @@ def read_summary(entrant: Entrant) -> dict:
     return {}
 
 
+def rows_judged(settings: dict[str, Entrant], val: list[dict]) -> dict[str, int]:
+    """How many of the first validation rows each training chose its checkpoint by.
+
+    Args:
+        settings: by name.
+        val: all validation rows, taken where a training kept no file of its own.
+    """
+    counts = {}
+    for name, entrant in settings.items():
+        path = entrant.adapter.parent / "val.jsonl"
+        lines = path.read_bytes().count(b"\n") if path.is_file() else len(val)
+        counts[name] = min(lines, len(val))
+    return counts
+
+
 def choose_best(
     logs: dict[str, pd.DataFrame], summaries: dict[str, dict], val_answers: dict[str, list[dict]]
 ) -> tuple[str, pd.DataFrame]:
@@ -601,7 +616,7 @@ def val_curve(
     Args:
         log: of the training.
         train: all training rows.
-        val: the validation rows.
+        val: the validation rows that the training looked at; see `rows_judged`.
         svm: see `learning_curve`.
     """
     points = []
@@ -842,13 +857,13 @@ def hits_of(answers: list[str] | None, rows: list[dict]) -> list[bool]:
 
 
 def costs(trainings: dict[str, dict]) -> dict[str, dict]:
-    """Seconds of each setting's training, where they were kept.
+    """Seconds and peak memory (GiB) of each setting's training, where they were kept.
 
     Args:
         trainings: of each setting; see `read_summary`.
     """
     return {
-        name: {"train_seconds": own["seconds"]}
+        name: {"train_seconds": own["seconds"], "peak_gib": own.get("peak_gib")}
         for name, own in trainings.items()
         if "seconds" in own
     }

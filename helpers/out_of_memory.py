@@ -87,9 +87,9 @@ def largest_tensors(network, growth_table: pd.DataFrame) -> pd.DataFrame:
             text.num_attention_heads * n**2 * 4,
         ),
     }
-    seen = growth_table[growth_table["tokens"] == n].set_index("way")["largest_gib"]
+    measured = growth_table[growth_table["tokens"] == n].set_index("way")["largest_gib"]
     lines = {
-        way: {"formula": formula, "predicted, GiB": size / memory.GIB, "seen, GiB": seen[way]}
+        way: {"formula": formula, "predicted, GiB": size / memory.GIB, "seen, GiB": measured[way]}
         for way, (formula, size) in formulas.items()
     }
     return pd.DataFrame(lines).T.rename_axis("way")

@@ -111,12 +111,12 @@ def survival(frame: pd.DataFrame):
     return figure
 
 
-def learning_curves(logs: dict[str, pd.DataFrame], val_rows: int):
+def learning_curves(logs: dict[str, pd.DataFrame], val_rows: dict[str, int]):
     """Training loss (smoothed) and val's loss and right answers against steps, a line a setting.
 
     Args:
         logs: by setting; see training.read_log. What a log lacks is not drawn.
-        val_rows: rows of val that were looked at; they decide the width of the 95 % intervals.
+        val_rows: by setting, rows of val looked at; they decide the width of the 95 % intervals.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
     for (name, log), mark in zip(logs.items(), SETTING_MARKS * len(logs)):
@@ -130,7 +130,8 @@ def learning_curves(logs: dict[str, pd.DataFrame], val_rows: int):
         answers = log.dropna(subset="eval_seq_acc")
         if len(answers):
             share = answers["eval_seq_acc"].to_numpy()
-            bounds = [metrics.wilson(round(part * val_rows), val_rows) for part in share]
+            count = val_rows[name]
+            bounds = [metrics.wilson(round(part * count), count) for part in share]
             low, high = np.array(bounds).T
             bars = np.maximum([100 * (share - low), 100 * (high - share)], 0)
             look = {"fmt": f"-{mark}", "capsize": 3, "color": colour, "label": name}
@@ -300,7 +301,7 @@ def ladder(frame: pd.DataFrame):
 
 
 def rows_read(curves: dict[str, pd.DataFrame]):
-    """Accuracy on test rows against the training rows read, the model's and the SVM's.
+    """Accuracy against the training rows read, the model's and the SVM's.
 
     Args:
         curves: by setting; columns rows, accuracy, low, high, svm (shares).
@@ -318,7 +319,7 @@ def rows_read(curves: dict[str, pd.DataFrame]):
             color=drawn[0].get_color(),
             label=f"linear SVM, as many rows ({name})",
         )
-    axes.set(xlabel="training rows read", ylabel="test rows right, %", xscale="log", ylim=(-2, 102))
+    axes.set(xlabel="training rows read", ylabel="rows right, %", xscale="log", ylim=(-2, 102))
     plain_ticks(axes.xaxis)
     axes.legend(fontsize=8)
     return figure

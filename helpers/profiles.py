@@ -107,9 +107,9 @@ class Profile:
         own = dict(self.values["settings"][setting])
         # Another order of parameters would count as a change.
         order = [*TRAINING, *(name for name in self.values["training"] if name not in TRAINING)]
-        named = {name: own.pop(name) for name in order if name in own}
+        known = {name: own.pop(name) for name in order if name in own}
         common = {"seed": self.values["seed"], "max_length": self.values["max_length"]}
-        values = common | self.values["training"] | named
+        values = common | self.values["training"] | known
         return {"setting": setting, **values, "swift_arguments": own}
 
 

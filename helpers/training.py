@@ -383,7 +383,8 @@ def finish_adapter(folder: Path, adapter_prompt: AdapterPrompt) -> None:
         folder: a checkpoint of swift.
         adapter_prompt: goes into prompt.json; its model's name replaces this machine's path.
     """
-    for leftover in ("*.bin", "*.pt", "*.pth", "README.md"):
+    # optimizer states, and two files that say where on this machine everything lay
+    for leftover in ("*.bin", "*.pt", "*.pth", "README.md", "args.json", "trainer_state.json"):
         for path in folder.glob(leftover):
             path.unlink()
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))

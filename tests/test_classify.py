@@ -464,3 +464,16 @@ def test_wrong_command_lines_end_in_one_line(tmp_path, trained):
         done = subprocess.run(command(*arguments), cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode and says in done.stderr.strip().splitlines()[-1], done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("form", [".csv", ".xlsx", ".jsonl"])
+def test_a_table_to_look_at_is_short_and_shows_text_only_where_it_may(tmp_path, form):
+    path = tmp_path / f"answers{form}"
+    names = ["text", "mine", "answer (model)", "look"]
+    writers.write_table(path, names, [["文" * 100, "own", "体育", True]])
+    shown = classify.read_table(path, show_text=True)
+    assert list(shown.columns) == names
+    assert shown["text"][0] == "文" * 40 + "…"
+    hidden = classify.read_table(path, show_text=False)
+    assert list(hidden.columns) == ["answer (model)", "look"]
+    assert hidden["answer (model)"][0] == "体育"

@@ -172,7 +172,7 @@ def test_a_learning_curve_keeps_its_steps_once(total, steps):
 
 
 def test_figures_say_so_when_there_is_nothing_to_draw():
-    figure = plotting.learning_curves({"a": log(loss=[4.0, 2, 1])}, 8)
+    figure = plotting.learning_curves({"a": log(loss=[4.0, 2, 1])}, {"a": 8})
     assert [text.get_text() for text in figure.axes[1].texts] == [
         "val was not asked for whole answers"
     ]
@@ -182,7 +182,7 @@ def test_figures_say_so_when_there_is_nothing_to_draw():
 
 
 def test_the_bars_of_the_learning_curves_are_wilson_intervals():
-    figure = plotting.learning_curves({"a": log(eval_seq_acc=[0.0, 0.5, 1.0])}, 10)
+    figure = plotting.learning_curves({"a": log(eval_seq_acc=[0.0, 0.5, 1.0])}, {"a": 10})
     (bars,) = figure.axes[1].containers
     low, high = np.array([line[:, 1] for line in bars[2][0].get_segments()]).T
     assert low == pytest.approx([0, 23.66, 72.25], abs=0.01)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from helpers import ROOT
 from helpers.files import write_json, write_text
-from helpers.profiles import read_profile
+from helpers.profiles import Profile, read_profile
 
 VERSIONS = ("torch", "transformers", "peft", "ms-swift", "scikit-learn")
 RESULTS = ROOT / "book" / "results"
@@ -59,9 +59,8 @@ def record(run: Path, metrics: dict, device: str) -> dict:
     Returns:
         What was written.
     """
-    values = read_profile(run.name).values
-    training = values["training"]
-    minutes = {name: cost["train_seconds"] / 60 for name, cost in metrics["cost"].items()}
+    profile = read_profile(run.name)
+    values, training = profile.values, profile.values["training"]
     said = "{steps} steps of {rows_per_step} rows, learning rate {learning_rate}".format(**training)
     content = {
         "title": f"{values['model']} on {values['title']}",
@@ -73,17 +72,36 @@ def record(run: Path, metrics: dict, device: str) -> dict:
             "Limit": f"{values['max_length']} tokens of prompt and answer, unless a setting says "
             "otherwise; only the body is cut",
             "Training": f"{said}, seed {values['seed']}",
-            "Minutes of training": ", ".join(f"{name} {m:.1f}" for name, m in minutes.items()),
             "Seconds of training of the linear SVM": (
                 f"{metrics['baselines']['tfidf_svm']['seconds']:.1f}"
             ),
         },
+        "trainings": {name: training_of(profile, name, metrics) for name in profile.settings},
         "summary": json.loads((run / "data" / "summary.json").read_text(encoding="utf-8"))
         | {"source": values["title"]},
         "metrics": metrics,
     }
     write_json(RESULTS / f"{run.name}.json", content)
     return content
+
+
+def training_of(profile: Profile, setting: str, metrics: dict) -> dict:
+    """How a setting was trained and what that cost, for a line of a table.
+
+    Args:
+        profile: the run's.
+        setting: one of its settings.
+        metrics: the content of eval/metrics.json.
+
+    Returns:
+        The setting's parameters that differ most between settings, minutes and peak_gib.
+    """
+    given = profile.training_parameters(setting)
+    names = ("template", "rank", "max_length", "cut", "steps", "seed")
+    cost = metrics["cost"].get(setting, {})
+    minutes = cost["train_seconds"] / 60 if "train_seconds" in cost else None
+    own = {name: given.get(name) for name in names}
+    return own | {"minutes": minutes, "peak_gib": cost.get("peak_gib")}
 
 
 def draw(metrics: dict, target: Path) -> None:

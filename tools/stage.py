@@ -178,6 +178,7 @@ def corpus_section(record: dict) -> str:
         f"the longest {tokens['max']:,}.\n"
         + "\n".join(f"* {key}: {value}" for key, value in record["settings"].items())
         + f"\n* Versions: {versions}.",
+        trainings_table(record.get("trainings", {})),
         "Right answers on the test rows, % (95 % Wilson interval):",
         result_table(metrics),
         "Exact McNemar tests by `score`:",
@@ -187,6 +188,21 @@ def corpus_section(record: dict) -> str:
         cascade_table(metrics.get("cascade", {})),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def trainings_table(trainings: dict[str, dict]) -> str:
+    """How each setting was trained, and what that cost."""
+    lines = []
+    for name, own in trainings.items():
+        measured = [own.get("minutes"), own.get("peak_gib")]
+        measured = ["–" if value is None else f"{value:.1f}" for value in measured]
+        said = [name, *(own.get(key) or "as given" for key in ("template", "rank", "max_length"))]
+        said += [own.get("cut") or "head", own["steps"], own["seed"], *measured]
+        lines.append("| " + " | ".join(map(str, said)) + " |")
+    if not lines:
+        return ""
+    head = "| setting | template | rank | tokens | what stays | steps | seed | minutes | GiB |"
+    return "\n".join(["How the settings were trained:", "", head, "|---" * 9 + "|", *lines])
 
 
 def curve_table(curves: dict[str, list[dict]]) -> str:
@@ -237,23 +253,23 @@ def cascade_table(cascades: dict[str, list]) -> str:
 
 
 def benchmark_tables() -> str:
-    """What `make bench` kept, as Markdown: the ratios with their goals, and how cost grows."""
+    """What `make bench` recorded, as Markdown: the ratios with their goals, and how cost grows."""
     file = BOOK / "results" / "benchmarks.json"
     if not file.is_file():
         return "*Nothing has been measured yet; `make bench` does.*"
-    kept = json.loads(file.read_text(encoding="utf-8"))
-    figures = {name: value for part in kept["figures"].values() for name, value in part.items()}
-    versions = ", ".join(f"{name} {version}" for name, version in kept["versions"].items())
+    recorded = json.loads(file.read_text(encoding="utf-8"))
+    figures = {name: value for part in recorded["figures"].values() for name, value in part.items()}
+    versions = ", ".join(f"{name} {version}" for name, version in recorded["versions"].items())
     lines = ["| figure | measured | goal |", "|---|---|---|"]
-    for name, (sign, goal) in kept["goals"].items():
+    for name, (sign, goal) in recorded["goals"].items():
         if name in figures:
             words = name.replace("_", " ")
             lines.append(f"| {words} | {figures[name]:.2f} | {sign.replace('=', '')} {goal} |")
     parts = [
-        f"Measured on {kept['date']}: {kept['machine']}, Python {kept['python']}; {versions}.",
+        "Measured on {date}: {machine}, Python {python}; ".format(**recorded) + f"{versions}.",
         "\n".join(lines).replace("| > ", "| at least ").replace("| < ", "| at most "),
     ]
-    growth = kept["figures"].get("growth", {})
+    growth = recorded["figures"].get("growth", {})
     rows = [
         f"| {name.split('_growth')[0]} | {name.rsplit('_', 1)[1]} | {value:.2f} |"
         for name, value in growth.items()
@@ -261,8 +277,18 @@ def benchmark_tables() -> str:
     ]
     if rows:
         parts.append(
-            "How much faster than linear the seconds grow from the smallest to the largest size "
-            "(1 is linear, below 1 a fixed start is shared by more work):"
+            "## Cost as the work grows\n\n"
+            "We measured each part at three sizes, each time in a process of its own. "
+            "On the left more rows are read, on the right each row is longer.\n\n"
+            "```{figure} growth.svg\n:alt: Four panels: seconds and peak memory of reading, "
+            "tokenising, a training step and scoring, over the number of rows and the tokens of a "
+            "row; both scales of the seconds are logarithmic.\n:name: fig-growth\n"
+            "Seconds and peak memory of each part. A straight line at 45 degrees is linear.\n```"
+        )
+        parts.append(
+            "The table says how much faster than linear the seconds grow from the smallest to the "
+            "largest size. At 1 they grow as the work does. Below 1 a fixed start is shared by "
+            "more work. Above 1 something grows with the square, as {term}`attention` does with length."
         )
         parts.append("\n".join(["| work | grows with | over linear |", "|---|---|---|", *rows]))
     return "\n\n".join(parts)
@@ -302,6 +328,8 @@ def main() -> None:
         for mark, value in filled.items():
             text = text.replace(mark, value)
         (arguments.site / page.name).write_text(text, encoding="utf-8")
+    for picture in (BOOK / "results").glob("*.svg"):
+        shutil.copy(picture, arguments.site)
     shutil.copy(ROOT / "data" / "README.md", arguments.site / "data-card.md")
     shutil.copy(ROOT / "CITATION.cff", arguments.site)
     shutil.copytree(BOOK / "_static", arguments.site / "_static")

@@ -1,0 +1,201 @@
+"""What chapter 05 says about settings beside one another."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import InputError, comparison, templating
+from helpers.adapters import AdapterPrompt, write_prompt
+from helpers.templating import PromptFormat
+
+PLAIN = PromptFormat(templating.PLAIN, 64, True)
+
+
+def train_setting(run, name, model="gemma-3-270m", template=templating.PLAIN, val_rows=None):
+    """A folder as chapter 04 leaves it, without weights."""
+    adapter = run / "train" / name / "adapter"
+    adapter.mkdir(parents=True)
+    write_prompt(adapter, AdapterPrompt(model, PromptFormat(template, 64, True), ["a", "b"]))
+    if val_rows is not None:
+        (adapter.parent / "val.jsonl").write_text("{}\n" * val_rows)
+    return adapter
+
+
+def row(label, options=("a", "b"), text="x", key="1"):
+    return {"id": key, "text": text, "category": list(options), "output": label}
+
+
+def test_whatever_is_trained_is_compared_or_only_what_is_named(tmp_path):
+    train_setting(tmp_path, "rank8")
+    train_setting(tmp_path, "rank16", template=templating.EDITOR)
+    assert list(comparison.find_settings(tmp_path, None)) == ["rank16", "rank8"]
+    assert list(comparison.find_settings(tmp_path, ["rank8"])) == ["rank8"]
+    entrants = comparison.find_settings(tmp_path, None)
+    assert list(comparison.untouched(entrants)) == ["base-editor", "base-plain"]
+    with pytest.raises(InputError, match="04-training"):
+        comparison.find_settings(tmp_path, ["rank32"])
+    with pytest.raises(InputError, match="04-training"):
+        comparison.find_settings(tmp_path / "empty", None)
+
+
+def test_settings_of_two_models_are_refused(tmp_path):
+    train_setting(tmp_path, "one")
+    train_setting(tmp_path, "other", model="01ai/Yi-6B")
+    with pytest.raises(InputError, match="one of gemma-3-270m, other of 01ai/Yi-6B"):
+        comparison.find_settings(tmp_path, None)
+
+
+def test_intervals_rest_on_the_rows_that_a_training_looked_at(tmp_path):
+    train_setting(tmp_path, "few", val_rows=3)
+    train_setting(tmp_path, "unknown")
+    entrants = comparison.find_settings(tmp_path, None)
+    counts = comparison.rows_judged(entrants, [row("a")] * 5)
+    assert counts == {"few": 3, "unknown": 5}
+    log = pd.DataFrame(
+        {"step": [4], "loss": [1.0], "eval_loss": [0.5], "eval_seq_acc": [2 / 3], "epoch": [0.5]}
+    )
+    (point,) = comparison.val_curve(log, [row("a")] * 8, [row("a")] * 3, lambda *_: None)
+    assert (point["n"], point["rows"], point["svm"]) == (3, 4, None)
+    assert point["accuracy"] == pytest.approx(2 / 3)
+
+
+def test_the_best_setting_is_chosen_by_val_and_the_lower_loss():
+    def log(right, loss):
+        return pd.DataFrame({"step": [2], "eval_loss": [loss], "eval_seq_acc": [right]})
+
+    logs = {"a": log(0.5, 0.1), "b": log(0.75, 0.9), "c": log(0.75, 0.4)}
+    summaries = {name: {"best_step": 2} for name in logs}
+    best, table = comparison.choose_best(logs, summaries, {})
+    assert best == "c" and table.loc["b", "right on val"] == 0.75
+    answers = {  # where a log holds no evaluation, the answers on val decide
+        "a": [{"label": "x", "score": {"prediction": "x"}}],
+        "b": [{"label": "x", "score": {"prediction": "y"}}],
+    }
+    empty = pd.DataFrame({name: [] for name in comparison.LOGGED})
+    best, table = comparison.choose_best({"a": empty, "b": empty}, {"a": {}, "b": {}}, answers)
+    assert best == "a" and table["loss on val"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        ([1] * 12 + [0] * 2, [0] * 12 + [1] * 2, "is better than"),
+        ([0] * 12, [1] * 12, "is worse than"),
+        ([1, 0, 1], [1, 0, 1], "cannot be told apart from"),
+        ([1, 0, 1], [0, 1, 1], "cannot be told apart from"),
+    ],
+)
+def test_a_verdict_says_what_mcnemar_allows(first, second, says):
+    verdict = comparison.verdict(first, second)
+    assert verdict["says"] == says
+    assert (verdict["p"] <= 0.05) == (says != "cannot be told apart from")
+
+
+def test_a_label_that_is_not_offered_is_named():
+    assert comparison.label_places([row("b")]) == [1]
+    with pytest.raises(InputError, match="row 7: its label is not among its options"):
+        comparison.label_places([row("c", key="7")])
+
+
+def test_articles_are_grouped_by_length_in_quarters():
+    rows = [row("a", text="x" * length) for length in (1, 2, 3, 4, 50, 60, 700, 800)]
+    table = comparison.by_length(rows, {"model": ["a"] * 6 + ["b"] * 2})
+    assert table["rows"].sum() == len(rows)
+    assert table["model"].iloc[0] == 100.0 and table["model"].iloc[-1] < 100.0
+    same = comparison.by_length([row("a")] * 3, {"model": ["a", "a", "b"]})
+    assert len(same) == 1 and same["model"].iloc[0] == pytest.approx(66.7)
+
+
+def test_mistakes_show_text_only_where_it_may_be_shown():
+    rows = [row("a", text="正文" * 50, key="1"), row("b", key="2")]
+    confidence = pd.DataFrame({"probability": [0.9, 0.8], "right": [False, True]})
+    hidden = comparison.mistakes(rows, confidence, ["b", "b"], show_text=False)
+    assert list(hidden["id"]) == ["1"] and "article" not in hidden
+    shown = comparison.mistakes(rows, confidence, ["b", "b"], show_text=True)
+    assert shown["article"].iloc[0].startswith("正文") and len(shown["article"].iloc[0]) < 70
+
+
+def test_what_is_said_of_labels_depends_on_the_source(tmp_path):
+    (tmp_path / "data").mkdir()
+    summary = tmp_path / "data" / "summary.json"
+    summary.write_text(json.dumps({"source": "sample"}))
+    assert comparison.labels_note(tmp_path) == comparison.CERTAIN
+    summary.write_text(json.dumps({"source": "mine.csv"}))
+    assert comparison.labels_note(tmp_path) == comparison.DISPUTABLE
+
+
+def test_the_rows_read_by_a_step_are_counted_from_the_epoch():
+    log = pd.DataFrame({"step": [10, 20], "epoch": [0.5, 1.0]})
+    assert comparison.rows_until(log, 5, 80) == 20
+    assert comparison.rows_until(log, 20, 80) == 80
+    assert comparison.rows_until(log.assign(epoch=[2.0, 4.0]), 20, 80) == 80
+    assert comparison.rows_until(pd.DataFrame(), 20, 80) == 80
+
+
+def test_seeds_of_one_setting_are_taken_together():
+    table = pd.DataFrame(
+        [("rank8", "score", 90.0), ("rank8-seed7", "score", 94.0), ("rank16", "score", 91.0)],
+        columns=["name", "mode", "accuracy"],
+    )
+    spread = comparison.seed_spread(table, ["rank8", "rank8-seed7", "rank16"])
+    assert list(spread.index) == [("rank8", "score")]
+    assert tuple(spread.iloc[0][["count", "mean", "min", "max"]]) == (2, 92.0, 90.0, 94.0)
+
+
+def test_a_thinned_cascade_keeps_its_ends():
+    shares, rights = np.linspace(1, 0, 300), np.linspace(0.9, 0.8, 300)
+    cascade = pd.DataFrame({"asked": shares, "accuracy": rights})
+    points = comparison.thin(cascade, 10)
+    assert len(points) == 10
+    assert points[0] == [0.0, pytest.approx(0.8)] and points[-1] == [1.0, pytest.approx(0.9)]
+
+
+def test_the_ladder_leaves_out_what_has_no_cost_and_is_ordered_by_it():
+    def share(value):
+        return {"accuracy": value, "ci95": [value - 0.1, value + 0.1]}
+
+    results = {
+        "models": {"base-plain": {"score": share(0.3)}, "rank8": {"score": share(0.8)}},
+        "hybrid": {"rank8": share(0.85)},
+        "baselines": {"tfidf_svm": share(0.7)},
+    }
+    seconds = {"rank8": 300.0, "rank8 + svm": 301.0, "tfidf_svm": 1.0, "base-plain": float("nan")}
+    table = comparison.ladder_table(results, seconds)
+    assert list(table["name"]) == ["tfidf_svm", "rank8", "rank8 + svm"]
+    assert table["accuracy"].iloc[0] == pytest.approx(70)
+
+
+def test_promises_that_val_is_too_small_for_say_how_many_rows_would_do():
+    learned = {"n": 60, "targets": {
+        "0.01": {"threshold": None, "rows_needed": 300},
+        "0.1": {"threshold": 0.5, "rows_needed": None},
+    }}  # fmt: skip
+    note = comparison.promise_note(learned)
+    assert "at most 1 %" in note and "60 validation rows" in note and "about 300" in note
+    learned["targets"]["0.01"]["threshold"] = 0.9
+    assert comparison.promise_note(learned).startswith("There were enough")
+    learned["targets"]["0.01"] = {"threshold": None, "rows_needed": None}
+    assert "no number like them would" in comparison.promise_note(learned)
+
+
+def test_the_studys_ten_rows_show_that_it_helped_and_not_how_much():
+    said = comparison.study_intervals()
+    assert said["study_rows"] == 10 and said["study_p"] < 0.05
+    assert said["study_after_low"] < 60 < 98 < said["study_after_high"]
+
+
+def test_the_untouched_model_is_held_against_guessing():
+    rows = [row("a"), row("a", options=("a", "b", "c", "d"))]
+    assert comparison.reading({"ci95": [0.2, 0.5]}, rows)["chance"] == pytest.approx(37.5)
+    assert "guessing" in comparison.reading({"ci95": [0.2, 0.5]}, rows)["reading"]
+    assert "knows more" in comparison.reading({"ci95": [0.4, 0.5]}, rows)["reading"]
+
+
+def test_costs_are_those_that_were_kept():
+    trainings = {"a": {"seconds": 60.0, "peak_gib": 2.5}, "b": {}, "c": {"seconds": 30.0}}
+    assert comparison.costs(trainings) == {
+        "a": {"train_seconds": 60.0, "peak_gib": 2.5},
+        "c": {"train_seconds": 30.0, "peak_gib": None},
+    }
