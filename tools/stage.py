@@ -288,8 +288,8 @@ def benchmark_tables() -> str:
         parts.append(
             "The table says how much faster than linear the seconds grow from the smallest to the "
             "largest size. At 1 they grow as the work does. Below 1 a fixed start is shared by "
-            "more work. Above 1 something grows with the square of the length, as {term}`attention` "
-            "does."
+            "more work. Above 1 something grows with the square, as {term}`attention` does with "
+            "length."
         )
         parts.append("\n".join(["| work | grows with | over linear |", "|---|---|---|", *rows]))
     return "\n\n".join(parts)
