@@ -13,9 +13,11 @@ import sys
 from pathlib import Path
 
 import torch
+from matplotlib import pyplot as plt
 
-from helpers import ROOT
-from helpers.files import write_json, write_text
+from helpers import ROOT, plotting
+from helpers.files import write_json
+from tools import pictures
 
 GOALS = {
     "samples_per_s_vs_swift_default": (">=", 4.5),
@@ -55,10 +57,6 @@ def draw_growth(values: dict[str, float], target: Path) -> None:
         values: what benchmarks/growth.py printed, such as "scoring_seconds_256_tokens".
         target: an SVG file.
     """
-    from matplotlib import pyplot as plt
-
-    from helpers import plotting
-
     plotting.style()
     figure, axes = plt.subplots(2, 2, figsize=(8, 5.2), sharex="col")
     for column, unit in enumerate(("rows", "tokens")):
@@ -76,10 +74,7 @@ def draw_growth(values: dict[str, float], target: Path) -> None:
                 axes[line, column].legend(fontsize=8)
         axes[1, column].set(xlabel={"rows": "rows", "tokens": "tokens of a row"}[unit])
     figure.tight_layout()
-    figure.savefig(target, metadata={"Date": None}, facecolor="white")
-    text = target.read_text(encoding="utf-8")
-    write_text(target, ["\n".join(line.rstrip() for line in text.splitlines()) + "\n"])
-    plt.close(figure)
+    pictures.save(figure, target)
 
 
 def main(scripts: tuple[str, ...]) -> None:

@@ -1,7 +1,7 @@
 """Print a run's result table and the page to open: `python -m tools.results runs/sample`.
 
 With --record DEVICE the run's figures are also kept, without any text of its corpus: as
-book/results/<run>.json for the book's pages and, of the packaged sample, as a picture and a table
+book/results/<run>.json for the book's pages, as a picture and, of the packaged sample, as a table
 for both READMEs.
 """
 
@@ -63,6 +63,7 @@ def record(run: Path, metrics: dict, device: str) -> dict:
     values, training = profile.values, profile.values["training"]
     said = "{steps} steps of {rows_per_step} rows, learning rate {learning_rate}".format(**training)
     content = {
+        "run": run.name,
         "title": f"{values['model']} on {values['title']}",
         "packaged": values["source"] == "sample",
         "date": datetime.date.today().isoformat(),
@@ -104,40 +105,6 @@ def training_of(profile: Profile, setting: str, metrics: dict) -> dict:
     return own | {"minutes": minutes, "peak_gib": cost.get("peak_gib")}
 
 
-def draw(metrics: dict, target: Path) -> None:
-    """The picture of what came out, for the READMEs: shares of right answers with intervals.
-
-    Args:
-        metrics: the content of eval/metrics.json.
-        target: an SVG file.
-    """
-    from matplotlib import pyplot as plt
-
-    from helpers import plotting
-
-    plotting.style()
-    entries = []
-    for name, modes in metrics["models"].items():
-        entries.append((f"{name}, writes", modes["generate"], "C7" if "base" in name else "C0"))
-        if name.startswith("base-"):
-            entries.append((f"{name}, options scored", modes["score"], "C7"))
-    entries += [(f"linear SVM + {n}", v, "C2") for n, v in metrics.get("hybrid", {}).items()]
-    entries.append(("linear SVM", metrics["baselines"]["tfidf_svm"], "C1"))
-    figure, axes = plt.subplots(figsize=(8, 0.36 * len(entries) + 0.9))
-    for place, (_, value, colour) in enumerate(entries):
-        share, (low, high) = value["accuracy"], value["ci95"]
-        spread = [[100 * (share - low)], [100 * (high - share)]]
-        axes.errorbar([100 * share], [place], xerr=spread, fmt="o", color=colour, capsize=3)
-    axes.set(xlabel="test rows right, % (bars: 95 % interval)", xlim=(-2, 102))
-    axes.set(yticks=range(len(entries)), yticklabels=[label for label, _, _ in entries])
-    axes.invert_yaxis()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, metadata={"Date": None}, facecolor="white")
-    text = target.read_text(encoding="utf-8")
-    write_text(target, ["\n".join(line.rstrip() for line in text.splitlines()) + "\n"])
-    plt.close(figure)
-
-
 def fill(page: Path, name: str, text: str) -> None:
     """Put text between a page's marks `<!-- results:name -->` and `<!-- /results -->`.
 
@@ -166,8 +133,13 @@ def main() -> None:
         print(f"{name:<{width}}{generate:>22}{score:>22}")
     if arguments.record:
         content = record(arguments.run, metrics, arguments.record)
+        from tools import pictures  # takes a second, and most runs record nothing
+
+        picture = RESULTS / f"{arguments.run.name}.svg"
         if content["packaged"]:
-            draw(metrics, RESULTS / f"{arguments.run.name}.svg")
+            pictures.draw_shares(metrics, picture)
+        else:
+            pictures.draw_corpus(metrics, picture)
         for readme in ("README.md", "README.zh.md"):
             fill(ROOT / readme, arguments.run.name, table(metrics))
     print(f"\nOpen {arguments.run / 'html' / 'index.html'}")

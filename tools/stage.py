@@ -183,11 +183,26 @@ def corpus_section(record: dict) -> str:
         result_table(metrics),
         "Exact McNemar tests by `score`:",
         "\n".join(pairs),
+        corpus_picture(record),
         curve_table(metrics.get("curve", {})),
         decision_table(metrics.get("decisions", {})),
         cascade_table(metrics.get("cascade", {})),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def corpus_picture(record: dict) -> str:
+    """The recorded picture of a run, where it has one."""
+    name = record.get("run")
+    if not name or not (BOOK / "results" / f"{name}.svg").is_file():
+        return ""
+    return (
+        f"```{{figure}} {name}.svg\n:alt: Three panels: accuracy of model and linear SVM over the "
+        "training rows read, accuracy over seconds of training, and accuracy of the cascade over "
+        f"the share of rows that the model is asked.\n:name: fig-{name}\n"
+        "Who learns faster, what the seconds buy, and how a cascade of both does. The bars are "
+        "95 % Wilson intervals.\n```"
+    )
 
 
 def trainings_table(trainings: dict[str, dict]) -> str:

@@ -1,0 +1,116 @@
+"""Pictures of recorded figures, as SVG files that pages and READMEs show."""
+
+from pathlib import Path
+
+from matplotlib import pyplot as plt
+
+from helpers import plotting
+from helpers.files import write_text
+
+
+def draw_shares(metrics: dict, target: Path) -> None:
+    """The picture of what came out, for the READMEs: shares of right answers with intervals.
+
+    Args:
+        metrics: the content of eval/metrics.json.
+        target: an SVG file.
+    """
+    plotting.style()
+    entries = []
+    for name, modes in metrics["models"].items():
+        entries.append((f"{name}, writes", modes["generate"], "C7" if "base" in name else "C0"))
+        if name.startswith("base-"):
+            entries.append((f"{name}, options scored", modes["score"], "C7"))
+    entries += [(f"linear SVM + {n}", v, "C2") for n, v in metrics.get("hybrid", {}).items()]
+    entries.append(("linear SVM", metrics["baselines"]["tfidf_svm"], "C1"))
+    figure, axes = plt.subplots(figsize=(8, 0.36 * len(entries) + 0.9))
+    for place, (_, value, colour) in enumerate(entries):
+        share, (low, high) = value["accuracy"], value["ci95"]
+        spread = [[100 * (share - low)], [100 * (high - share)]]
+        axes.errorbar([100 * share], [place], xerr=spread, fmt="o", color=colour, capsize=3)
+    axes.set(xlabel="test rows right, % (bars: 95 % interval)", xlim=(-2, 102))
+    axes.set(yticks=range(len(entries)), yticklabels=[label for label, _, _ in entries])
+    axes.invert_yaxis()
+    save(figure, target)
+
+
+def draw_corpus(metrics: dict, target: Path) -> None:
+    """Three panels of one run: who learns faster, what a second of training buys, the cascade.
+
+    Args:
+        metrics: the content of eval/metrics.json.
+        target: an SVG file.
+    """
+    plotting.style()
+    figure, (curve, ladder, cascade) = plt.subplots(1, 3, figsize=(12, 3.8))
+    draw_curve(curve, metrics.get("curve", {}))
+    draw_ladder(ladder, metrics)
+    for name, points in metrics.get("cascade", {}).items():
+        asked, right = zip(*points)
+        cascade.plot([100 * a for a in asked], [100 * r for r in right], label=name)
+    cascade.set(xlabel="rows that the model is asked, %", ylabel="test rows right, %")
+    cascade.set_title("Cascade, the linear SVM first", fontsize=10)
+    figure.tight_layout()
+    save(figure, target)
+
+
+def draw_curve(axes, curves: dict[str, list[dict]]) -> None:
+    """The learning curves of the settings, and of the SVM on as many rows.
+
+    Args:
+        axes: to draw on.
+        curves: "curve" of eval/metrics.json.
+    """
+    for name, points in curves.items():
+        rows = [point["rows"] for point in points]
+        right = [100 * point["accuracy"] for point in points]
+        low = [100 * (point["accuracy"] - point["ci95"][0]) for point in points]
+        high = [100 * (point["ci95"][1] - point["accuracy"]) for point in points]
+        drawn = axes.errorbar(rows, right, yerr=[low, high], fmt="o-", capsize=3, label=name)
+        judged = [point for point in points if point.get("svm") is not None]
+        rows, right = [p["rows"] for p in judged], [100 * p["svm"] for p in judged]
+        colour = drawn[0].get_color()
+        axes.plot(rows, right, "s:", color=colour, label=f"linear SVM ({name})")
+    axes.set(xlabel="training rows read", ylabel="rows right, %", xscale="log")
+    plotting.plain_ticks(axes.xaxis)
+    axes.set_title("Who learns faster", fontsize=10)
+    if curves:
+        axes.legend(fontsize=7)
+
+
+def draw_ladder(axes, metrics: dict) -> None:
+    """Accuracy over the seconds that training took.
+
+    Args:
+        axes: to draw on.
+        metrics: the content of eval/metrics.json.
+    """
+    svm = metrics["baselines"]["tfidf_svm"].get("seconds", 0)
+    entries = [(name, value.get("seconds"), value) for name, value in metrics["baselines"].items()]
+    for name, cost in metrics["cost"].items():
+        seconds = cost["train_seconds"]
+        entries.append((name, seconds, metrics["models"][name]["score"]))
+        if name in metrics.get("hybrid", {}):
+            entries.append((f"{name} + svm", seconds + svm, metrics["hybrid"][name]))
+    for name, seconds, value in entries:
+        if seconds:
+            share, (low, high) = value["accuracy"], value["ci95"]
+            spread = [[100 * (share - low)], [100 * (high - share)]]
+            axes.errorbar([seconds], [100 * share], yerr=spread, fmt="o", capsize=3, label=name)
+    axes.set(xlabel="seconds of training", ylabel="test rows right, %", xscale="log")
+    axes.set_title("What the seconds buy", fontsize=10)
+    axes.legend(fontsize=7)
+
+
+def save(figure, target: Path) -> None:
+    """Write a figure as SVG without date or blanks at line ends, and close it.
+
+    Args:
+        figure: of matplotlib.
+        target: an SVG file.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, metadata={"Date": None}, facecolor="white")
+    text = target.read_text(encoding="utf-8")
+    write_text(target, ["\n".join(line.rstrip() for line in text.splitlines()) + "\n"])
+    plt.close(figure)
