@@ -31,6 +31,8 @@ SHARE = next(share for share in range(CORES // AT_ONCE, CORES + 1) if CORES // s
 # Where this interpreter lies is no part of what a rule is: a moved project would run everything again.
 shell.prefix(f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:\"$PATH\"; ")
 PYTHON = "python"
+# Where one setting is all there is, nothing else is left to do when it has been trained.
+ASK_SHARE = CORES if len(SETTINGS) == 1 else SHARE
 NOTEBOOKS = [
     f"{RUN}/notebooks/{name}.ipynb"
     for chapter in profiles.CHAPTERS
@@ -137,7 +139,7 @@ rule ask_tuned:
         touch(f"{RUN}/eval/{{setting}}/.asked"),
     wildcard_constraints:
         setting="(?!base-).*",
-    threads: SHARE
+    threads: ASK_SHARE
     shell:
         PYTHON + " -m tools.ask {RUN} {wildcards.setting}"
 
