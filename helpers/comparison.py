@@ -519,12 +519,28 @@ def stripped(row: dict) -> dict:
 
 
 def promise_table(judged: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """What thresholds promised and what came of it, one table out of several.
+    """What thresholds promised and what came of it, for people: per cent, "–" where none was found.
 
     Args:
         judged: by name; see decision.judge.
+
+    Returns:
+        A line a name and target.
     """
-    return pd.concat(judged, names=["who", "target"])
+    lines = {}
+    for who, frame in judged.items():
+        for line in frame.to_dict("records"):
+            silent = not line["answered"]
+            shares = [100 * line[key] for key in ("coverage", "error", "low", "high")]
+            threshold = line["threshold"]
+            lines[who, f"{100 * line['target']:g} %"] = {
+                "threshold": "–" if pd.isna(threshold) else f"{threshold:.3f}",
+                "rows answered, %": f"{shares[0]:.0f}",
+                "wrong among them, %": "–" if silent else f"{shares[1]:.1f}",
+                "95 % interval": "–" if silent else f"{shares[2]:.1f} – {shares[3]:.1f}",
+            }
+    table = pd.DataFrame.from_dict(lines, orient="index")
+    return table.rename_axis(["who", "wrong at most"])
 
 
 def records(frame: pd.DataFrame) -> list[dict]:
@@ -880,8 +896,12 @@ def suspect_table(
         show_text: whether the beginnings of articles may be shown.
         first: how many.
     """
-    table = suspects.head(first).reset_index(drop=True)
+    names = {"label": "label", "suggested": "suggested", "self_confidence": "label's probability"}
+    own = suspects.head(first).set_index("id")
+    if "source_id" in own and own["source_id"].notna().any():
+        names = {"source_id": "source's id"} | names
+    table = own[list(names)].rename(columns=names)
     if show_text:
-        texts = {row["id"]: snippet(row["text"]) for row in train}
-        table["article"] = [texts[key] for key in table["id"]]
+        texts = {row["id"]: snippet(row["text"], 32) for row in train}
+        table["article"] = [texts[key] for key in table.index]
     return table.round(3)

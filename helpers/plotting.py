@@ -294,7 +294,9 @@ def ladder(frame: pd.DataFrame):
         axes.errorbar(
             line["seconds"], line["accuracy"], yerr=bars, fmt=mark, capsize=3, label=line["name"]
         )
-    axes.set(xlabel="training, seconds", ylabel="test rows right, %", xscale="log", ylim=(-2, 102))
+    bottom = max(frame["low"].min() - 5, -2) if len(frame) else -2  # so that neighbours part
+    axes.set(xlabel="training, seconds", ylabel="test rows right, %", xscale="log")
+    axes.set(ylim=(bottom, 102))
     plain_ticks(axes.xaxis)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure

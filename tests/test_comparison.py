@@ -199,3 +199,32 @@ def test_costs_are_those_that_were_kept():
         "a": {"train_seconds": 60.0, "peak_gib": 2.5},
         "c": {"train_seconds": 30.0, "peak_gib": None},
     }
+
+
+def test_promises_are_shown_in_per_cent_and_their_absence_as_a_dash():
+    frame = pd.DataFrame(
+        [
+            {"target": 0.02, "threshold": None, "coverage": 0.0, "answered": 0, "wrong": 0,
+             "error": float("nan"), "low": 0.0, "high": 1.0, "rows_needed": 300},
+            {"target": 0.1, "threshold": 0.5, "coverage": 0.9, "answered": 90, "wrong": 3,
+             "error": 1 / 30, "low": 0.01, "high": 0.09, "rows_needed": None},
+        ]
+    )  # fmt: skip
+    table = comparison.promise_table({"model": frame})
+    assert list(table.loc[("model", "2 %")]) == ["–", "0", "–", "–"]
+    assert list(table.loc[("model", "10 %")]) == ["0.500", "90", "3.3", "1.0 – 9.0"]
+
+
+def test_suspects_are_shown_with_the_sources_id_only_where_there_is_one():
+    train = [row("a", text="文" * 99, key="train-1"), row("b", key="train-2")]
+    suspects = pd.DataFrame(
+        {"id": ["train-1"], "source_id": [None], "label": ["a"], "suggested": ["b"],
+         "self_confidence": [0.01234]}
+    )  # fmt: skip
+    table = comparison.suspect_table(suspects, train, show_text=True)
+    assert list(table.columns) == ["label", "suggested", "label's probability", "article"]
+    assert table.loc["train-1", "label's probability"] == 0.012
+    assert len(table.loc["train-1", "article"]) <= 33
+    named = suspects.assign(source_id="n1")
+    table = comparison.suspect_table(named, train, show_text=False)
+    assert list(table.columns)[0] == "source's id" and "article" not in table
