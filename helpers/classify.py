@@ -254,12 +254,16 @@ def classify_file(
     return Report(out, survey.rows, tally.look, tally.unanswered, tally.table(), review)
 
 
-def read_table(path: Path, show_text: bool) -> pd.DataFrame:
-    """A table that was written, to look at: long texts shortened, or left out.
+def read_table(path: Path, show_text: bool, characters: int = 14) -> pd.DataFrame:
+    """A table that was written, to look at: the added columns, and how each article begins.
 
     Args:
         path: .csv, .xlsx or .jsonl.
         show_text: whether the reader's own columns may be shown.
+        characters: of the reader's longest column, which holds the articles.
+
+    Returns:
+        Columns article (where it may be shown) and those of ADDED, without an empty look or note.
     """
     readers = {
         ".csv": pd.read_csv,
@@ -267,11 +271,33 @@ def read_table(path: Path, show_text: bool) -> pd.DataFrame:
         ".jsonl": lambda file: pd.read_json(file, lines=True),
     }
     table = readers[path.suffix.lower()](path)
+    own, added = table.iloc[:, : -len(ADDED)], table.iloc[:, -len(ADDED) :]
+    added = added.set_axis(list(ADDED), axis=1)
+    empty = [name for name in ("look", "note") if added[name].isna().all()]
+    added = added.drop(columns=empty)
     if not show_text:
-        return table[[name for name in table.columns if str(name).split(" (")[0] in ADDED]]
-    return table.map(
-        lambda value: f"{value[:40]}…" if isinstance(value, str) and len(value) > 41 else value
-    )
+        return added
+    texts = own.astype(str)
+    longest = max(range(len(own.columns)), key=lambda at: texts.iloc[:, at].str.len().sum())
+    begins = texts.iloc[:, longest].str.split().str.join(" ")
+    added.insert(0, "article", begins.map(lambda text: f"{text[:characters]}…"))
+    return added
+
+
+def least_sure(rows: list[dict | None], answers: pd.DataFrame) -> dict:
+    """The row whose answer is the least sure.
+
+    Args:
+        rows: of a file, in order; None for one that is not sound.
+        answers: see `read_table`.
+
+    Raises:
+        InputError: when no row was answered.
+    """
+    answered = answers["probability"].dropna()
+    if not len(answered):
+        raise InputError("no row of this file could be answered; its notes say why")
+    return rows[int(answered.idxmin())]
 
 
 def check_outputs(source: Path, out: Path | None, review: Path | None) -> None:

@@ -12,6 +12,7 @@ import time
 import tracemalloc
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from helpers import (
@@ -469,11 +470,20 @@ def test_wrong_command_lines_end_in_one_line(tmp_path, trained):
 @pytest.mark.parametrize("form", [".csv", ".xlsx", ".jsonl"])
 def test_a_table_to_look_at_is_short_and_shows_text_only_where_it_may(tmp_path, form):
     path = tmp_path / f"answers{form}"
-    names = ["text", "mine", "answer (model)", "look"]
-    writers.write_table(path, names, [["文" * 100, "own", "体育", True]])
-    shown = classify.read_table(path, show_text=True)
-    assert list(shown.columns) == names
-    assert shown["text"][0] == "文" * 40 + "…"
+    # the reader's own "answer" is his, and hidden like all of his columns
+    names = ["nr", "text", "answer", "answer (model)", *classify.ADDED[1:]]
+    row = [7, "文" * 100, "own", "体育", 0.91, "Law", 0.05, True, None]
+    writers.write_table(path, names, [row, row])
     hidden = classify.read_table(path, show_text=False)
-    assert list(hidden.columns) == ["answer (model)", "look"]
-    assert hidden["answer (model)"][0] == "体育"
+    assert list(hidden.columns) == ["answer", "probability", "second", "second_probability", "look"]
+    assert hidden["answer"][0] == "体育" and hidden["probability"][0] == 0.91
+    shown = classify.read_table(path, show_text=True)
+    assert list(shown.columns) == ["article", *hidden.columns]
+    assert shown["article"][0] == "文" * 14 + "…"
+
+
+def test_the_least_sure_row_is_one_that_was_answered():
+    answers = pd.DataFrame({"probability": [0.9, None, 0.4]})
+    assert classify.least_sure([{"id": 0}, None, {"id": 2}], answers) == {"id": 2}
+    with pytest.raises(InputError, match="no row of this file could be answered"):
+        classify.least_sure([None], pd.DataFrame({"probability": [None]}))
