@@ -227,4 +227,4 @@ def test_suspects_are_shown_with_the_sources_id_only_where_there_is_one():
     assert len(table.loc["train-1", "article"]) <= 33
     named = suspects.assign(source_id="n1")
     table = comparison.suspect_table(named, train, show_text=False)
-    assert list(table.columns)[0] == "source's id" and "article" not in table
+    assert table.columns[0] == "source's id" and "article" not in table
