@@ -27,7 +27,7 @@ def cell(value: dict) -> str:
 
 
 def result_rows(metrics: dict) -> list[tuple[str, str, str]]:
-    """Name, generate, score for every model; hybrids and baselines have one number.
+    """Name, generate, score for every model; heads, hybrids and baselines have one number.
 
     Args:
         metrics: the content of eval/metrics.json.
@@ -39,6 +39,7 @@ def result_rows(metrics: dict) -> list[tuple[str, str, str]]:
     hybrids = [
         (f"{name} + svm", "", cell(value)) for name, value in metrics.get("hybrid", {}).items()
     ]
+    models += [(name, "", cell(value)) for name, value in metrics.get("heads", {}).items()]
     return models + hybrids + [(name, cell(v), "") for name, v in metrics["baselines"].items()]
 
 
@@ -103,6 +104,7 @@ def draw(metrics: dict, target: Path) -> None:
         entries.append((f"{name}, writes", modes["generate"], "C7" if "base" in name else "C0"))
         if name.startswith("base-"):
             entries.append((f"{name}, options scored", modes["score"], "C7"))
+    entries += [(f"{name}, a head", v, "C4") for name, v in metrics.get("heads", {}).items()]
     entries += [(f"linear SVM + {n}", v, "C2") for n, v in metrics.get("hybrid", {}).items()]
     entries.append(("linear SVM", metrics["baselines"]["tfidf_svm"], "C1"))
     figure, axes = plt.subplots(figsize=(8, 0.36 * len(entries) + 0.9))
