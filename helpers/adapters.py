@@ -10,6 +10,10 @@ from helpers.files import write_json
 from helpers.templating import CUTS, PromptFormat, template_name
 
 PROMPT = "prompt.json"
+HEAD = "head.json"
+"""Stands in place of prompt.json beside a classification head's adapter."""
+TASKS = ("causal_lm", "seq_cls")
+"""What may be trained, by swift's own names: an answer in words, or a classification head."""
 WEIGHTS = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -22,6 +26,39 @@ class AdapterPrompt:
     prompt_format: PromptFormat
     labels: list[str]
     """All labels of the training rows, sorted."""
+
+
+@dataclass(frozen=True)
+class AdapterHead:
+    """What a classification head was trained with: it reads the article alone, and cannot write."""
+
+    model: str
+    """The base model, as a profile names it."""
+    labels: list[str]
+    """All labels of the training rows, sorted: the head has one number for each."""
+    max_length: int
+    """Most tokens of an article, `<bos>` included."""
+    bos: bool
+    """Whether the model wants its `<bos>` in front."""
+
+
+def refuse_task(task: str, cut: str) -> None:
+    """Refuse a task that there is not.
+
+    Args:
+        task: one of TASKS.
+        cut: see PromptFormat; a head reads the beginning of an article.
+
+    Raises:
+        InputError: for an unknown task, or a head that is to read something else.
+    """
+    if task not in TASKS:
+        raise InputError(f"task {task!r} is unknown; there are: {', '.join(TASKS)}")
+    if task == "seq_cls" and cut != "head":
+        raise InputError(
+            f"a classification head (task: seq_cls) reads the beginning of an article; cut is "
+            f"{cut!r}, set it to head"
+        )
 
 
 def adapter_digest(folder: str | Path) -> str:
@@ -43,13 +80,16 @@ def adapter_digest(folder: str | Path) -> str:
     return digest.hexdigest()
 
 
-def write_prompt(folder: Path, adapter_prompt: AdapterPrompt) -> None:
-    """Write prompt.json into an adapter's folder.
+def write_prompt(folder: Path, adapter_prompt: AdapterPrompt | AdapterHead) -> None:
+    """Write into an adapter's folder how it is asked: prompt.json, or head.json.
 
     Args:
         folder: the adapter's.
-        adapter_prompt: model, prompt format and labels.
+        adapter_prompt: model, prompt format and labels; of a head its own record.
     """
+    if isinstance(adapter_prompt, AdapterHead):
+        write_json(folder / HEAD, asdict(adapter_prompt))
+        return
     values = asdict(adapter_prompt.prompt_format)
     values |= {"model": adapter_prompt.model, "labels": adapter_prompt.labels}
     write_json(folder / PROMPT, values)
@@ -62,9 +102,15 @@ def read_prompt(folder: str | Path) -> AdapterPrompt:
         folder: the adapter's.
 
     Raises:
-        InputError: when the folder has no adapter, no prompt.json, or one that is not sound.
+        InputError: when the folder has no adapter, no prompt.json, or one that is not sound; when
+            it holds a classification head.
     """
     path = Path(folder) / PROMPT
+    if is_head(folder):
+        raise InputError(
+            f"{folder} holds a classification head, which chapter 5 compares and nothing else can "
+            "ask: name the adapter of a setting without task: seq_cls"
+        )
     if not path.is_file():
         adapter_digest(folder)
         raise InputError(
@@ -89,6 +135,32 @@ def read_prompt(folder: str | Path) -> AdapterPrompt:
     values = {name: values[name] for name in kinds}
     model, labels = values.pop("model"), values.pop("labels")
     return AdapterPrompt(model, PromptFormat(**values), labels)
+
+
+def is_head(folder: str | Path) -> bool:
+    """Whether an adapter's folder holds a classification head."""
+    return (Path(folder) / HEAD).is_file()
+
+
+def read_head(folder: str | Path) -> AdapterHead:
+    """How the classification head in a folder wants to be asked.
+
+    Args:
+        folder: the adapter's.
+
+    Raises:
+        InputError: when head.json is missing or not sound.
+    """
+    path = Path(folder) / HEAD
+    kinds = {"model": str, "labels": list, "max_length": int, "bos": bool}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        wrong = [name for name, kind in kinds.items() if type(values.get(name)) is not kind]
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} is not sound: {one_line(error)}") from None
+    if wrong or not values["labels"] or not all(isinstance(v, str) for v in values["labels"]):
+        raise InputError(f"{path} is not sound: {', '.join(wrong) or 'labels'} is wrong")
+    return AdapterHead(**{name: values[name] for name in kinds})
 
 
 def resolve(folder: str | Path, insist: bool = False, **given) -> AdapterPrompt:

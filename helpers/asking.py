@@ -1,10 +1,17 @@
 """Ask one model, tuned or not, about rows: its prompts, its key and its answers in one place."""
 
+import json
+import time
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
-from helpers import models, scoring, templating
-from helpers.adapters import AdapterPrompt, adapter_digest
+import numpy as np
+from tqdm import tqdm
+
+from helpers import heads, models, scoring, templating
+from helpers.adapters import AdapterHead, AdapterPrompt, adapter_digest
+from helpers.files import write_json
 
 CONTENT_FREE = "N/A"
 """The article without content behind which an option's prior is measured (Zhao et al. 2021)."""
@@ -13,7 +20,7 @@ CONTENT_FREE = "N/A"
 def answers(
     folder: Path,
     tokenizer,
-    adapter_prompt: AdapterPrompt,
+    adapter_prompt: AdapterPrompt | AdapterHead,
     rows: list[dict],
     adapter: Path | None = None,
 ) -> list[dict]:
@@ -27,8 +34,10 @@ def answers(
         adapter: the adapter's folder; None asks the untouched model.
 
     Returns:
-        A line for each row, in their order; see scoring.predict.
+        A line for each row, in their order; see scoring.predict, and of a head `head_answers`.
     """
+    if isinstance(adapter_prompt, AdapterHead):
+        return head_answers(folder, tokenizer, adapter_prompt, rows, adapter)
     prompt_format = adapter_prompt.prompt_format
     attention = models.pick_attention(prompt_format.max_length)
     key = {
@@ -42,3 +51,57 @@ def answers(
     without_content = [row | {"text": CONTENT_FREE} for row in rows]
     free = templating.fit_all(tokenizer, prompt_format, without_content)
     return scoring.predict(folder, load, tokenizer, rows, prompts, free, key)
+
+
+def head_answers(
+    folder: Path, tokenizer, head: AdapterHead, rows: list[dict], adapter: Path
+) -> list[dict]:
+    """A classification head's answers to rows, kept as those of `answers` are.
+
+    Args:
+        folder: gets predictions.jsonl and key.json.
+        tokenizer: the model's.
+        head: how it is asked.
+        rows: with ids of their own.
+        adapter: the adapter's folder.
+
+    Returns:
+        A line for each row, in their order, as scoring.predict has it but for generate, normalised
+        and calibrated: a head does not write, and its options have no tokens.
+    """
+    prompts = [heads.article_ids(tokenizer, head, row["text"]) for row in rows]
+    inputs = [
+        (row["id"], row.get("source_id"), row["category"], row["output"], ids)
+        for row, ids in zip(rows, prompts)
+    ]
+    key = {
+        "model": models.model_identity(head.model),
+        "adapter": adapter_digest(adapter),
+        "dtype": models.pick_dtype(),
+        "attention": models.pick_attention(head.max_length),
+        "inputs": sha256(json.dumps([heads.CODE, head.labels, inputs]).encode()).hexdigest(),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    file, key_file = folder / "predictions.jsonl", folder / "key.json"
+    if not key_file.is_file() or json.loads(key_file.read_text(encoding="utf-8")) != key:
+        file.unlink(missing_ok=True)
+        write_json(key_file, key)
+    lines = scoring.read_predictions(file) if file.is_file() else []  # in the rows' order
+    rest = list(zip(rows, prompts))[len(lines) :]
+    if not rest:
+        return lines
+    network = heads.load_head(adapter, head)
+    with file.open("a", encoding="utf-8") as output:
+        for row, ids in tqdm(rest, desc=folder.name, unit="row", mininterval=2):
+            started = time.perf_counter()
+            nats = heads.option_logprobs(
+                heads.head_logits(network, ids), head.labels, row["category"]
+            )
+            line = {"id": row["id"], "source_id": row.get("source_id")}
+            line |= {"label": row["output"], "options": row["category"], "tokens": len(ids)}
+            answer = row["category"][int(np.argmax(nats))]
+            line |= {"score": {"prediction": answer, "logprobs": nats}}
+            line |= {"seconds": round(time.perf_counter() - started, 4)}
+            lines.append(line)
+            output.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return lines

@@ -1,6 +1,7 @@
 """Settings beside one another: who is asked, the tables of their answers, and what may be said."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
@@ -10,7 +11,15 @@ import numpy as np
 import pandas as pd
 
 from helpers import InputError, baselines, decision, hybrid, metrics, training
-from helpers.adapters import PROMPT, AdapterPrompt, read_prompt
+from helpers.adapters import (
+    HEAD,
+    PROMPT,
+    AdapterHead,
+    AdapterPrompt,
+    is_head,
+    read_head,
+    read_prompt,
+)
 from helpers.files import need
 from helpers.headers import strip_header
 from helpers.templating import template_name
@@ -29,21 +38,22 @@ class Entrant:
     """One model in the comparison, tuned or not."""
 
     name: str
-    prompt: AdapterPrompt
+    prompt: AdapterPrompt | AdapterHead
     """The model, and how it is asked."""
     adapter: Path | None
     """The adapter's folder; None is the untouched model."""
 
 
 def find_settings(run: Path, names: list[str] | None) -> dict[str, Entrant]:
-    """The trained settings of a run, by name.
+    """The trained settings of a run that can write, by name; see `find_heads` for the others.
 
     Args:
         run: the run's folder.
         names: which ones, in this order; None is all that are there, sorted.
 
     Raises:
-        InputError: when nothing is trained, a named one is missing, or they have several models.
+        InputError: when nothing is trained, a named one is missing, all of them are heads, or they
+            have several models.
     """
     if names is None:
         names = sorted(path.parts[-3] for path in (run / "train").glob(f"*/adapter/{PROMPT}"))
@@ -52,7 +62,13 @@ def find_settings(run: Path, names: list[str] | None) -> dict[str, Entrant]:
     settings = {}
     for name in names:
         adapter = need(run / "train" / str(name) / "adapter", "04-training")
-        settings[name] = Entrant(name, read_prompt(adapter), adapter)
+        if not is_head(adapter):
+            settings[name] = Entrant(name, read_prompt(adapter), adapter)
+    if not settings:
+        raise InputError(
+            "all settings are classification heads; they are held against one that writes, so "
+            "train one without task: seq_cls"
+        )
     models = {entrant.prompt.model: name for name, entrant in settings.items()}
     if len(models) > 1:
         said = ", ".join(f"{name} of {model}" for model, name in models.items())
@@ -61,6 +77,19 @@ def find_settings(run: Path, names: list[str] | None) -> dict[str, Entrant]:
             "name the ones to compare in settings"
         )
     return settings
+
+
+def find_heads(run: Path, names: list[str] | None) -> dict[str, Entrant]:
+    """The trained classification heads of a run, by name.
+
+    Args:
+        run: the run's folder.
+        names: of settings, heads among them; None is all that are there.
+    """
+    if names is None:
+        names = sorted(path.parts[-3] for path in (run / "train").glob(f"*/adapter/{HEAD}"))
+    folders = {name: run / "train" / name / "adapter" for name in names}
+    return {n: Entrant(n, read_head(path), path) for n, path in folders.items() if is_head(path)}
 
 
 def untouched(settings: dict[str, Entrant]) -> dict[str, Entrant]:
@@ -303,6 +332,33 @@ def by_class(labels: list[str], guesses: dict[str, list]) -> pd.DataFrame:
     return table
 
 
+def rarest(train: list[dict], labels: list[str], count: int = 5) -> list[str]:
+    """The classes with the fewest training rows, of those that test has; the rarest first.
+
+    Args:
+        train: the training rows.
+        labels: of the test rows.
+        count: how many classes.
+    """
+    learned = Counter(row["output"] for row in train)
+    return sorted(set(labels), key=lambda label: (learned[label], label))[:count]
+
+
+def rare_table(labels: list[str], guesses: dict[str, list], rare: list[str]) -> pd.DataFrame:
+    """Macro-F1 over all classes and over rare ones, for each whose answers are given.
+
+    Args:
+        labels: of the rows.
+        guesses: answers by name.
+        rare: classes; see `rarest`.
+
+    Returns:
+        A line a name: columns "all classes" and "the rarest".
+    """
+    scores = by_class(labels, guesses).drop(columns="rows")  # classes × names
+    return pd.DataFrame({"all classes": scores.mean(), "the rarest": scores.loc[rare].mean()})
+
+
 def quarters(values: list[int]) -> list[str]:
     """In which quarter of all values each lies, as text such as "120 – 480"; few or equal values
     make fewer parts.
@@ -432,6 +488,44 @@ def pair_table(tests: list[dict]) -> pd.DataFrame:
     """McNemar tests for people; see `pair_tests`."""
     lines = [(test["a"], test["b"], f"{test['p']:.2g}") for test in tests]
     return pd.DataFrame(lines, columns=["a", "b", "p"]).set_index(["a", "b"])
+
+
+def head_summary(lines: list[dict], best: str, best_lines: list[dict]) -> dict:
+    """What a classification head's answers amount to, and how they stand against the best setting.
+
+    Args:
+        lines: the head's answers; see asking.head_answers.
+        best: name of the best setting.
+        best_lines: its answers to the same rows.
+
+    Returns:
+        What metrics.accuracy gives, "macro_f1", "ece" (expected calibration error) and "against",
+        with "name" and what `verdict` gives.
+    """
+    own = metrics.summary(lines, ("score",))["score"]
+    error = metrics.reliability(metrics.confidence(lines))[1]
+    said = verdict(metrics.correct(lines, "score"), metrics.correct(best_lines, "score"))
+    return own | {"ece": error, "against": {"name": best} | said}
+
+
+def head_table(summaries: dict[str, dict]) -> pd.DataFrame:
+    """Classification heads for people, one a line.
+
+    Args:
+        summaries: by name; see `head_summary`.
+    """
+    lines = {}
+    for name, own in summaries.items():
+        against = own["against"]
+        lines[name] = share_text(own) | {
+            "macro F1": f"{own['macro_f1']:.2f}",
+            "calibration error": f"{own['ece']:.3f}",
+            "against": against["name"],
+            "gained": against["gained"],
+            "lost": against["lost"],
+            "p": f"{against['p']:.2g}",
+        }
+    return pd.DataFrame.from_dict(lines, orient="index")
 
 
 def all_pairs(bases: list[str], settings: list[str]) -> list[tuple[str, str]]:
@@ -673,13 +767,14 @@ def ladder_table(results: dict, seconds: dict[str, float]) -> pd.DataFrame:
     """Accuracy beside the seconds that training took, the cheapest first.
 
     Args:
-        results: "models", "hybrid" and "baselines", as in eval/metrics.json.
+        results: "models", "heads", "hybrid" and "baselines", as in eval/metrics.json.
         seconds: of training, by name; who is missing or NaN is left out.
 
     Returns:
         Columns name, seconds, accuracy, low, high, the last three in per cent.
     """
     values = {name: by_mode["score"] for name, by_mode in results["models"].items()}
+    values |= results.get("heads", {})
     values |= {f"{name} + svm": value for name, value in results["hybrid"].items()}
     values |= results["baselines"]
     lines = [

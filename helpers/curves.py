@@ -33,7 +33,7 @@ def run_figures(log: pd.DataFrame, lengths: list[int], rows_per_step: int, val_r
     if len(share):
         words = (
             f"At the end {100 * share.iloc[-1]:.0f} % of the {val_rows} validation answers "
-            "were right, token for token."
+            f"were right{'' if 'eval_acc' in log else ', token for token'}."
         )
     return {
         "first_loss": float(loss.iloc[0]) if len(loss) else nan,

@@ -4,17 +4,20 @@ The head reads the article alone. No options stand in its prompt, so that more o
 an answer is the largest logit among the row's own options.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from helpers import InputError, models
-from helpers.templating import encode
+from helpers.adapters import AdapterHead
+from helpers.templating import encode, tokenize
 
-HEAD = "head.json"
-"""Stands beside a head's adapter: model, labels, max_length, bos."""
+UNLEARNED = -1e4
+"""Nats of an option that a head never learned: finite, and below whatever it did learn."""
+CODE = Path(__file__).read_text(encoding="utf-8")
+"""This file as it was loaded: answers depend on it, too."""
 
 
 def cut_article(tokenizer, text: str, max_length: int, bos: bool) -> str:
@@ -26,113 +29,154 @@ def cut_article(tokenizer, text: str, max_length: int, bos: bool) -> str:
         max_length: most tokens, `<bos>` included.
         bos: whether the model wants its `<bos>` in front.
     """
-    budget = max_length - int(bos)
-    piece = text[: 2 * max_length]  # enough for Chinese, doubled where tokens are longer
+    budget, reach, whole = max_length - int(bos), 2 * max_length, text
     while True:
-        offsets = tokenizer(piece, add_special_tokens=False, return_offsets_mapping=True)
-        offsets = offsets["offset_mapping"]
-        if len(offsets) > budget:
-            return piece[: offsets[budget][0]]
-        if len(piece) == len(text):
-            return text
-        piece = text[: 2 * len(piece)]
+        text = whole[:reach]  # enough for Chinese, doubled where tokens are longer
+        offsets = tokenize(tokenizer, [text])[0].offsets
+        if len(offsets) <= budget and len(text) < len(whole):
+            reach *= 2
+            continue
+        while len(offsets) > budget:  # cut text may fall into other tokens
+            text = text[: offsets[budget][0]]
+            offsets = tokenize(tokenizer, [text])[0].offsets
+        return text
 
 
-def head_rows(
-    tokenizer, rows: list[dict], labels: list[str], max_length: int, bos: bool
-) -> list[dict]:
-    """Training rows in swift's layout for a head: the article, and its label's place.
+def article_ids(tokenizer, head: AdapterHead, text: str) -> list[int]:
+    """What a head reads of an article.
+
+    Args:
+        tokenizer: the model's.
+        head: how it is asked.
+        text: the article.
+
+    Raises:
+        InputError: when the tokenizer has no `<bos>` and the profile asks for it.
+    """
+    if head.bos and tokenizer.bos_token_id is None:
+        raise InputError("the profile asks for <bos>, but the tokenizer has none; set bos: false")
+    start = [tokenizer.bos_token_id] if head.bos else []
+    return start + encode(tokenizer, cut_article(tokenizer, text, head.max_length, head.bos))
+
+
+def prepare_rows(tokenizer, head: AdapterHead, rows: list[dict]) -> tuple[list[dict], list[int]]:
+    """Rows in swift's layout for a head, the article and its label's place, and each row's tokens.
 
     Args:
         tokenizer: a fast tokenizer of transformers.
-        rows: with a label each.
-        labels: all labels, sorted; a row's label must be among them.
-        max_length: most tokens of an article.
-        bos: whether the model wants its `<bos>` in front.
+        head: how it will be asked.
+        rows: with a label each; see `learnable`.
 
     Raises:
-        InputError: when a row has a label that training has not seen.
+        InputError: when a row has a label that the head has no place for.
     """
-    places = {label: place for place, label in enumerate(labels)}
+    places = {label: place for place, label in enumerate(head.labels)}
     if unknown := sorted({row["output"] for row in rows} - places.keys()):
         raise InputError(f"a head has no place for labels it never learned: {', '.join(unknown)}")
-    made = []
+    made, lengths = [], []
     for row in rows:
-        text = cut_article(tokenizer, row["text"], max_length, bos)
+        text = cut_article(tokenizer, row["text"], head.max_length, head.bos)
         message = {"role": "user", "content": text}
         made.append({"messages": [message], "label": places[row["output"]]})
-    return made
+        lengths.append(len(article_ids(tokenizer, head, text)))
+    return made, lengths
 
 
-def head_arguments(arguments: dict, labels: list[str]) -> dict:
-    """Arguments of swift for a head, out of those for the same training with words.
+def learnable(rows: list[dict], labels: list[str]) -> list[dict]:
+    """The rows whose label a head has a place for; a line says how many it has none for.
 
     Args:
-        arguments: see training.sft_arguments.
+        rows: with a label each.
+        labels: of the training rows.
+
+    Raises:
+        InputError: when no row is left.
+    """
+    left = [row for row in rows if row["output"] in labels]
+    if not left:
+        raise InputError("no validation row has a label that training has; make val larger")
+    if len(left) < len(rows):
+        print(f"{len(rows) - len(left)} rows left out: training has no row of their labels")
+    return left
+
+
+def label_table(labels: list[str], label: str) -> pd.DataFrame:
+    """The numbers that stand for labels, and which of them is one row's.
+
+    Args:
+        labels: of the head, in its order.
+        label: of the row.
+    """
+    own = ["yes" if one == label else "" for one in labels]
+    return pd.DataFrame({"label": labels, "of the first row": own})
+
+
+def head_arguments(labels: list[str]) -> dict:
+    """What swift is told for a head, as `extra` of training.sft_arguments.
+
+    Args:
         labels: all labels.
     """
-    changes = {
+    return {
         "task_type": "seq_cls",
         "num_labels": len(labels),
         "problem_type": "single_label_classification",
+        "acc_strategy": None,  # there are no tokens of an answer to be counted
         "metric_for_best_model": "acc",
         "modules_to_save": ["score"],  # else the head's own matrix would not be kept
     }
-    return {k: v for k, v in arguments.items() if k != "acc_strategy"} | changes
 
 
-def write_head(folder: Path, model: str, labels: list[str], max_length: int, bos: bool) -> None:
-    """Keep beside a head's adapter how it is to be asked."""
-    content = {"model": model, "labels": labels, "max_length": max_length, "bos": bos}
-    text = json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True)
-    (folder / HEAD).write_text(text + "\n", encoding="utf-8")
-
-
-@torch.inference_mode()
-def head_logits(folder: Path, texts: list[str], dtype: str | None = None) -> np.ndarray:
-    """The logits of a trained head for articles.
+def load_head(adapter: Path, head: AdapterHead, dtype: str | None = None):
+    """The model with a trained head, on the GPU if there is one.
 
     Args:
-        folder: the adapter's, with head.json.
-        texts: articles, cut here.
+        adapter: its folder.
+        head: how it is asked.
         dtype: a torch type's name, `models.pick_dtype()` by default.
-
-    Returns:
-        rows × labels.
     """
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification
 
-    own = json.loads((folder / HEAD).read_text(encoding="utf-8"))
-    tokenizer = models.load_tokenizer(own["model"])
     network = AutoModelForSequenceClassification.from_pretrained(
-        models.find_model(own["model"]),
-        num_labels=len(own["labels"]),
+        models.find_model(head.model),
+        num_labels=len(head.labels),
         dtype=getattr(torch, dtype or models.pick_dtype()),
-        attn_implementation=models.pick_attention(own["max_length"]),
+        attn_implementation=models.pick_attention(head.max_length),
+        trust_remote_code=models.trusts(head.model),
     )
     network.config.pad_token_id = None  # rows are asked one by one: the last token is the last
-    network = PeftModel.from_pretrained(network, str(folder)).eval()
-    start = [tokenizer.bos_token_id] if own["bos"] else []
-    logits = []
-    for text in texts:
-        piece = cut_article(tokenizer, text, own["max_length"], own["bos"])
-        ids = torch.tensor([start + encode(tokenizer, piece)])
-        logits.append(network(ids).logits[0].float().numpy())
-    return np.stack(logits)
+    network = PeftModel.from_pretrained(network, str(adapter))
+    return network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
-def head_answers(logits: np.ndarray, labels: list[str], rows: list[dict]) -> list[str]:
-    """For each row the option with the largest logit; an option never learned cannot win.
+@torch.inference_mode()
+def head_logits(network, ids: list[int]) -> np.ndarray:
+    """The logits of a trained head for one article.
 
     Args:
-        logits: rows × labels.
+        network: see `load_head`.
+        ids: what it reads; see `article_ids`.
+
+    Returns:
+        One number a label.
+    """
+    logits = network(torch.tensor([ids], device=network.device)).logits[0]
+    return logits.float().cpu().numpy()
+
+
+def option_logprobs(logits: np.ndarray, labels: list[str], options: list[str]) -> list[float]:
+    """Log-probabilities of a row's options, all other labels masked.
+
+    Args:
+        logits: one number a label.
         labels: the head's, in its order.
-        rows: with their options.
+        options: of the row; one that was never learned gets UNLEARNED.
+
+    Returns:
+        Nats, one an option; those of the learned ones add up to 1.
     """
     places = {label: place for place, label in enumerate(labels)}
-    answers = []
-    for row, values in zip(rows, logits):
-        scores = [values[places[o]] if o in places else -np.inf for o in row["category"]]
-        answers.append(row["category"][int(np.argmax(scores))])
-    return answers
+    own = [logits[places[option]] for option in options if option in places]
+    total = np.logaddexp.reduce(np.asarray(own, float)) if own else 0.0
+    return [float(logits[places[o]] - total) if o in places else UNLEARNED for o in options]

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from helpers import ROOT, InputError
+from helpers.adapters import refuse_task
 from helpers.templating import find_template, template_name
 
 PROFILES = ROOT / "profiles"
@@ -43,7 +44,7 @@ CHAPTERS = (
     "08-classify-your-articles",
 )
 """The notebooks, in the order in which they are read and run."""
-TRAINING = ("template", "rank", "alpha", "max_length", "cut", "seed", "nproc")
+TRAINING = ("task", "template", "rank", "alpha", "max_length", "cut", "seed", "nproc", "balance")
 """What a setting may say beside the keys of `training`; all else goes to swift."""
 
 
@@ -68,9 +69,9 @@ class Profile:
     @property
     def base_names(self) -> list[str]:
         """What the untouched model is called under each template, in the settings' order."""
-        templates = (
-            find_template(self.training_parameters(name)["template"]) for name in self.settings
-        )
+        asked = (self.training_parameters(name) for name in self.settings)
+        names = (given["template"] for given in asked if given.get("task") != "seq_cls")
+        templates = map(find_template, names)
         return list(dict.fromkeys(f"base-{template_name(template)}" for template in templates))
 
     def parameters(self, chapter: str, setting: str | None = None) -> dict:
@@ -176,6 +177,7 @@ def check(name: str, values: dict) -> dict:
         raise InputError(f"{path}: side_by_side needs notebooks and gib, whole numbers above 0")
     if not values["settings"]:
         raise InputError(f"{path}: settings is empty; name at least one")
+    writes = False
     for setting, choices in values["settings"].items():
         sound = isinstance(setting, str) and re.fullmatch(r"[a-z0-9][a-z0-9.-]*", setting)
         if not sound or setting.startswith("base-") or setting.endswith("-varied"):
@@ -183,11 +185,30 @@ def check(name: str, values: dict) -> dict:
                 f"{path}: setting {setting!r} must be lower-case letters, digits, dots and dashes, "
                 "and neither begin with base- nor end with -varied"
             )
-        if not isinstance(choices, dict) or not {"template", "rank", "alpha"} <= choices.keys():
-            raise InputError(f"{path}: setting {setting!r} needs template, rank and alpha")
+        given = values["training"] | (choices if isinstance(choices, dict) else {})
+        head = given.get("task") == "seq_cls"
+        needed = ["rank", "alpha"] if head else ["template", "rank", "alpha"]
+        if not isinstance(choices, dict) or not set(needed) <= choices.keys():
+            said = " and ".join(", ".join(needed).rsplit(", ", 1))
+            raise InputError(f"{path}: setting {setting!r} needs {said}")
+        try:
+            refuse_task(given.get("task", "causal_lm"), given.get("cut", "head"))
+        except InputError as error:
+            raise InputError(f"{path}: setting {setting!r}: {error}") from None
+        if head and "template" in choices:
+            raise InputError(
+                f"{path}: setting {setting!r} is a classification head, which reads the article "
+                "alone; take its template away"
+            )
+        writes = writes or not head
         seeds = choices.get("seeds", [0])
         if not isinstance(seeds, list) or not all(type(seed) is int for seed in seeds) or not seeds:
             raise InputError(f"{path}: seeds of setting {setting!r} must be a list of numbers")
+    if not writes:
+        raise InputError(
+            f"{path}: all settings are classification heads; chapter 5 holds them against one that "
+            "writes, so name one without task: seq_cls"
+        )
     return values | {"settings": with_seeds(values["settings"])}
 
 

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 from helpers import ROOT, InputError, one_line
-from helpers.adapters import PROMPT, WEIGHTS
+from helpers.adapters import HEAD, PROMPT, WEIGHTS
 from helpers.training import read_log
 
 
@@ -48,7 +48,13 @@ def best_setting(folders: list[Path]) -> Path:
 
 
 def trained_settings(run: Path) -> list[Path]:
-    """The folders of a run's settings whose adapter is whole, by name."""
+    """The folders of a run's settings whose adapter is whole, by name.
+
+    Classification heads are not among them, for they can neither be exported nor classify; a line
+    names them.
+    """
+    if heads := sorted(path.parts[-3] for path in run.glob(f"train/*/adapter/{HEAD}")):
+        print(f"left out, as classification heads are chapter 5's alone: {', '.join(heads)}")
     return [
         prompt.parent.parent
         for prompt in sorted(run.glob(f"train/*/adapter/{PROMPT}"))

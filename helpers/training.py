@@ -20,7 +20,7 @@ import yaml
 from tqdm import tqdm
 
 from helpers import InputError, memory
-from helpers.adapters import AdapterPrompt, write_prompt
+from helpers.adapters import AdapterHead, AdapterPrompt, write_prompt
 from helpers.files import read_jsonl, write_json, write_jsonl, write_text
 from helpers.models import find_model, model_identity, pick_attention, pick_dtype, trusts
 from helpers.templating import Prompt, PromptFormat, encode, encode_answer, fit_all
@@ -286,7 +286,7 @@ def train(
     arguments: dict,
     messages: dict[str, list[dict]],
     tokenizer,
-    adapter_prompt: AdapterPrompt,
+    adapter_prompt: AdapterPrompt | AdapterHead,
     force: bool = False,
     nproc: int = 1,
     keep_steps: tuple[int, ...] = (),
@@ -298,7 +298,8 @@ def train(
 
     Args:
         folder: gets sft.yaml, swift.log, logging.jsonl, train.jsonl, val.jsonl, summary.json and
-            adapter/ (one of the checkpoints, see `best_step`, with prompt.json and summary.json).
+            adapter/ (one of the checkpoints, see `best_step`, with prompt.json, or a head's
+            head.json, and summary.json).
         arguments: of swift; see `sft_arguments`.
         messages: "train" and "val" rows in swift's layout.
         tokenizer: the model's.
@@ -376,12 +377,13 @@ def train(
     return summary | {"reused": False}
 
 
-def finish_adapter(folder: Path, adapter_prompt: AdapterPrompt) -> None:
+def finish_adapter(folder: Path, adapter_prompt: AdapterPrompt | AdapterHead) -> None:
     """Leave of a checkpoint what an adapter needs: weights, configuration, how to ask it.
 
     Args:
         folder: a checkpoint of swift.
-        adapter_prompt: goes into prompt.json; its model's name replaces this machine's path.
+        adapter_prompt: goes into prompt.json or head.json; its model's name replaces this machine's
+            path.
     """
     # optimizer states, and two files that say where on this machine everything lay
     for leftover in ("*.bin", "*.pt", "*.pth", "README.md", "args.json", "trainer_state.json"):
@@ -649,11 +651,14 @@ def read_log(path: Path) -> pd.DataFrame:
         path: of logging.jsonl.
 
     Returns:
-        Columns step, loss, eval_loss, eval_seq_acc (empty where a line has none), and whatever
-        else swift logged, such as learning_rate.
+        Columns step, loss, eval_loss, eval_seq_acc (share of right answers, a classification
+        head's too; empty where a line has none), and whatever else swift logged, such as
+        learning_rate.
     """
     entries = [entry for entry in read_jsonl(path) if "loss" in entry or "eval_loss" in entry]
     frame = pd.DataFrame(entries)
+    if "eval_acc" in frame:  # what swift calls it where an answer has no tokens
+        frame["eval_seq_acc"] = frame["eval_acc"]
     for column in ("loss", "eval_loss", "eval_seq_acc"):
         if column not in frame:
             frame[column] = float("nan")

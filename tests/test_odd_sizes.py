@@ -6,6 +6,7 @@ on one hand, and for a training that never looked at them.
 """
 
 import json
+import shutil
 
 import nbformat
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from matplotlib import pyplot as plt
 
 from helpers import ROOT, adapters, asking, files, models, scoring, templating
-from helpers.adapters import AdapterPrompt
+from helpers.adapters import AdapterHead, AdapterPrompt
 from helpers.templating import PromptFormat
 
 LABELS = ["体育", "财经", "农业"]
@@ -33,6 +34,8 @@ CASES = {
     "1 val row": {"test": 7, "val": 1},
     "2 val rows, all right": {"test": 2, "val": 2, "answers": "right"},
     "val never looked at": {"test": 7, "looked": False},
+    "a head beside it": {"test": 7, "head": True},
+    "a head and 1 test row": {"test": 1, "head": True, "val": 1},
 }
 
 
@@ -52,7 +55,11 @@ def make_rows(split, count, classes=3, options=3):
 def small(tmp_path_factory, tokenizer):
     """A folder with a tiny random model, the model, and a drawn adapter for it."""
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import (
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForSequenceClassification,
+    )
 
     folder = tmp_path_factory.mktemp("small")
     shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
@@ -67,6 +74,9 @@ def small(tmp_path_factory, tokenizer):
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.1)
     lora.save_pretrained(folder / "adapter")
+    headed = AutoModelForSequenceClassification.from_pretrained(folder / "model", num_labels=3)
+    choices = LoraConfig(r=2, target_modules=r"model\..*_proj", modules_to_save=["score"])
+    get_peft_model(headed, choices).save_pretrained(folder / "head")
     return folder, network
 
 
@@ -95,12 +105,19 @@ def make_run(run, small, case):
         seen = {"eval_loss": 0.5, "eval_seq_acc": 0.5, "global_step/max_steps": "2/2", "epoch": 1.0}
         lines.append(seen)
     files.write_jsonl(setting / "logging.jsonl", lines)
+    if case.get("head"):
+        shutil.copytree(folder / "head", run / "train" / "head" / "adapter")
+        own = AdapterHead(str(folder / "model"), sorted(LABELS), 64, True)
+        adapters.write_prompt(run / "train" / "head" / "adapter", own)
+        files.write_json(run / "train" / "head" / "summary.json", {"seconds": 5.0})
 
 
 def stub_answers(kind):
     """Predictions in the form of scoring.predict, right or wrong as a case wants them."""
 
     def answers(folder, tokenizer, prompt, rows, adapter=None):
+        if isinstance(prompt, AdapterHead):
+            return asking.head_answers(folder, tokenizer, prompt, rows, adapter)
         rng = np.random.default_rng(len(rows))
         lines = []
         for row in rows:
@@ -138,6 +155,14 @@ def test_chapter_five_runs_through(name, small, tmp_path, monkeypatch):
     share = results["models"]["rank2"]["score"]
     assert share["n"] == case["test"]
     assert share["ci95"][0] <= share["accuracy"] <= share["ci95"][1]
+    assert list(results["heads"]) == (["head"] if case.get("head") else [])
+    if case.get("head"):
+        own, pairs = results["heads"]["head"], [(p["a"], p["b"]) for p in results["mcnemar"]]
+        assert own["n"] == case["test"] and own["against"]["name"] == "rank2"
+        assert ("head", "rank2") in pairs and ("head", "tfidf_svm") in pairs
+        assert results["cost"]["head"] == {"train_seconds": 5.0}
+        answered = files.read_jsonl(tmp_path / "run" / "eval" / "head" / "predictions.jsonl")
+        assert len(answered) == case["test"]
     if "answers" in case:
         wrong_is_impossible = case.get("options") == 1
         right = case["answers"] == "right" or wrong_is_impossible

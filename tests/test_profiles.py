@@ -8,9 +8,10 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, HfArgumentParser
 
-from helpers import ROOT, memory, models, profiles, training
+from helpers import ROOT, InputError, heads, memory, models, profiles, training
 from helpers.adapters import AdapterPrompt
 from helpers.templating import PromptFormat, find_template
+from tools.ask import base_prompts
 
 PROFILES = {name: profiles.read_profile(name) for name in profiles.names()}
 CONFIGS = ROOT / "data" / "configs"
@@ -62,6 +63,63 @@ def test_swift_knows_every_argument_of_every_setting(name, parser, tmp_path):
         rank = PROFILES[name].values["settings"][setting]["rank"]
         assert (parsed.lora_rank, parsed.max_length) == (rank, arguments["max_length"])
         assert parsed.padding_side == "left"
+
+
+def test_swift_knows_every_argument_of_a_head(parser, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    extra = heads.head_arguments(["a", "b", "c"]) | {"weight_decay": 0.0}
+    arguments = training.sft_arguments(
+        model=str(tmp_path),
+        prompt_format=PromptFormat(find_template("plain"), 288, True),
+        **{"rank": 16, "alpha": 32, "dropout": 0.0, "steps": 170, "rows_per_step": 4},
+        **{"batch_size": 4, "learning_rate": 1e-4, "evaluations": 4, "seed": 1},
+        train_rows=100,
+        extra=extra,
+    )
+    line = []
+    for key, value in arguments.items():
+        line += [f"--{key}", *map(str, value if isinstance(value, list) else [value])]
+    parsed, unknown = parser.parse_known_args(line)
+    assert not unknown and "acc_strategy" not in arguments
+    assert (parsed.task_type, parsed.num_labels) == ("seq_cls", 3)
+    assert parsed.modules_to_save == ["score"] and parsed.metric_for_best_model == "acc"
+
+
+def checked(settings, **training_keys):
+    """The sample's profile with other settings, checked."""
+    values = profiles.load("sample")
+    values["training"] = values["training"] | training_keys
+    return profiles.Profile("x", profiles.check("x", values | {"settings": settings}))
+
+
+WORDS = {"template": "plain", "rank": 8, "alpha": 32}
+HEAD = {"task": "seq_cls", "rank": 8, "alpha": 32}
+
+
+def test_a_setting_may_be_a_classification_head():
+    profile = checked({"words": WORDS, "head": HEAD | {"seeds": [1, 2], "max_length": 300}})
+    assert profile.settings == ["words", "head", "head-seed2"]
+    given = profile.parameters("04-training", "head")
+    assert (given["task"], given["max_length"], given["swift_arguments"]) == ("seq_cls", 300, {})
+    assert "template" not in given and "task" not in profile.parameters("04-training", "words")
+    assert profile.base_names == ["base-plain"] == list(base_prompts(profile))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"words": WORDS | {"task": "embedding"}}, "task 'embedding' is unknown; there are"),
+        ({"words": WORDS, "head": HEAD | {"template": "plain"}}, "take its template away"),
+        ({"words": WORDS, "head": HEAD | {"cut": "head+tail"}}, "set it to head"),
+        ({"head": HEAD}, "all settings are classification heads"),
+        ({"words": {"rank": 8, "alpha": 32}}, "needs template, rank and alpha"),
+        ({"words": WORDS, "head": {"task": "seq_cls"}}, "needs rank and alpha"),
+    ],
+)
+def test_a_wrong_task_is_refused_in_one_line(settings, says):
+    with pytest.raises(InputError, match=says) as error:
+        checked(settings)
+    assert "\n" not in str(error.value)
 
 
 def test_an_argument_that_swift_does_not_know_is_found(parser):

@@ -23,6 +23,8 @@ def base_prompts(profile: Profile) -> dict[str, AdapterPrompt]:
     prompts: dict[str, AdapterPrompt] = {}
     for setting in profile.settings:
         values = profile.training_parameters(setting)
+        if values.get("task") == "seq_cls":
+            continue  # an untouched model has no head
         template = find_template(values["template"])
         prompt_format = PromptFormat(
             template, values["max_length"], profile.values["bos"], values.get("cut", "head")
@@ -45,10 +47,11 @@ def main() -> None:
             prompt, adapter = base_prompts(read_profile(run.name))[name], None
         else:
             adapter = run / "train" / name / "adapter"
-            prompt = adapters.read_prompt(adapter)
+            head = adapters.is_head(adapter)
+            prompt = adapters.read_head(adapter) if head else adapters.read_prompt(adapter)
         tokenizer = models.load_tokenizer(prompt.model)
         asking.answers(run / "eval" / name, tokenizer, prompt, test, adapter)
-        if adapter:
+        if adapter and not head:
             val = sources.read_rows(run / "data" / "val.jsonl")
             asking.answers(run / "eval" / name / "val", tokenizer, prompt, val, adapter)
     except InputError as error:

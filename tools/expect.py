@@ -63,7 +63,7 @@ def expected_minutes(profile: profiles.Profile, rate: float, config: dict) -> fl
     rows = values["data"]
     # every model is asked about the test rows, the tuned ones about the validation rows, too
     questions = (rows["test_limit"] or 1000) * 1.3 + (rows["val_limit"] or 60)
-    entrants = len(settings) + len({setting["template"] for setting in settings})
+    entrants = len(settings) + len(profile.base_names)
     learned = sum(
         (setting["steps"] or 100) * setting["rows_per_step"] * setting["max_length"]
         for setting in settings

@@ -21,6 +21,7 @@ def draw_shares(metrics: dict, target: Path) -> None:
         entries.append((f"{name}, writes", modes["generate"], "C7" if "base" in name else "C0"))
         if name.startswith("base-"):
             entries.append((f"{name}, options scored", modes["score"], "C7"))
+    entries += [(f"{name}, a head", v, "C4") for name, v in metrics.get("heads", {}).items()]
     entries += [(f"linear SVM + {n}", v, "C2") for n, v in metrics.get("hybrid", {}).items()]
     entries.append(("linear SVM", metrics["baselines"]["tfidf_svm"], "C1"))
     figure, axes = plt.subplots(figsize=(8, 0.36 * len(entries) + 0.9))
@@ -89,7 +90,8 @@ def draw_ladder(axes, metrics: dict) -> None:
     entries = [(name, value.get("seconds"), value) for name, value in metrics["baselines"].items()]
     for name, cost in metrics["cost"].items():
         seconds = cost["train_seconds"]
-        entries.append((name, seconds, metrics["models"][name]["score"]))
+        value = metrics["models"].get(name, {}).get("score") or metrics["heads"][name]
+        entries.append((name, seconds, value))
         if name in metrics.get("hybrid", {}):
             entries.append((f"{name} + svm", seconds + svm, metrics["hybrid"][name]))
     for name, seconds, value in entries:

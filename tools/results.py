@@ -27,7 +27,7 @@ def cell(value: dict) -> str:
 
 
 def result_rows(metrics: dict) -> list[tuple[str, str, str]]:
-    """Name, generate, score for every model; hybrids and baselines have one number.
+    """Name, generate, score for every model; heads, hybrids and baselines have one number.
 
     Args:
         metrics: the content of eval/metrics.json.
@@ -39,6 +39,7 @@ def result_rows(metrics: dict) -> list[tuple[str, str, str]]:
     hybrids = [
         (f"{name} + svm", "", cell(value)) for name, value in metrics.get("hybrid", {}).items()
     ]
+    models += [(name, "", cell(value)) for name, value in metrics.get("heads", {}).items()]
     return models + hybrids + [(name, cell(v), "") for name, v in metrics["baselines"].items()]
 
 

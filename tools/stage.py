@@ -185,6 +185,7 @@ def corpus_section(record: dict) -> str:
         result_table(metrics),
         "Exact McNemar tests by `score`:",
         "\n".join(pairs),
+        rare_table(metrics.get("rare", {})),
         corpus_picture(record),
         curve_table(metrics.get("curve", {})),
         decision_table(metrics.get("decisions", {})),
@@ -234,6 +235,22 @@ def curve_table(curves: dict[str, list[dict]]) -> str:
         return ""
     head = "| setting | steps | rows seen | model, % right | SVM on as many rows, % right |"
     return "\n".join(["Learning curve on test rows:", "", head, "|---|---|---|---|---|", *lines])
+
+
+def rare_table(rare: dict) -> str:
+    """Macro-F1 over all classes and over those with the fewest training rows."""
+    if not rare:
+        return ""
+    lines = [
+        f"| {name} | {own['all classes']:.3f} | {own['the rarest']:.3f} |"
+        for name, own in rare["macro_f1"].items()
+    ]
+    title = (
+        f"Macro-F1 by `score`, over all classes and over the rarest of training "
+        f"({', '.join(rare['classes'])}: {rare['rows']} test rows):"
+    )
+    head = "| | all classes | the rarest |"
+    return "\n".join([title, "", head, "|---|---|---|", *lines])
 
 
 def decision_table(decisions: dict[str, dict]) -> str:
