@@ -35,23 +35,25 @@ def signature(node: ast.FunctionDef | ast.ClassDef) -> str:
 
 
 def helper_reference(folder: Path) -> str:
-    """A section for each module in `folder`: its docstring, then signature and docstring of
-    everything public in it.
+    """A section for each module in `folder`: its docstring, and signature and docstring of
+    everything public in it, folded away.
     """
     sections = []
     for path in sorted(folder.glob("*.py")):
         module = ast.parse(path.read_text(encoding="utf-8"))
         name = folder.name if path.stem == "__init__" else f"{folder.name}.{path.stem}"
         sections += [f"## {name}", as_text(ast.get_docstring(module) or "")]
-        for node in module.body:
-            if (
-                isinstance(node, ast.FunctionDef | ast.ClassDef)
-                and not node.name.startswith("_")
-                and ast.get_docstring(node)
-            ):
-                sections += [
-                    f"### {node.name}",
-                    f"```python\n{signature(node)}\n```",
-                    as_text(ast.get_docstring(node)),
-                ]
+        public = [
+            node
+            for node in module.body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef)
+            and not node.name.startswith("_")
+            and ast.get_docstring(node)
+        ]
+        if public:
+            names = ", ".join(f"`{node.name}`" for node in public)
+            sections += [f"````{{dropdown}} {names}"]
+            for node in public:
+                sections += [f"```python\n{signature(node)}\n```", as_text(ast.get_docstring(node))]
+            sections += ["````"]
     return "\n\n".join(sections)
