@@ -160,7 +160,7 @@ def test_chapter_five_runs_through(name, small, tmp_path, monkeypatch):
         own, pairs = results["heads"]["head"], [(p["a"], p["b"]) for p in results["mcnemar"]]
         assert own["n"] == case["test"] and own["against"]["name"] == "rank2"
         assert ("head", "rank2") in pairs and ("head", "tfidf_svm") in pairs
-        assert results["cost"]["head"] == {"train_seconds": 5.0}
+        assert results["cost"]["head"]["train_seconds"] == 5.0
         answered = files.read_jsonl(tmp_path / "run" / "eval" / "head" / "predictions.jsonl")
         assert len(answered) == case["test"]
     if "answers" in case:
