@@ -9,7 +9,6 @@ import datetime
 import importlib.resources
 import json
 import shutil
-import statistics
 from pathlib import Path
 
 import yaml
@@ -286,31 +285,6 @@ def cascade_table(cascades: dict[str, list]) -> str:
     return "\n".join(["A cascade, the SVM first:", "", head, "|---|---|---|", *lines])
 
 
-def seeds_table() -> str:
-    """What the seed alone does: the recorded run of the sample with several seeds a setting."""
-    file = BOOK / "results" / "sample-seeds.json"
-    if not file.is_file():
-        return "*No run with several seeds has been recorded yet.*"
-    recorded = json.loads(file.read_text(encoding="utf-8"))
-    shares: dict[str, dict[int, float]] = {}  # setting → seed → per cent right by generation
-    for name, own in recorded["trainings"].items():
-        right = 100 * recorded["metrics"]["models"][name]["generate"]["accuracy"]
-        shares.setdefault(name.split("-seed")[0], {})[own["seed"]] = right
-    seeds = sorted({seed for by_seed in shares.values() for seed in by_seed})
-    lines = [
-        "| right by generation, % | " + " | ".join(f"seed {s}" for s in seeds) + " | mean | SD |"
-    ]
-    lines.append("|---" * (len(seeds) + 3) + "|")
-    for setting, by_seed in shares.items():
-        values = list(by_seed.values())
-        cells = [f"{by_seed[seed]:.1f}" if seed in by_seed else "–" for seed in seeds]
-        spread = f"{statistics.stdev(values):.1f}" if len(values) > 1 else "–"
-        cells += [f"{statistics.mean(values):.1f}", spread]
-        lines.append(f"| {setting} | " + " | ".join(cells) + " |")
-    said = f"Measured on {recorded['date']}: {recorded['device']}."
-    return "\n".join([*lines, "", said])
-
-
 def benchmark_tables() -> str:
     """What `make bench` recorded, as Markdown: the ratios with their goals, and how cost grows."""
     file = BOOK / "results" / "benchmarks.json"
@@ -380,7 +354,6 @@ def main() -> None:
         ),
         "{{ real_corpus }}": real_corpus(),
         "{{ benchmarks }}": benchmark_tables(),
-        "{{ seeds }}": seeds_table(),
         "{{ helpers }}": helper_reference(ROOT / "helpers"),
         "{{ other_book }}": other_book(arguments.run),
     }
