@@ -59,6 +59,8 @@ TOKENS_AT_ONCE = 4096
 """Of a batch that is asked; see scoring.ask_in_batches."""
 EVERY = 0.2
 """Seconds between two looks at a chapter's processes."""
+LEFT_GIB = 0.7
+"""A chapter is stopped before the machine has less than this left for everyone else."""
 
 
 class Outcome(NamedTuple):
@@ -255,6 +257,9 @@ def run_limited(command: list[str], limit_gib: float, log: Path) -> Outcome:
             peak, largest = max(peak, held, most), max(largest, most)
             if held > limit_gib:
                 ended = f"stopped: its processes together held {held:.1f} GiB"
+                kill(tree)
+            elif psutil.virtual_memory().available < LEFT_GIB * memory.GIB:
+                ended = f"stopped at {held:.1f} GiB: this machine had no more memory"
                 kill(tree)
             time.sleep(EVERY)
     except BaseException:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from transformers import AutoConfig
 
 from helpers import ROOT, InputError, files, memory, models, out_of_memory, profiles, templating
 
@@ -82,6 +84,30 @@ def test_a_chapter_without_room_stops_with_what_would_help():
     assert memory.chapter_needs(config, 1) == memory.chapter_needs(config, 7) == 0
     with pytest.raises(InputError, match="there is no chapter 9"):
         memory.chapter_needs(config, 9)
+
+
+def test_what_the_chapter_on_memory_measures_is_what_was_forecast():
+    """A small model in two bytes a number, adapters in four: the step that its profile would do."""
+    shape = {
+        "hidden_size": 128, "intermediate_size": 320, "num_hidden_layers": 6,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "vocab_size": 2000,
+    }  # fmt: skip
+    config = AutoConfig.for_model("qwen3", **shape)
+    network = memory.build_on_meta(config, "bfloat16", "sdpa").to_empty(device="cpu").eval()
+    for weight in network.parameters():
+        torch.nn.init.normal_(weight, std=0.02)
+    grid = out_of_memory.growth(network, [5] * 256, [256]).set_index("way")["peak_gib"]
+    before = ("weights", "adapters", "optimizer")
+    for way, choices in {
+        "training step": {"training": True},
+        "inference, naive": {"last_only": False},
+        "inference, eager attention": {"attention": "eager"},
+    }.items():
+        parts = memory.forecast(config, 256, **choices)
+        expected = parts["total"] - sum(parts[part] for part in before)
+        # the forecast counts the mask of a padded batch, too
+        assert 0.85 * expected < grid[way] < 1.05 * expected, way
+    assert not any("lora" in name for name, _ in network.named_modules())
 
 
 def run_chapter(chapter, parameters, folder, data_gib=None):
