@@ -140,6 +140,6 @@ def test_the_page_shows_what_was_measured_or_says_that_nothing_was(tmp_path, mon
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "full-size.json").write_text(json.dumps({"yi-6b": record}))
     table = stage.full_size_tables()
-    assert "| 3 | 1.5 | 2.5 | 2.0 | -20 | 61 |" in table
+    assert "| 3 | 1.5 | 2.5 | 1.9 | -24 | 2.0 | 61 |" in table
     assert "at most 256 tokens in place of the profile's 2,048" in table
     assert "2026-01-02: a CPU" in table
