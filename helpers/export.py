@@ -133,7 +133,7 @@ def refuse_unfaithful(adapter: Path, prompt: AdapterPrompt) -> None:
             raise InputError(
                 f"{adapter.parent.name} was trained on weights quantised to {bits} bits: its "
                 "adapter mends their rounding, and merged into the unquantised base it is another "
-                "model than the one that was measured; train the setting without quant_bits"
+                "model than the one that was trained; train the setting without quant_bits"
             )
     if models.trusts(prompt.model):
         raise InputError(

@@ -8,10 +8,8 @@ import pandas as pd
 import torch
 
 from helpers import InputError
+from helpers.memory import CORNER
 from helpers.models import find_model, load_config, trusts
-
-CORNER = 2048
-"""Most rows and columns that are read of a matrix: of a larger one its corner does as well."""
 
 
 class Matrix(NamedTuple):

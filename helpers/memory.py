@@ -5,6 +5,8 @@ chapter of the book takes, and `pick_lengths` chooses sizes that fit.
 """
 
 import copy
+import math
+import resource
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -37,6 +39,8 @@ keeps a trace to seconds.
 """
 ASIDE_GIB = 1.0
 """Set aside for Python, CUDA and fragments, GiB."""
+CORNER = 2048
+"""Most rows and columns that chapter 3 reads of a matrix: of a larger one its corner does."""
 TREE_NODES = 64
 """Positions at which the scorer computes logits of a row: the tokens of its options, about."""
 
@@ -610,12 +614,16 @@ def last_that_fits(needs: Callable[[int], float], budget: float, most: int) -> i
 
 
 def available_gib() -> float:
-    """Memory that a run could still have on this machine, GiB: the GPU's, or the processor's."""
-    return (
-        torch.cuda.mem_get_info()[0]
-        if torch.cuda.is_available()
-        else psutil.virtual_memory().available
-    ) / GIB
+    """Memory that a run could still have on this machine, GiB: the GPU's, or the processor's.
+
+    Where a shell or a scheduler limits the data of a process (`ulimit -d`), no more than that.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0] / GIB
+    free, (limit, _) = psutil.virtual_memory().available, resource.getrlimit(resource.RLIMIT_DATA)
+    if limit != resource.RLIM_INFINITY:
+        free = max(0, min(free, limit - getattr(psutil.Process().memory_info(), "data", 0)))
+    return free / GIB
 
 
 def remedies(config, budget: float, length: int, batch: int, **choices) -> str:
@@ -649,6 +657,7 @@ def chapter_needs(
     attention: str = "sdpa",
     rank: int = 8,
     checkpointing: bool = False,
+    in_safetensors: bool = True,
 ) -> float:
     """What a chapter takes at its worst moment, in closed form, beside Python and CUDA.
 
@@ -661,6 +670,7 @@ def chapter_needs(
         attention: of chapters 2, 5 and 8, "sdpa" or "eager"; chapter 6 measures both.
         rank: of the adapters of chapters 4 and 6.
         checkpointing: of the training step of chapter 4; that of chapter 6 has none.
+        in_safetensors: whether chapter 3 can read one matrix of the weights alone.
 
     Returns:
         GiB.
@@ -674,7 +684,7 @@ def chapter_needs(
     if chapter in (2, 5, 8):
         return reading_gib(config, attention=attention, **common)
     if chapter == 3:
-        return layer_gib(config, dtype)
+        return matrix_gib(config, dtype, in_safetensors)
     step = {"training": True, "rank": rank} | common
     if chapter == 4:
         return estimate(config, checkpointing=checkpointing, **step)["total"]
@@ -707,18 +717,19 @@ def reading_gib(
     return reading["total"] + logits
 
 
-def layer_gib(config, dtype: str = "bfloat16") -> float:
-    """GiB of the model loaded once, and of one layer's matrices twice as four-byte floats.
+def matrix_gib(config, dtype: str = "bfloat16", in_safetensors: bool = True) -> float:
+    """GiB of one matrix's corner in four-byte floats, as often as chapter 3 holds it.
 
     Args:
         config: a transformers config.
         dtype: of the weights, a torch type's name.
+        in_safetensors: whether one matrix can be read alone; else all are loaded once.
     """
     text = config.get_text_config()
-    heads, shared, width = heads_of(text)
-    attention = 2 * text.hidden_size * (heads + shared) * width
-    layer = attention + 3 * text.hidden_size * text.intermediate_size
-    return estimate(config, 1, dtype=dtype)["weights"] + 2 * 4 * layer / GIB
+    sides = (min(side, CORNER) for side in (text.hidden_size, text.intermediate_size))
+    whole = 0.0 if in_safetensors else estimate(config, 1, dtype=dtype)["weights"]
+    # the frozen one, peft's copy, a correction, the merged one, and what a comparison needs
+    return whole + 6 * 4 * math.prod(sides) / GIB
 
 
 def budget_gib(memory_gib: float | None = None) -> float:

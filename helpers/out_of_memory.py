@@ -48,7 +48,7 @@ def growth(network, ids: list[int], lengths: list[int]) -> pd.DataFrame:
     Returns:
         Columns way, tokens, peak_gib, largest_gib (the largest single tensor).
     """
-    from peft import LoraConfig, get_peft_model
+    import torch
 
     lines = []
 
@@ -62,8 +62,11 @@ def growth(network, ids: list[int], lengths: list[int]) -> pd.DataFrame:
     network.set_attn_implementation("eager")
     follow("inference, eager attention", last)
     network.set_attn_implementation("sdpa")
-    lora = get_peft_model(network, LoraConfig(r=8, target_modules="all-linear")).train()
-    follow("training step", partial(memory.lora_step, lora))
+    lora = memory.add_lora(network, 8, "all-linear")
+    # as swift trains and as the forecast counts: without autocast, peft widens every input
+    mixed = network.dtype != torch.float32
+    with torch.autocast(network.device.type, network.dtype if mixed else None, enabled=mixed):
+        follow("training step", partial(memory.lora_step, lora))
     lora.unload().eval().requires_grad_(True)
     return pd.DataFrame(lines)
 

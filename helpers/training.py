@@ -1,6 +1,7 @@
 """LoRA training by `swift sft`: its arguments, its run, its first row, its log."""
 
 import hashlib
+import importlib.util
 import json
 import math
 import os
@@ -47,6 +48,8 @@ SWIFT_DEFAULTS = {
     "attn_impl": "sdpa",
 }
 """What swift does where an argument was taken away."""
+QUANTISERS = {"bnb": "bitsandbytes", "hqq": "hqq", "eetq": "eetq"}
+"""The package that each quant_method of swift needs; none of them is among this book's."""
 
 
 def sft_arguments(
@@ -188,7 +191,6 @@ def known_model_type(model: str) -> str | None:
 def swift_model_types() -> frozenset[str]:
     """The names in swift's list of language models, read without loading swift itself (seconds)."""
     import importlib.metadata
-    import importlib.util
 
     path = importlib.metadata.distribution("ms-swift").locate_file("swift/model/constant.py")
     spec = importlib.util.spec_from_file_location("swift_constants", path)
@@ -261,6 +263,17 @@ def expected_memory(
     return parts
 
 
+def refuse_missing_quantiser(arguments: dict) -> None:
+    """Raise InputError where swift would quantise by a package that is not installed."""
+    package = QUANTISERS.get(arguments.get("quant_method"))
+    if package and importlib.util.find_spec(package) is None:
+        raise InputError(
+            f"quant_method {arguments['quant_method']} needs the package {package}, which is not "
+            f"installed: .venv/bin/pip install {package}, "
+            "or take quant_method and quant_bits out of the setting"
+        )
+
+
 def fingerprint(arguments: dict, messages: dict[str, list[dict]], model: str, nproc: int) -> str:
     """SHA-256 of everything that decides what is learned, and of nothing that only says where.
 
@@ -314,6 +327,7 @@ def train(
     Raises:
         InputError: with swift's own words when it fails, and when the loss is no longer a number.
     """
+    refuse_missing_quantiser(arguments)
     key = fingerprint(arguments, messages, adapter_prompt.model, nproc)
     work, replaced = unfinished(folder), folder.with_name(f".{folder.name}.replaced")
     if replaced.is_dir() and not folder.is_dir():  # cut off between the two renames below

@@ -1,8 +1,17 @@
-"""Every chapter of every GPU profile fits the card that its comment names, by forecast."""
+"""Every chapter of every GPU profile fits the card that its comment names, by forecast; and
+chapters that run for real under a budget that is too small give way, or stop with what would help.
+"""
+
+import json
+import resource
+import subprocess
+import sys
 
 import pytest
+import torch
+from transformers import AutoConfig
 
-from helpers import ROOT, InputError, memory, models, out_of_memory, profiles
+from helpers import ROOT, InputError, files, memory, models, out_of_memory, profiles, templating
 
 CONFIGS = {
     "yi-6b": "Yi-6B",
@@ -30,6 +39,17 @@ def test_reading_chapters_fit(name, chapter):
     assert f"chapter {chapter} needs" in memory.check_chapter(
         config, chapter, length, batch, budget=card(name)
     )
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_chapter_on_lora_fits_even_where_it_must_load_all_weights(name):
+    config = out_of_memory.recorded_config(CONFIGS[name])
+    alone, whole = (
+        memory.chapter_needs(config, 3, in_safetensors=known) for known in (True, False)
+    )
+    assert alone < 0.5
+    assert whole - alone == pytest.approx(memory.estimate(config, 1)["weights"])
+    assert whole <= card(name)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -64,3 +84,135 @@ def test_a_chapter_without_room_stops_with_what_would_help():
     assert memory.chapter_needs(config, 1) == memory.chapter_needs(config, 7) == 0
     with pytest.raises(InputError, match="there is no chapter 9"):
         memory.chapter_needs(config, 9)
+
+
+def test_what_the_chapter_on_memory_measures_is_what_was_forecast():
+    """A small model in two bytes a number, adapters in four: the step that its profile would do."""
+    shape = {
+        "hidden_size": 128, "intermediate_size": 320, "num_hidden_layers": 6,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "vocab_size": 2000,
+    }  # fmt: skip
+    config = AutoConfig.for_model("qwen3", **shape)
+    network = memory.build_on_meta(config, "bfloat16", "sdpa").to_empty(device="cpu").eval()
+    for weight in network.parameters():
+        torch.nn.init.normal_(weight, std=0.02)
+    grid = out_of_memory.growth(network, [5] * 256, [256]).set_index("way")["peak_gib"]
+    before = ("weights", "adapters", "optimizer")
+    for way, choices in {
+        "training step": {"training": True},
+        "inference, naive": {"last_only": False},
+        "inference, eager attention": {"attention": "eager"},
+    }.items():
+        parts = memory.forecast(config, 256, **choices)
+        expected = parts["total"] - sum(parts[part] for part in before)
+        # the forecast counts the mask of a padded batch, too
+        assert 0.85 * expected < grid[way] < 1.05 * expected, way
+    assert not any("lora" in name for name, _ in network.named_modules())
+
+
+def run_chapter(chapter, parameters, folder, data_gib=None):
+    """Run a notebook for real; its exit status, what it printed, and the notebook's file.
+
+    Args:
+        chapter: one of CHAPTERS.
+        parameters: of the notebook.
+        folder: gets the executed notebook.
+        data_gib: what each process may hold of its own, as `ulimit -d` sets it.
+    """
+    target = folder / f"{chapter}.ipynb"
+
+    def restrict():
+        limit = int(data_gib * memory.GIB)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+    command = [sys.executable, "-m", "helpers.notebooks", f"notebooks/{chapter}.ipynb", str(target)]
+    done = subprocess.run(
+        [*command, "--parameters", json.dumps(parameters)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        preexec_fn=restrict if data_gib else None,
+    )
+    return done.returncode, done.stdout + done.stderr, target
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, sample):
+    """A run's folder with a few rows, their splits made."""
+    folder = tmp_path_factory.mktemp("run")
+    long = sorted(sample["train"], key=lambda row: -len(row["text"]))
+    for split, rows in (("train", long[:6]), ("val", long[6:8]), ("test", long[8:10])):
+        named = [
+            {"id": f"{split}-{place}", "source_id": None, **row} for place, row in enumerate(rows)
+        ]
+        files.write_jsonl(folder / "data" / f"{split}.jsonl", named)
+    return folder
+
+
+def test_a_limit_of_the_shell_is_part_of_what_is_free():
+    code = "from helpers import memory; print(memory.available_gib())"
+    free = {}
+    for limit in (3.0, None):
+
+        def restrict(limit=limit):
+            if limit:
+                size = int(limit * memory.GIB)
+                resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True,
+            preexec_fn=restrict,
+        )  # fmt: skip
+        free[limit] = float(done.stdout)
+    assert 2 < free[3.0] < 3 < free[None]
+
+
+def test_the_chapter_on_memory_gives_way_and_ends(run, tmp_path):
+    """The packaged model, room for its weights and a short row: longer ones are left out."""
+    config, dtype = models.load_config(models.PACKAGED), models.pick_dtype()
+    short, long = (memory.chapter_needs(config, 6, n, dtype=dtype) for n in (64, 1024))
+    parameters = {"run_dir": str(run), "lengths": [64, 1024], "memory_gib": (short + long) / 2}
+    code, printed, notebook = run_chapter("06-out-of-memory", parameters, tmp_path)
+    assert code == 0, printed
+    assert "up to 64 tokens, chapter 6 needs about" in printed
+    assert "(left out, for want of memory: 1,024 tokens)" in printed
+    report = json.loads((run / "memory" / "report.json").read_text(encoding="utf-8"))
+    assert {line["tokens"] for line in report["grid"]} == {64}
+    # what was picked by forecast is what it takes
+    assert max(line["peak_gib"] for line in report["grid"]) < (short + long) / 2
+    assert notebook.is_file()
+
+
+def test_the_chapter_on_memory_without_any_room_stops_with_what_would_help(run, tmp_path):
+    parameters = {"run_dir": str(run), "memory_gib": 0.3}
+    code, printed, _ = run_chapter("06-out-of-memory", parameters, tmp_path)
+    assert code == 1 and not list(tmp_path.iterdir())
+    last = printed.strip().splitlines()[-1]
+    assert last.startswith("✗ 06-out-of-memory: chapter 6 needs about")
+    assert "0.3 are free; what would help:" in last and "a smaller model" in last
+
+
+def test_the_training_chapter_without_room_stops_before_it_starts(run, tmp_path):
+    """Eight long rows at once, under a limit that the chapter's own process has to read."""
+    parameters = {
+        "run_dir": str(run), "setting": "wide", "max_length": 2048, "batch_size": 8,
+        "rows_per_step": 8, "steps": 1, "evaluations": 1,
+    }  # fmt: skip
+    code, printed, _ = run_chapter("04-training", parameters, tmp_path, data_gib=3.0)
+    assert code == 1 and not (run / "train").exists()
+    last = printed.strip().splitlines()[-1]
+    assert "a step needs about" in last and "what would help: max_length" in last
+    assert "batch_size 1: " in last and "gradient_checkpointing True: " in last
+
+
+def test_the_chapter_on_own_articles_without_room_stops_with_what_would_help(
+    run, tmp_path, draw_adapter
+):
+    own = templating.PromptFormat(templating.PLAIN, 2048, True)
+    draw_adapter(run / "train" / "s", own, ["Art", "Law"], r=2)
+    parameters = {"run_dir": str(run), "adapter": str(run / "train" / "s" / "adapter")}
+    code, printed, _ = run_chapter("08-classify-your-articles", parameters, tmp_path, data_gib=1.6)
+    assert code == 1 and not (run / "answers").exists()
+    last = printed.strip().splitlines()[-1]
+    assert last.startswith("✗ 08-classify-your-articles: chapter 8 needs about")
+    assert "are free; what would help:" in last

@@ -14,6 +14,7 @@ from pathlib import Path
 import yaml
 
 from helpers import ROOT
+from helpers.memory import ASIDE_GIB
 from helpers.profiles import CHAPTERS, read_profile
 from tools.reference import helper_reference
 from tools.results import cell as result_cell
@@ -328,6 +329,44 @@ def benchmark_tables() -> str:
     return "\n\n".join(parts)
 
 
+def full_size_tables() -> str:
+    """What the study's models took at full size, as Markdown: a table a profile."""
+    file = BOOK / "results" / "full-size.json"
+    if not file.is_file():
+        return "*It has not been run yet; `python -m benchmarks.full_size` does.*"
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    return "\n\n".join(full_size_table(name, record) for name, record in kept.items())
+
+
+def full_size_table(name: str, record: dict) -> str:
+    """One profile's chapters: forecast, measured peak and seconds.
+
+    Args:
+        name: of the profile.
+        record: see benchmarks.full_size.
+    """
+    versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
+    own, used = record["own_max_length"], record["max_length"]
+    shorter = f" in place of the profile's {own:,}" if used < own else ", as the profile says"
+    lines = [
+        f"**{name}**, {record['weights_gib']:.1f} GiB of weights in {record['dtype']}, rank "
+        f"{record['rank']}, rows of at most {used:,} tokens{shorter}. Measured on "
+        f"{record['date']}: {record['machine']}, Python {record['python']}; {versions}.",
+        "",
+        "| chapter | forecast, GiB | and 1 for Python | measured | off by, % | all processes "
+        "| seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for line in record["chapters"]:
+        expected, peak = line["forecast_gib"] + ASIDE_GIB, line["process_gib"]
+        lines.append(
+            f"| {line['chapter']} | {line['forecast_gib']:.1f} | {expected:.1f} | {peak:.1f} "
+            f"| {100 * (peak / expected - 1):+.0f} | {line['peak_gib']:.1f} "
+            f"| {line['seconds']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
 def other_book(run: Path) -> str:
     """A link to the book of the other corpus, when it has been built beside this one."""
     other = {"sample": "fudan", "fudan": "sample"}.get(run.name)
@@ -354,6 +393,7 @@ def main() -> None:
         ),
         "{{ real_corpus }}": real_corpus(),
         "{{ benchmarks }}": benchmark_tables(),
+        "{{ full_size }}": full_size_tables(),
         "{{ helpers }}": helper_reference(ROOT / "helpers"),
         "{{ other_book }}": other_book(arguments.run),
     }
