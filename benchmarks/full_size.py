@@ -214,7 +214,9 @@ def forecast_gib(config, number: int, training: dict, run: Path) -> float:
         run: where chapter 6 left which lengths it measured.
     """
     length, dtype = training["max_length"], models.pick_dtype()
-    batch = max(1, min(ASKED_AT_ONCE, TOKENS_AT_ONCE // length))
+    batch = max(1, TOKENS_AT_ONCE // length)
+    if number != 8:  # which also asks about one article with its passages left out in turn
+        batch = min(ASKED_AT_ONCE, batch)
     choices = {"length": length, "batch": batch, "attention": models.pick_attention(length)}
     if number == 4:
         extra = training["swift_arguments"]
@@ -305,7 +307,13 @@ def kill(process: psutil.Process) -> None:
             one.kill()
 
 
-def measure(name: str, scratch: Path, most_tokens: int | None, setting: str | None) -> dict:
+def measure(
+    name: str,
+    scratch: Path,
+    most_tokens: int | None,
+    setting: str | None,
+    numbers: list[int],
+) -> dict:
     """Run the chapters of one profile on a model of its size; its record.
 
     Args:
@@ -313,6 +321,7 @@ def measure(name: str, scratch: Path, most_tokens: int | None, setting: str | No
         scratch: an empty folder with room for the model.
         most_tokens: see `few_parameters`.
         setting: which to train; None for the profile's that has the largest rank.
+        numbers: of the chapters to run; each needs what earlier ones leave.
     """
     profile, config = read_profile(name), out_of_memory.recorded_config(CONFIGS[name])
     ranks = {one: profile.training_parameters(one)["rank"] for one in profile.settings}
@@ -325,7 +334,8 @@ def measure(name: str, scratch: Path, most_tokens: int | None, setting: str | No
     print(f"{key(name)}_draw_seconds: {time.monotonic() - started:.0f}", flush=True)
     training = few_parameters(profile, CHAPTERS[3], setting, scratch, most_tokens)
     lines = []
-    for number, chapter in enumerate(CHAPTERS, 1):
+    for number in numbers:
+        chapter = CHAPTERS[number - 1]
         given = few_parameters(profile, chapter, setting, scratch, most_tokens)
         page = f"{chapter}-{setting}" if number == 4 else chapter
         command = [sys.executable, "-m", "helpers.notebooks", f"notebooks/{chapter}.ipynb"]
@@ -372,6 +382,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="scratch folder, removed at the end")
     parser.add_argument("--max-length", type=int, help="no row longer than so many tokens")
     parser.add_argument("--setting", help="the setting to train, the largest rank by default")
+    every = list(range(1, len(CHAPTERS) + 1))
+    parser.add_argument("--chapters", nargs="+", type=int, choices=every, default=every)
     parser.add_argument("--keep", action="store_true", help="leave the scratch folder")
     arguments = parser.parse_args()
     if unknown := set(arguments.profiles) - CONFIGS.keys():
@@ -381,7 +393,9 @@ def main() -> None:
             arguments.folder.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=arguments.folder))
         try:
-            record = measure(name, scratch, arguments.max_length, arguments.setting)
+            record = measure(
+                name, scratch, arguments.max_length, arguments.setting, arguments.chapters
+            )
         except InputError as error:
             sys.exit(f"✗ {error}")
         finally:

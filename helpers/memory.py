@@ -713,8 +713,10 @@ def reading_gib(
     size, vocabulary = getattr(torch, dtype).itemsize, config.get_text_config().vocab_size
     # batch × nodes × vocabulary, and one row of them as four-byte floats with their normaliser
     logits = TREE_NODES * vocabulary * (batch * size + 2 * 4) / GIB
-    reading = estimate(config, length, batch, dtype=dtype, attention=attention)
-    return reading["total"] + logits
+    parts = estimate(config, length, batch, dtype=dtype, attention=attention)
+    resting = parts["weights"] + parts["cache"]
+    # options are read when the prompts' own scores and activations have gone
+    return resting + max(parts["total"] - resting, logits)
 
 
 def matrix_gib(config, dtype: str = "bfloat16", in_safetensors: bool = True) -> float:

@@ -1,6 +1,7 @@
 """Full-size runs: a model's folder with drawn weights, a limit that holds, a table for the page."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -143,3 +144,28 @@ def test_the_page_shows_what_was_measured_or_says_that_nothing_was(tmp_path, mon
     assert "| 3 | 1.5 | 2.5 | 1.9 | -24 | 2.0 | 61 |" in table
     assert "at most 256 tokens in place of the profile's 2,048" in table
     assert "2026-01-02: a CPU" in table
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.zh.md"])
+def test_the_readmes_call_measured_what_was_measured(readme):
+    kept = json.loads(full_size.RESULTS.read_text(encoding="utf-8"))
+    text = " ".join((full_size.ROOT / readme).read_text(encoding="utf-8").split())
+    mark = "It was measured for" if readme == "README.md" else "每一章能否装进显卡是预测；"
+    sentence = text.split(mark)[1].split("24 GB")[0]
+    whole = {name for name, record in kept.items() if len(record["chapters"]) == 8}
+    assert set(re.findall(r"`([\w.-]+)`", sentence)) == whole
+    for record in kept.values():
+        assert max(line["peak_gib"] for line in record["chapters"]) < full_size.LIMIT_GIB
+
+
+def test_what_differs_by_more_than_a_tenth_is_explained():
+    """Chapters of the page's list, and those that load no model: Python alone is not forecast."""
+    page = (full_size.ROOT / "book" / "cluster.md").read_text(encoding="utf-8")
+    explained = page.split("differ by more than a tenth")[1].split("```")[0]
+    numbers = {int(n) for n in re.findall(r"\d", " ".join(re.findall(r"\*\*(.*?)\*\*", explained)))}
+    kept = json.loads(full_size.RESULTS.read_text(encoding="utf-8"))
+    for name, record in kept.items():
+        for line in record["chapters"]:
+            expected = line["forecast_gib"] + memory.ASIDE_GIB
+            near = abs(line["process_gib"] / expected - 1) <= 0.1
+            assert near or line["chapter"] in numbers, (name, line["chapter"])
