@@ -188,6 +188,7 @@ def corpus_section(record: dict) -> str:
         rare_table(metrics.get("rare", {})),
         corpus_picture(record),
         curve_table(metrics.get("curve", {})),
+        header_table(metrics.get("header", {})),
         decision_table(metrics.get("decisions", {})),
         cascade_table(metrics.get("cascade", {})),
     ]
@@ -251,6 +252,19 @@ def rare_table(rare: dict) -> str:
     )
     head = "| | all classes | the rarest |"
     return "\n".join([title, "", head, "|---|---|---|", *lines])
+
+
+def header_table(contest: dict) -> str:
+    """Who leans on an article's header: right answers with it and without it."""
+    shares = {name: share for name, share in contest.items() if isinstance(share, dict)}
+    if not shares or 2 * contest["with_header"] < contest["rows"]:
+        return ""  # too few have one for a contest
+    said = (
+        f"The header taken away, on {contest['rows']} test rows "
+        f"of which {contest['with_header']} have one:"
+    )
+    lines = [f"| {name} | {result_cell(share)} |" for name, share in shares.items()]
+    return "\n".join([said, "", "| | right, % |", "|---|---|", *lines])
 
 
 def decision_table(decisions: dict[str, dict]) -> str:
