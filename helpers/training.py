@@ -228,6 +228,19 @@ def to_messages(prompt: Prompt, label: str) -> dict:
     }
 
 
+def supervised_table(tokenizer, ids: list[int], supervised: int) -> pd.DataFrame:
+    """The last tokens of a row, one a line: id, text, and whether the loss counts it.
+
+    Args:
+        tokenizer: the model's.
+        ids: the tokens.
+        supervised: how many of the last ones count in the loss.
+    """
+    text = [repr(tokenizer.decode([token])) for token in ids]
+    counts = ["no"] * (len(ids) - supervised) + ["yes"] * supervised
+    return pd.DataFrame({"id": ids, "text": text, "supervised": counts})
+
+
 def expected_memory(
     config, arguments: dict, length: int, free: float, nproc: int = 1
 ) -> dict[str, float]:

@@ -32,7 +32,9 @@ def setting_arguments(profile, setting, model, **changes):
     """Arguments of swift for one setting of a profile, `model` in place of the profile's."""
     given = profile.training_parameters(setting) | changes
     length = given["max_length"]
-    prompt_format = PromptFormat(find_template(given["template"]), length, profile.values["bos"])
+    head = given.get("task") == "seq_cls"  # chapter 4 gives it its default template, unused
+    template = find_template("plain" if head else given["template"])
+    prompt_format = PromptFormat(template, length, profile.values["bos"])
     names = "rank alpha dropout steps rows_per_step batch_size learning_rate evaluations seed"
     return training.sft_arguments(
         model=model,

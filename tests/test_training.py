@@ -215,3 +215,11 @@ def test_on_a_tie_the_later_checkpoint_is_kept(metric, saved, kept):
         }
     )
     assert training.best_step(log, metric, saved) == kept
+
+
+def test_the_table_of_a_rows_end_says_which_tokens_count(tokenizer):
+    ids = tokenizer("分类: 体育", add_special_tokens=False)["input_ids"]
+    table = training.supervised_table(tokenizer, ids, 1)
+    assert list(table["id"]) == ids
+    assert list(table["supervised"]) == ["no"] * (len(ids) - 1) + ["yes"]
+    assert "体育" in table["text"].iloc[-1]
