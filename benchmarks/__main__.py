@@ -73,6 +73,7 @@ def draw_growth(values: dict[str, float], target: Path) -> None:
                 axes[line, column].set(yscale="log")
                 axes[line, column].legend(fontsize=8)
         axes[1, column].set(xlabel={"rows": "rows", "tokens": "tokens of a row"}[unit])
+    plotting.plain_ticks(*(axis for one in axes.flat for axis in (one.xaxis, one.yaxis)))
     figure.tight_layout()
     pictures.save(figure, target)
 

@@ -100,6 +100,7 @@ def draw_ladder(axes, metrics: dict) -> None:
             spread = [[100 * (share - low)], [100 * (high - share)]]
             axes.errorbar([seconds], [100 * share], yerr=spread, fmt="o", capsize=3, label=name)
     axes.set(xlabel="seconds of training", ylabel="test rows right, %", xscale="log")
+    plotting.plain_ticks(axes.xaxis)
     axes.set_title("What the seconds buy", fontsize=10)
     axes.legend(fontsize=7)
 
