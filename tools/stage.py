@@ -161,6 +161,19 @@ def real_corpus() -> str:
     )
 
 
+def study_sentence() -> str:
+    """The study's own claim on this corpus, with the intervals that its ten rows allow."""
+    from helpers.comparison import study_intervals
+
+    said = study_intervals()
+    return (
+        "The study compared {study_rows} rows. None was right before its training, and "
+        "{right} were right after it. Ten rows say little. By the same intervals as below, the "
+        "untouched model may have been right on up to {study_before_high:.0f} % of all rows, and "
+        "the tuned one on {study_after_low:.0f} to {study_after_high:.0f} %."
+    ).format(right=round(said["study_after"] * said["study_rows"] / 100), **said)
+
+
 def corpus_section(record: dict) -> str:
     """One recorded run as Markdown: what it was, its table, its tests, and what else it measured.
 
@@ -183,6 +196,7 @@ def corpus_section(record: dict) -> str:
         trainings_table(record.get("trainings", {})),
         "Right answers on the test rows, % (95 % Wilson interval):",
         result_table(metrics),
+        verdict_lines(metrics),
         "Exact McNemar tests by `score`:",
         "\n".join(pairs),
         rare_table(metrics.get("rare", {})),
@@ -252,6 +266,24 @@ def rare_table(rare: dict) -> str:
     )
     head = "| | all classes | the rarest |"
     return "\n".join([title, "", head, "|---|---|---|", *lines])
+
+
+def verdict_lines(metrics: dict) -> str:
+    """What McNemar's test lets one say of each setting and the linear SVM, in words."""
+    from helpers.comparison import in_words  # slow to load, and few books need it
+
+    svm = metrics["baselines"]["tfidf_svm"]["accuracy"]
+    lines = []
+    for pair in metrics["mcnemar"]:
+        if pair["b"] == "tfidf_svm":
+            name = pair["a"]
+            own = metrics.get("hybrid", {}).get(name.removesuffix(" + svm"))
+            own = own if name.endswith(" + svm") else metrics["models"].get(name, {}).get("score")
+            own = own or metrics.get("heads", {}).get(name)
+            if own:
+                said = in_words(pair["p"], own["accuracy"] - svm)
+                lines.append(f"* **{name}** {said} the linear SVM (p = {pair['p']:.2g}).")
+    return "\n".join(["So on these rows:", "", *lines]) if lines else ""
 
 
 def header_table(contest: dict) -> str:
@@ -405,6 +437,7 @@ def main() -> None:
         "{{ trainings }}": ", ".join(
             f"{{doc}}`{setting} <04-training-{setting}>`" for setting in arguments.settings
         ),
+        "{{ study }}": study_sentence(),
         "{{ real_corpus }}": real_corpus(),
         "{{ benchmarks }}": benchmark_tables(),
         "{{ full_size }}": full_size_tables(),
