@@ -774,7 +774,8 @@ def check_chapter(
         return chapter_needs(config, chapter, tokens, rows, **choices)
 
     if needs(length) <= budget:
-        return f"chapter {chapter} needs about {max(needs(length), 0.1):.1f} GiB; {budget:.1f} are free"
+        gib = max(needs(length), 0.1)  # never said to be nothing
+        return f"chapter {chapter} needs about {gib:.1f} GiB; {budget:.1f} are free"
     levers = []
     if batch > 1 and needs(length, 1) < needs(length):
         levers.append(f"rows one at a time: {needs(length, 1):.1f} GiB")
