@@ -36,15 +36,18 @@ def draw_shares(metrics: dict, target: Path) -> None:
 
 
 def draw_corpus(metrics: dict, target: Path) -> None:
-    """Three panels of one run: who learns faster, what a second of training buys, the cascade.
+    """Panels of one run: who learns faster (if kept), what a second buys, the cascade.
 
     Args:
         metrics: the content of eval/metrics.json.
         target: an SVG file.
     """
     plotting.style()
-    figure, (curve, ladder, cascade) = plt.subplots(1, 3, figsize=(12, 3.8))
-    draw_curve(curve, metrics.get("curve", {}))
+    curves = metrics.get("curve", {})  # only where a training kept adapters on its way
+    figure, panels = plt.subplots(1, 3 if curves else 2, figsize=(12, 3.8))
+    *first, ladder, cascade = panels
+    for axes in first:
+        draw_curve(axes, curves)
     draw_ladder(ladder, metrics)
     for name, points in metrics.get("cascade", {}).items():
         asked, right = zip(*points)
@@ -75,8 +78,7 @@ def draw_curve(axes, curves: dict[str, list[dict]]) -> None:
     axes.set(xlabel="training rows read", ylabel="rows right, %", xscale="log")
     plotting.plain_ticks(axes.xaxis)
     axes.set_title("Who learns faster", fontsize=10)
-    if curves:
-        axes.legend(fontsize=7)
+    axes.legend(fontsize=7)
 
 
 def draw_ladder(axes, metrics: dict) -> None:

@@ -52,8 +52,9 @@ def helper_reference(folder: Path) -> str:
         ]
         if public:
             names = ", ".join(f"`{node.name}`" for node in public)
-            sections += [f"````{{dropdown}} {names}"]
+            # tildes, for a fence of backticks may not have any in its title
+            sections += [f"~~~~{{dropdown}} {names}"]
             for node in public:
                 sections += [f"```python\n{signature(node)}\n```", as_text(ast.get_docstring(node))]
-            sections += ["````"]
+            sections += ["~~~~"]
     return "\n\n".join(sections)

@@ -214,12 +214,14 @@ def corpus_picture(record: dict) -> str:
     name = record.get("run")
     if not name or not (BOOK / "results" / f"{name}.svg").is_file():
         return ""
+    curve = bool(record["metrics"].get("curve"))
+    first = "accuracy of model and linear SVM over the training rows read, " if curve else ""
     return (
-        f"```{{figure}} {name}.svg\n:alt: Three panels: accuracy of model and linear SVM over the "
-        "training rows read, accuracy over seconds of training, and accuracy of the cascade over "
-        f"the share of rows that the model is asked.\n:name: fig-{name}\n"
-        "Who learns faster, what the seconds buy, and how a cascade of both does. The bars are "
-        "95 % Wilson intervals.\n```"
+        f"```{{figure}} {name}.svg\n:alt: Panels: {first}accuracy over seconds of training, and "
+        "accuracy of the cascade over the share of rows that the model is asked.\n"
+        f":name: fig-{name}\n"
+        f"{'Who learns faster, what' if curve else 'What'} the seconds buy, and how a cascade of "
+        "both does. The bars are 95 % Wilson intervals.\n```"
     )
 
 
