@@ -10,11 +10,11 @@ import io
 import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import torch
 
+from benchmarks.scoring import timed
 from helpers import classify, files, models, scoring, templating
 from helpers.adapters import AdapterPrompt, write_prompt
 from helpers.sources import read_source
@@ -37,13 +37,6 @@ def untouched(folder: Path, labels: list[str]) -> classify.Classifier:
     return classifier
 
 
-def timed(action) -> float:
-    started = time.perf_counter()
-    with contextlib.redirect_stderr(io.StringIO()):  # the bars
-        action()
-    return time.perf_counter() - started
-
-
 def main(count: int) -> None:
     rows = list(read_source("sample").splits["test"])[:count]
     labels = sorted({row["output"] for row in rows})
@@ -64,9 +57,10 @@ def main(count: int) -> None:
             ),
         }
         seconds = {name: [] for name in contestants}
-        for _ in range(TURNS):
-            for name, action in contestants.items():
-                seconds[name].append(timed(action))
+        with contextlib.redirect_stderr(io.StringIO()):  # the bars
+            for _ in range(TURNS):
+                for name, action in contestants.items():
+                    seconds[name].append(timed(action))
     for name, values in seconds.items():
         print(f"rows_per_s_{name}: {count / statistics.median(values):.2f}")
     ratios = [a / b for a, b in zip(seconds["scorer"], seconds["classify"])]

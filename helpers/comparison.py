@@ -22,6 +22,7 @@ from helpers.adapters import (
 )
 from helpers.files import need
 from helpers.headers import strip_header
+from helpers.pages import per_cent_interval
 from helpers.templating import template_name
 
 CERTAIN = "The sample's labels are right by construction, so each of these is the model's own."
@@ -224,10 +225,9 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 
 def share_text(value: dict) -> dict:
     """An accuracy of metrics.accuracy as two cells of a table."""
-    low, high = (100 * bound for bound in value["ci95"])
     return {
         "right, %": f"{100 * value['accuracy']:.1f}",
-        "95 % interval": f"{low:.1f} – {high:.1f}",
+        "95 % interval": per_cent_interval(*value["ci95"], 1),
     }
 
 
@@ -625,13 +625,12 @@ def promise_table(judged: dict[str, pd.DataFrame]) -> pd.DataFrame:
     for who, frame in judged.items():
         for line in frame.to_dict("records"):
             silent = not line["answered"]
-            shares = [100 * line[key] for key in ("coverage", "error", "low", "high")]
-            threshold = line["threshold"]
+            threshold, interval = line["threshold"], per_cent_interval(line["low"], line["high"], 1)
             lines[who, f"{100 * line['target']:g} %"] = {
                 "threshold": "–" if pd.isna(threshold) else f"{threshold:.3f}",
-                "rows answered, %": f"{shares[0]:.0f}",
-                "wrong among them, %": "–" if silent else f"{shares[1]:.1f}",
-                "95 % interval": "–" if silent else f"{shares[2]:.1f} – {shares[3]:.1f}",
+                "rows answered, %": f"{100 * line['coverage']:.0f}",
+                "wrong among them, %": "–" if silent else f"{100 * line['error']:.1f}",
+                "95 % interval": "–" if silent else interval,
             }
     table = pd.DataFrame.from_dict(lines, orient="index")
     return table.rename_axis(["who", "wrong at most"])
@@ -763,23 +762,35 @@ def svm_answers(train: list[dict], rows: list[dict]) -> list[str] | None:
     return baselines.svm_baseline(train, rows)[0]
 
 
+def score_shares(results: dict) -> dict[str, dict]:
+    """The accuracy of everyone that was compared, by `score`; a hybrid is called "name + svm".
+
+    Args:
+        results: "models", "heads", "hybrid" and "baselines", as in eval/metrics.json; "heads" and
+            "hybrid" may be missing.
+
+    Returns:
+        What metrics.accuracy gives, and more, by name.
+    """
+    shares = {name: by_mode["score"] for name, by_mode in results["models"].items()}
+    shares |= results.get("heads", {})
+    shares |= {f"{name} + svm": value for name, value in results.get("hybrid", {}).items()}
+    return shares | results["baselines"]
+
+
 def ladder_table(results: dict, seconds: dict[str, float]) -> pd.DataFrame:
     """Accuracy beside the seconds that training took, the cheapest first.
 
     Args:
-        results: "models", "heads", "hybrid" and "baselines", as in eval/metrics.json.
+        results: see `score_shares`.
         seconds: of training, by name; who is missing or NaN is left out.
 
     Returns:
         Columns name, seconds, accuracy, low, high, the last three in per cent.
     """
-    values = {name: by_mode["score"] for name, by_mode in results["models"].items()}
-    values |= results.get("heads", {})
-    values |= {f"{name} + svm": value for name, value in results["hybrid"].items()}
-    values |= results["baselines"]
     lines = [
-        (name, seconds[name], *(100 * v for v in (values[name]["accuracy"], *values[name]["ci95"])))
-        for name in values
+        (name, seconds[name], *(100 * v for v in (share["accuracy"], *share["ci95"])))
+        for name, share in score_shares(results).items()
         if seconds.get(name, 0) > 0
     ]
     columns = ["name", "seconds", "accuracy", "low", "high"]

@@ -48,7 +48,22 @@ def article_ids(tokenizer, head: AdapterHead, text: str) -> list[int]:
     Args:
         tokenizer: the model's.
         head: how it is asked.
-        text: the article.
+        text: the article, of any length.
+
+    Raises:
+        InputError: see `ids_of`.
+    """
+    text = cut_article(tokenizer, text, head.max_length, head.bos)
+    return ids_of(tokenizer, head, text)
+
+
+def ids_of(tokenizer, head: AdapterHead, text: str) -> list[int]:
+    """The ids of an article that was cut; see `cut_article`.
+
+    Args:
+        tokenizer: the model's.
+        head: how it is asked.
+        text: what is left of the article.
 
     Raises:
         InputError: when the tokenizer has no `<bos>` and the profile asks for it.
@@ -56,7 +71,7 @@ def article_ids(tokenizer, head: AdapterHead, text: str) -> list[int]:
     if head.bos and tokenizer.bos_token_id is None:
         raise InputError("the profile asks for <bos>, but the tokenizer has none; set bos: false")
     start = [tokenizer.bos_token_id] if head.bos else []
-    return start + encode(tokenizer, cut_article(tokenizer, text, head.max_length, head.bos))
+    return start + encode(tokenizer, text)
 
 
 def prepare_rows(tokenizer, head: AdapterHead, rows: list[dict]) -> tuple[list[dict], list[int]]:
@@ -78,7 +93,7 @@ def prepare_rows(tokenizer, head: AdapterHead, rows: list[dict]) -> tuple[list[d
         text = cut_article(tokenizer, row["text"], head.max_length, head.bos)
         message = {"role": "user", "content": text}
         made.append({"messages": [message], "label": places[row["output"]]})
-        lengths.append(len(article_ids(tokenizer, head, text)))
+        lengths.append(len(ids_of(tokenizer, head, text)))
     return made, lengths
 
 

@@ -187,9 +187,9 @@ def check(name: str, values: dict) -> dict:
             )
         given = values["training"] | (choices if isinstance(choices, dict) else {})
         head = given.get("task") == "seq_cls"
-        needed = ["rank", "alpha"] if head else ["template", "rank", "alpha"]
-        if not isinstance(choices, dict) or not set(needed) <= choices.keys():
-            said = " and ".join(", ".join(needed).rsplit(", ", 1))
+        needed = {"rank", "alpha"} if head else {"template", "rank", "alpha"}
+        if not isinstance(choices, dict) or not needed <= choices.keys():
+            said = "rank and alpha" if head else "template, rank and alpha"
             raise InputError(f"{path}: setting {setting!r} needs {said}")
         try:
             refuse_task(given.get("task", "causal_lm"), given.get("cut", "head"))

@@ -6,9 +6,11 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+import nbformat
 import pytest
 import torch
 from filelock import FileLock
+from matplotlib import pyplot as plt
 from peft import LoraConfig, get_peft_model
 from playwright.sync_api import sync_playwright
 
@@ -137,6 +139,21 @@ def offline(chromium):
     yield window
     for context in contexts:
         context.close()
+
+
+def run_cells(name, **parameters):
+    """The names that a chapter's own cells leave behind, run here with these parameters."""
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    space = {"__name__": "chapter", "display": lambda *shown, **choices: None}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            code = cell.source.replace("check_parameters()", "None", 1)
+            exec(compile(code, f"{name}, {cell.id}", "exec"), space)
+            if "parameters" in cell.metadata.get("tags", []):
+                assert parameters.keys() <= space.keys()
+                space |= parameters
+        plt.close("all")
+    return space
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,12 @@
 
 import json
 
-import nbformat
 import numpy as np
 import pytest
 import torch
-from matplotlib import pyplot as plt
+from conftest import run_cells
 
 from helpers import (
-    ROOT,
     InputError,
     adapters,
     asking,
@@ -38,21 +36,6 @@ def make_rows(split, count):
         row = {"id": f"{split}-{i}", "source_id": None, "text": WORDS[label] * 6 + str(i)}
         rows.append(row | {"category": LABELS, "output": label})
     return rows
-
-
-def run_chapter(name, **parameters):
-    """The names that a chapter's own cells leave behind, run with these parameters."""
-    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
-    space = {"__name__": "chapter", "display": lambda *shown, **choices: None}
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            code = cell.source.replace("check_parameters()", "None", 1)
-            exec(compile(code, f"{name}, {cell.id}", "exec"), space)
-            if "parameters" in cell.metadata.get("tags", []):
-                assert parameters.keys() <= space.keys()
-                space |= parameters
-        plt.close("all")
-    return space
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +68,7 @@ def trained(tmp_path_factory, tokenizer):
     given |= {"balance": True}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "pick_dtype", lambda: "float32")
-        space = run_chapter("04-training", **given)
+        space = run_cells("04-training", **given)
     return run, space
 
 

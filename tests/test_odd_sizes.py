@@ -8,13 +8,12 @@ on one hand, and for a training that never looked at them.
 import json
 import shutil
 
-import nbformat
 import numpy as np
 import pytest
 import torch
-from matplotlib import pyplot as plt
+from conftest import run_cells
 
-from helpers import ROOT, adapters, asking, files, models, scoring, templating
+from helpers import adapters, asking, files, models, scoring, templating
 from helpers.adapters import AdapterHead, AdapterPrompt
 from helpers.templating import PromptFormat
 
@@ -142,15 +141,7 @@ def test_chapter_five_runs_through(name, small, tmp_path, monkeypatch):
     make_run(tmp_path / "run", small, case)
     monkeypatch.setattr(models, "load_model", lambda *given, **choices: small[1])
     monkeypatch.setattr(asking, "answers", stub_answers(case.get("answers")))
-    notebook = nbformat.read(ROOT / "notebooks" / "05-evaluation.ipynb", as_version=4)
-    space = {"__name__": "chapter", "display": lambda *shown, **choices: None}
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            code = cell.source.replace("check_parameters()", "None", 1)
-            exec(compile(code, f"{name}, {cell.id}", "exec"), space)
-            if "parameters" in cell.metadata.get("tags", []):
-                space |= {"run_dir": str(tmp_path / "run"), "probe_rows": 2}
-        plt.close("all")
+    run_cells("05-evaluation", run_dir=str(tmp_path / "run"), probe_rows=2)
     results = json.loads((tmp_path / "run" / "eval" / "metrics.json").read_text(encoding="utf-8"))
     share = results["models"]["rank2"]["score"]
     assert share["n"] == case["test"]

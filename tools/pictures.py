@@ -4,7 +4,7 @@ from pathlib import Path
 
 from matplotlib import pyplot as plt
 
-from helpers import plotting
+from helpers import comparison, plotting
 from helpers.files import write_text
 
 
@@ -27,8 +27,8 @@ def draw_shares(metrics: dict, target: Path) -> None:
     figure, axes = plt.subplots(figsize=(8, 0.36 * len(entries) + 0.9))
     for place, (_, value, colour) in enumerate(entries):
         share, (low, high) = value["accuracy"], value["ci95"]
-        spread = [[100 * (share - low)], [100 * (high - share)]]
-        axes.errorbar([100 * share], [place], xerr=spread, fmt="o", color=colour, capsize=3)
+        bars = 100 * plotting.spread([share], [low], [high])
+        axes.errorbar([100 * share], [place], xerr=bars, fmt="o", color=colour, capsize=3)
     axes.set(xlabel="test rows right, % (bars: 95 % interval)", xlim=(-2, 102))
     axes.set(yticks=range(len(entries)), yticklabels=[label for label, _, _ in entries])
     axes.invert_yaxis()
@@ -66,15 +66,13 @@ def draw_curve(axes, curves: dict[str, list[dict]]) -> None:
         curves: "curve" of eval/metrics.json.
     """
     for name, points in curves.items():
-        rows = [point["rows"] for point in points]
-        right = [100 * point["accuracy"] for point in points]
-        low = [100 * (point["accuracy"] - point["ci95"][0]) for point in points]
-        high = [100 * (point["ci95"][1] - point["accuracy"]) for point in points]
-        drawn = axes.errorbar(rows, right, yerr=[low, high], fmt="o-", capsize=3, label=name)
-        judged = [point for point in points if point.get("svm") is not None]
-        rows, right = [p["rows"] for p in judged], [100 * p["svm"] for p in judged]
-        colour = drawn[0].get_color()
-        axes.plot(rows, right, "s:", color=colour, label=f"linear SVM ({name})")
+        frame = comparison.curve_frame(points)
+        rows, right = frame["rows"], 100 * frame["accuracy"]
+        bars = 100 * plotting.spread(frame["accuracy"], frame["low"], frame["high"])
+        drawn = axes.errorbar(rows, right, yerr=bars, fmt="o-", capsize=3, label=name)
+        svm, colour = frame.dropna(subset="svm"), drawn[0].get_color()
+        label = f"linear SVM ({name})"
+        axes.plot(svm["rows"], 100 * svm["svm"].astype(float), "s:", color=colour, label=label)
     axes.set(xlabel="training rows read", ylabel="rows right, %", xscale="log")
     plotting.plain_ticks(axes.xaxis)
     axes.set_title("Who learns faster", fontsize=10)
@@ -88,19 +86,14 @@ def draw_ladder(axes, metrics: dict) -> None:
         axes: to draw on.
         metrics: the content of eval/metrics.json.
     """
-    svm = metrics["baselines"]["tfidf_svm"].get("seconds", 0)
-    entries = [(name, value.get("seconds"), value) for name, value in metrics["baselines"].items()]
+    seconds = {name: own.get("seconds", 0) for name, own in metrics["baselines"].items()}
     for name, cost in metrics["cost"].items():
-        seconds = cost["train_seconds"]
-        value = metrics["models"].get(name, {}).get("score") or metrics["heads"][name]
-        entries.append((name, seconds, value))
-        if name in metrics.get("hybrid", {}):
-            entries.append((f"{name} + svm", seconds + svm, metrics["hybrid"][name]))
-    for name, seconds, value in entries:
-        if seconds:
-            share, (low, high) = value["accuracy"], value["ci95"]
-            spread = [[100 * (share - low)], [100 * (high - share)]]
-            axes.errorbar([seconds], [100 * share], yerr=spread, fmt="o", capsize=3, label=name)
+        seconds[name] = cost["train_seconds"]
+        seconds[f"{name} + svm"] = seconds[name] + seconds["tfidf_svm"]
+    for line in comparison.ladder_table(metrics, seconds).itertuples():
+        bars = plotting.spread([line.accuracy], [line.low], [line.high])
+        look = {"fmt": "o", "capsize": 3, "label": line.name}
+        axes.errorbar([line.seconds], [line.accuracy], yerr=bars, **look)
     axes.set(xlabel="seconds of training", ylabel="test rows right, %", xscale="log")
     plotting.plain_ticks(axes.xaxis)
     axes.set_title("What the seconds buy", fontsize=10)

@@ -272,19 +272,14 @@ def rare_table(rare: dict) -> str:
 
 def verdict_lines(metrics: dict) -> str:
     """What McNemar's test lets one say of each setting and the linear SVM, in words."""
-    from helpers.comparison import in_words  # slow to load, and few books need it
+    from helpers.comparison import in_words, score_shares  # slow to load
 
-    svm = metrics["baselines"]["tfidf_svm"]["accuracy"]
+    right = {name: share["accuracy"] for name, share in score_shares(metrics).items()}
     lines = []
     for pair in metrics["mcnemar"]:
-        if pair["b"] == "tfidf_svm":
-            name = pair["a"]
-            own = metrics.get("hybrid", {}).get(name.removesuffix(" + svm"))
-            own = own if name.endswith(" + svm") else metrics["models"].get(name, {}).get("score")
-            own = own or metrics.get("heads", {}).get(name)
-            if own:
-                said = in_words(pair["p"], own["accuracy"] - svm)
-                lines.append(f"* **{name}** {said} the linear SVM (p = {pair['p']:.2g}).")
+        if pair["b"] == "tfidf_svm" and pair["a"] in right:
+            said = in_words(pair["p"], right[pair["a"]] - right["tfidf_svm"])
+            lines.append(f"* **{pair['a']}** {said} the linear SVM (p = {pair['p']:.2g}).")
     return "\n".join(["So on these rows:", "", *lines]) if lines else ""
 
 
