@@ -10,15 +10,20 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
 
 import papermill
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 from helpers import ROOT, InputError
 from helpers.parameters import refuse_wrong
+
+LONGEST_ADDRESS = 100
+"""Bytes of a socket's file name; macOS takes 103, and jupyter_client adds a number."""
 
 
 def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
@@ -48,18 +53,20 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     scratch = output.with_suffix(".failed.ipynb")
     try:
-        papermill.execute_notebook(
-            str(notebook),
-            str(scratch),
-            parameters,
-            kernel_name="python3",
-            cwd=str(ROOT / "notebooks"),
-            progress_bar=False,
-            log_output=False,
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
-            extra_arguments=["--log-level=40"],
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            papermill.execute_notebook(
+                str(notebook),
+                str(scratch),
+                parameters,
+                kernel_name="python3",
+                cwd=str(ROOT / "notebooks"),
+                progress_bar=False,
+                log_output=False,
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
+                extra_arguments=["--log-level=40"],
+                config=kernel_sockets(folder),
+            )
     except PapermillExecutionError as error:
         if error.ename == "InputError":
             scratch.unlink()
@@ -70,6 +77,21 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
         ) from None
     strip_paths(scratch)
     scratch.replace(output)
+
+
+def kernel_sockets(folder: str) -> Config:
+    """How a kernel is spoken to: by sockets that are files, where the system has such sockets.
+
+    jupyter_client picks free ports before the kernel binds them. Of two kernels that start at the
+    same time, both may get one port, and one of them then fails.
+
+    Args:
+        folder: empty, for this kernel alone.
+    """
+    address = os.path.join(folder, "kernel")
+    if os.name == "nt" or len(os.fsencode(address)) > LONGEST_ADDRESS:
+        return Config()
+    return Config({"KernelManager": {"transport": "ipc", "ip": address}})
 
 
 def strip_paths(notebook: Path) -> None:

@@ -1,0 +1,53 @@
+"""How a notebook's kernel is spoken to: two that start together must not meet on one port."""
+
+import json
+import os
+import tempfile
+
+import nbformat
+import pytest
+
+from helpers.notebooks import LONGEST_ADDRESS, run_notebook
+
+SAYS_HOW = """
+import json
+from ipykernel.connect import get_connection_info
+print("SPOKEN", json.dumps(get_connection_info(unpack=True), default=str))
+"""
+
+
+@pytest.fixture
+def chapter(tmp_path):
+    """A notebook that prints how its kernel is spoken to."""
+    parameters = nbformat.v4.new_code_cell("colour = 'red'", metadata={"tags": ["parameters"]})
+    notebook = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell(SAYS_HOW)])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    notebook.metadata["language_info"] = {"name": "python"}
+    nbformat.write(notebook, tmp_path / "chapter.ipynb")
+    return tmp_path / "chapter.ipynb"
+
+
+def channels(chapter, capsys):
+    """What the kernel said of its channels."""
+    run_notebook(chapter, chapter.with_name("out.ipynb"), {})
+    printed = capsys.readouterr().out
+    line = next(line for line in printed.splitlines() if line.startswith("SPOKEN"))
+    return json.loads(line.removeprefix("SPOKEN"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such sockets for a kernel")
+def test_a_kernel_is_spoken_to_by_sockets_of_its_own(chapter, capsys, monkeypatch):
+    short = tempfile.mkdtemp()
+    monkeypatch.setattr(tempfile, "tempdir", short)
+    spoken = channels(chapter, capsys)
+    assert spoken["transport"] == "ipc" and spoken["ip"].startswith(short)
+    assert os.listdir(short) == []  # nothing is left when the notebook has run
+    os.rmdir(short)
+
+
+def test_where_a_folder_has_too_long_a_name_ports_are_used(chapter, tmp_path, capsys, monkeypatch):
+    long = tmp_path / ("深" * (LONGEST_ADDRESS // 3))
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    assert channels(chapter, capsys)["transport"] == "tcp"
+    assert os.listdir(long) == []
