@@ -6,7 +6,7 @@ import pytest
 
 from helpers.balance import balance_note, balanced_rows
 from helpers.comparison import rare_table, rarest
-from tools import stage
+from tools import recorded
 
 
 def make_rows(**counts):
@@ -60,6 +60,6 @@ def test_rare_classes_are_judged_by_themselves():
     assert table.loc["model", "all classes"] == pytest.approx((0.8 + 2 / 3 + 1) / 3)
     assert table.loc["svm", "the rarest"] == 0
     rare = {"classes": ["c", "b"], "rows": 3, "macro_f1": table.to_dict("index")}
-    assert "(c, b: 3 test rows)" in stage.rare_table(rare)
-    assert "| svm | 0.190 | 0.000 |" in stage.rare_table(rare)
-    assert stage.rare_table({}) == ""
+    assert "(c, b: 3 test rows)" in recorded.rare_table(rare)
+    assert "| svm | 0.190 | 0.000 |" in recorded.rare_table(rare)
+    assert recorded.rare_table({}) == ""

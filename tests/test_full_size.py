@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks import full_size
 from helpers import memory, models, out_of_memory, profiles, sources
-from tools import stage
+from tools import recorded
 
 SHAPE = {
     "hidden_size": 32,
@@ -130,8 +130,8 @@ def test_processes_that_are_too_large_together_are_stopped(tmp_path):
 
 
 def test_the_page_shows_what_was_measured_or_says_that_nothing_was(tmp_path, monkeypatch):
-    monkeypatch.setattr(stage, "BOOK", tmp_path)
-    assert "has not been run" in stage.full_size_tables()
+    monkeypatch.setattr(recorded, "RESULTS", tmp_path / "results")
+    assert "has not been run" in recorded.full_size_tables()
     line = {"chapter": 3, "forecast_gib": 1.5, "peak_gib": 2.0, "process_gib": 1.9, "seconds": 61.2}
     record = {
         "config": "Yi-6B", "weights_gib": 11.3, "setting": "rank16", "rank": 16, "max_length": 256,
@@ -140,7 +140,7 @@ def test_the_page_shows_what_was_measured_or_says_that_nothing_was(tmp_path, mon
     }  # fmt: skip
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "full-size.json").write_text(json.dumps({"yi-6b": record}))
-    table = stage.full_size_tables()
+    table = recorded.full_size_tables()
     assert "| 3 | 1.5 | 2.5 | 1.9 | -24 | 2.0 | 61 |" in table
     assert "at most 256 tokens in place of the profile's 2,048" in table
     assert "2026-01-02: a CPU" in table

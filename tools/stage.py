@@ -14,11 +14,9 @@ from pathlib import Path
 import yaml
 
 from helpers import ROOT
-from helpers.memory import ASIDE_GIB
 from helpers.profiles import CHAPTERS, read_profile
+from tools import recorded
 from tools.reference import helper_reference
-from tools.results import cell as result_cell
-from tools.results import table as result_table
 
 BOOK = ROOT / "book"
 PARAMETERS = {"parameters", "injected-parameters"}
@@ -144,272 +142,6 @@ def extract_figure(notebook: Path, name: str, target: Path) -> None:
     raise SystemExit(f"{notebook} has no figure {name}")
 
 
-def real_corpus() -> str:
-    """The kept numbers of runs on the real corpus as Markdown, one section a run."""
-    records = [
-        json.loads(file.read_text(encoding="utf-8"))
-        # by stem: a corpus's main run stands before its variants
-        for file in sorted((BOOK / "results").glob("*.json"), key=lambda file: file.stem)
-    ]
-    sections = [
-        corpus_section(record)
-        for record in records
-        if "metrics" in record and not record["packaged"]  # the sample's are for the READMEs
-    ]
-    return "\n\n".join(sections) or (
-        "*No run on the real corpus has been recorded yet (`python -m tools.results --record`).*"
-    )
-
-
-def study_sentence() -> str:
-    """The study's own claim on this corpus, with the intervals that its ten rows allow."""
-    from helpers.comparison import study_intervals
-
-    said = study_intervals()
-    return (
-        "The study compared {study_rows} rows. None was right before its training, and "
-        "{right} were right after it. Ten rows say little. By the same intervals as below, the "
-        "untouched model may have been right on up to {study_before_high:.0f} % of all rows, and "
-        "the tuned one on {study_after_low:.0f} to {study_after_high:.0f} %."
-    ).format(right=round(said["study_after"] * said["study_rows"] / 100), **said)
-
-
-def corpus_section(record: dict) -> str:
-    """One recorded run as Markdown: what it was, its table, its tests, and what else it measured.
-
-    Args:
-        record: see results.record.
-    """
-    summary, metrics = record["summary"], record["metrics"]
-    tokens = next(iter(summary["tokens"].values()))
-    counts = ", ".join(f"{count:,} {split}" for split, count in summary["rows"].items())
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    pairs = [f"* {pair['a']} and {pair['b']}: p = {pair['p']:.2g}" for pair in metrics["mcnemar"]]
-    parts = [
-        f"## {record['title']}",
-        f"Measured on {record['date']}: {record['device']}.",
-        f"* Rows: {counts}; {summary['classes']} classes.\n"
-        f"* Length: half of the rows have more than {tokens['median']:,} tokens, "
-        f"the longest {tokens['max']:,}.\n"
-        + "\n".join(f"* {key}: {value}" for key, value in record["settings"].items())
-        + f"\n* Versions: {versions}.",
-        trainings_table(record.get("trainings", {})),
-        "Right answers on the test rows, % (95 % Wilson interval):",
-        result_table(metrics),
-        verdict_lines(metrics),
-        "Exact McNemar tests by `score`:",
-        "\n".join(pairs),
-        rare_table(metrics.get("rare", {})),
-        corpus_picture(record),
-        curve_table(metrics.get("curve", {})),
-        header_table(metrics.get("header", {})),
-        decision_table(metrics.get("decisions", {})),
-        cascade_table(metrics.get("cascade", {})),
-    ]
-    return "\n\n".join(part for part in parts if part)
-
-
-def corpus_picture(record: dict) -> str:
-    """The recorded picture of a run, where it has one."""
-    name = record.get("run")
-    if not name or not (BOOK / "results" / f"{name}.svg").is_file():
-        return ""
-    curve = bool(record["metrics"].get("curve"))
-    first = "accuracy of model and linear SVM over the training rows read, " if curve else ""
-    return (
-        f"```{{figure}} {name}.svg\n:alt: Panels: {first}accuracy over seconds of training, and "
-        "accuracy of the cascade over the share of rows that the model is asked.\n"
-        f":name: fig-{name}\n"
-        f"{'Who learns faster, what' if curve else 'What'} the seconds buy, and how a cascade of "
-        "both does. The bars are 95 % Wilson intervals.\n```"
-    )
-
-
-def trainings_table(trainings: dict[str, dict]) -> str:
-    """How each setting was trained, and what that cost."""
-    lines = []
-    for name, own in trainings.items():
-        measured = [own.get("minutes"), own.get("peak_gib")]
-        measured = ["–" if value is None else f"{value:.1f}" for value in measured]
-        said = [name, *(own.get(key) or "as given" for key in ("template", "rank", "max_length"))]
-        said += [own.get("cut") or "head", own["steps"], own["seed"], *measured]
-        lines.append("| " + " | ".join(map(str, said)) + " |")
-    if not lines:
-        return ""
-    head = "| setting | template | rank | tokens | what stays | steps | seed | minutes | GiB |"
-    return "\n".join(["How the settings were trained:", "", head, "|---" * 9 + "|", *lines])
-
-
-def curve_table(curves: dict[str, list[dict]]) -> str:
-    """Who learns faster: accuracy after parts of the training, the model's and the SVM's."""
-    lines = []
-    for setting, points in curves.items():
-        for point in points:
-            svm = f"{100 * point['svm']:.1f}" if point.get("svm") is not None else "–"
-            share = result_cell(point)
-            lines.append(f"| {setting} | {point['step']} | {point['rows']:,} | {share} | {svm} |")
-    if not lines:
-        return ""
-    head = "| setting | steps | rows seen | model, % right | SVM on as many rows, % right |"
-    return "\n".join(["Learning curve on test rows:", "", head, "|---|---|---|---|---|", *lines])
-
-
-def rare_table(rare: dict) -> str:
-    """Macro-F1 over all classes and over those with the fewest training rows."""
-    if not rare:
-        return ""
-    lines = [
-        f"| {name} | {own['all classes']:.3f} | {own['the rarest']:.3f} |"
-        for name, own in rare["macro_f1"].items()
-    ]
-    title = (
-        f"Macro-F1 by `score`, over all classes and over the rarest of training "
-        f"({', '.join(rare['classes'])}: {rare['rows']} test rows):"
-    )
-    head = "| | all classes | the rarest |"
-    return "\n".join([title, "", head, "|---|---|---|", *lines])
-
-
-def verdict_lines(metrics: dict) -> str:
-    """What McNemar's test lets one say of each setting and the linear SVM, in words."""
-    from helpers.comparison import in_words, score_shares  # slow to load
-
-    right = {name: share["accuracy"] for name, share in score_shares(metrics).items()}
-    lines = []
-    for pair in metrics["mcnemar"]:
-        if pair["b"] == "tfidf_svm" and pair["a"] in right:
-            said = in_words(pair["p"], right[pair["a"]] - right["tfidf_svm"])
-            lines.append(f"* **{pair['a']}** {said} the linear SVM (p = {pair['p']:.2g}).")
-    return "\n".join(["So on these rows:", "", *lines]) if lines else ""
-
-
-def header_table(contest: dict) -> str:
-    """Who leans on an article's header: right answers with it and without it."""
-    shares = {name: share for name, share in contest.items() if isinstance(share, dict)}
-    if not shares or 2 * contest["with_header"] < contest["rows"]:
-        return ""  # too few have one for a contest
-    said = (
-        f"The header taken away, on {contest['rows']} test rows "
-        f"of which {contest['with_header']} have one:"
-    )
-    lines = [f"| {name} | {result_cell(share)} |" for name, share in shares.items()]
-    return "\n".join([said, "", "| | right, % |", "|---|---|", *lines])
-
-
-def decision_table(decisions: dict[str, dict]) -> str:
-    """What the thresholds learned on val promised, and what came of it on test."""
-    lines = []
-    for setting, methods in decisions.items():
-        for method, targets in methods.items():
-            for row in targets or []:
-                threshold = row.get("threshold")
-                if threshold is None:
-                    continue
-                lines.append(
-                    f"| {setting}, {method} | {100 * float(row['target']):.0f} | {threshold:.3f} "
-                    f"| {100 * row['coverage']:.1f} | {100 * row['error']:.1f} |"
-                )
-    if not lines:
-        return ""
-    head = "| | promised error, % | threshold | rows answered, % | error among them, % |"
-    return "\n".join(["Answers with a promise:", "", head, "|---|---|---|---|---|", *lines])
-
-
-def cascade_table(cascades: dict[str, list]) -> str:
-    """The SVM answers where it is sure: accuracy against the share of rows that cost a pass."""
-    lines = []
-    for setting, points in cascades.items():
-        for share in (0.0, 0.1, 0.2, 0.3, 0.5, 1.0):
-            asked, accuracy = min(points, key=lambda point: abs(point[0] - share))
-            lines.append(f"| {setting} | {100 * asked:.0f} | {100 * accuracy:.1f} |")
-    if not lines:
-        return ""
-    head = "| setting | rows that the model was asked, % | right, % |"
-    lines = list(dict.fromkeys(lines))
-    return "\n".join(["A cascade, the SVM first:", "", head, "|---|---|---|", *lines])
-
-
-def benchmark_tables() -> str:
-    """What `make bench` recorded, as Markdown: the ratios with their goals, and how cost grows."""
-    file = BOOK / "results" / "benchmarks.json"
-    if not file.is_file():
-        return "*Nothing has been measured yet; `make bench` does.*"
-    recorded = json.loads(file.read_text(encoding="utf-8"))
-    figures = {name: value for part in recorded["figures"].values() for name, value in part.items()}
-    versions = ", ".join(f"{name} {version}" for name, version in recorded["versions"].items())
-    lines = ["| figure | measured | goal |", "|---|---|---|"]
-    for name, (sign, goal) in recorded["goals"].items():
-        if name in figures:
-            words = name.replace("_", " ")
-            lines.append(f"| {words} | {figures[name]:.2f} | {sign.replace('=', '')} {goal} |")
-    parts = [
-        "Measured on {date}: {machine}, Python {python}; ".format(**recorded) + f"{versions}.",
-        "\n".join(lines).replace("| > ", "| at least ").replace("| < ", "| at most "),
-    ]
-    growth = recorded["figures"].get("growth", {})
-    rows = [
-        f"| {name.split('_growth')[0]} | {name.rsplit('_', 1)[1]} | {value:.2f} |"
-        for name, value in growth.items()
-        if "_growth_over_linear_" in name
-    ]
-    if rows:
-        parts.append(
-            "## Cost as the work grows\n\n"
-            "We measured each part at three sizes, each time in a process of its own. "
-            "On the left more rows are read, on the right each row is longer.\n\n"
-            "```{figure} growth.svg\n:alt: Four panels: seconds and peak memory of reading, "
-            "tokenising, a training step and scoring, over the number of rows and the tokens of a "
-            "row; both scales of the seconds are logarithmic.\n:name: fig-growth\n"
-            "Seconds and peak memory of each part. A straight line at 45 degrees is linear.\n```"
-        )
-        parts.append(
-            "The table says how much faster than linear the seconds grow from the smallest to the "
-            "largest size. At 1 they grow as the work does. Below 1 a fixed start is shared by "
-            "more work. Above 1 something grows with the square, as {term}`attention` does with "
-            "length."
-        )
-        parts.append("\n".join(["| work | grows with | over linear |", "|---|---|---|", *rows]))
-    return "\n\n".join(parts)
-
-
-def full_size_tables() -> str:
-    """What the study's models took at full size, as Markdown: a table a profile."""
-    file = BOOK / "results" / "full-size.json"
-    if not file.is_file():
-        return "*It has not been run yet; `python -m benchmarks.full_size` does.*"
-    kept = json.loads(file.read_text(encoding="utf-8"))
-    return "\n\n".join(full_size_table(name, record) for name, record in kept.items())
-
-
-def full_size_table(name: str, record: dict) -> str:
-    """One profile's chapters: forecast, measured peak and seconds.
-
-    Args:
-        name: of the profile.
-        record: see benchmarks.full_size.
-    """
-    versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
-    own, used = record["own_max_length"], record["max_length"]
-    shorter = f" in place of the profile's {own:,}" if used < own else ", as the profile says"
-    lines = [
-        f"**{name}**, {record['weights_gib']:.1f} GiB of weights in {record['dtype']}, rank "
-        f"{record['rank']}, rows of at most {used:,} tokens{shorter}. Measured on "
-        f"{record['date']}: {record['machine']}, Python {record['python']}; {versions}.",
-        "",
-        "| chapter | forecast, GiB | and 1 for Python | measured | off by, % | all processes "
-        "| seconds |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for line in record["chapters"]:
-        expected, peak = line["forecast_gib"] + ASIDE_GIB, line["process_gib"]
-        lines.append(
-            f"| {line['chapter']} | {line['forecast_gib']:.1f} | {expected:.1f} | {peak:.1f} "
-            f"| {100 * (peak / expected - 1):+.0f} | {line['peak_gib']:.1f} "
-            f"| {line['seconds']:.0f} |"
-        )
-    return "\n".join(lines)
-
-
 def other_book(run: Path) -> str:
     """A link to the book of the other corpus, when it has been built beside this one."""
     other = {"sample": "fudan", "fudan": "sample"}.get(run.name)
@@ -434,10 +166,11 @@ def main() -> None:
         "{{ trainings }}": ", ".join(
             f"{{doc}}`{setting} <04-training-{setting}>`" for setting in arguments.settings
         ),
-        "{{ study }}": study_sentence(),
-        "{{ real_corpus }}": real_corpus(),
-        "{{ benchmarks }}": benchmark_tables(),
-        "{{ full_size }}": full_size_tables(),
+        "{{ study }}": recorded.study_sentence(),
+        "{{ real_corpus }}": recorded.real_corpus(),
+        "{{ seeds }}": recorded.seed_tables(),
+        "{{ benchmarks }}": recorded.benchmark_tables(),
+        "{{ full_size }}": recorded.full_size_tables(),
         "{{ helpers }}": helper_reference(ROOT / "helpers"),
         "{{ other_book }}": other_book(arguments.run),
     }
@@ -446,7 +179,7 @@ def main() -> None:
         for mark, value in filled.items():
             text = text.replace(mark, value)
         (arguments.site / page.name).write_text(text, encoding="utf-8")
-    for picture in (BOOK / "results").glob("*.svg"):
+    for picture in recorded.RESULTS.glob("*.svg"):
         shutil.copy(picture, arguments.site)
     shutil.copy(ROOT / "data" / "README.md", arguments.site / "data-card.md")
     shutil.copy(ROOT / "CITATION.cff", arguments.site)

@@ -1,0 +1,39 @@
+"""What the pages say of figures that were recorded once."""
+
+import json
+
+import pytest
+
+from tools import recorded
+
+
+def make_record(shares):
+    """A record of trainings named rank8, rank8-seed43 …, with these shares of right answers."""
+    models = {
+        name: {"generate": {"accuracy": share, "ci95": [0, 1], "n": 200}}
+        for name, share in shares.items()
+    }
+    seeds = {name: int(name.partition("-seed")[2] or 42) for name in shares}
+    return {
+        "date": "2026-01-02",
+        "device": "two cores",
+        "trainings": {name: {"seed": seed} for name, seed in seeds.items()},
+        "metrics": {"models": models | {"base-plain": models["rank8"]}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("other", "verdict"),
+    [(0.93, "do not tell you which setting is the best"), (0.5, "differ by more than the seed")],
+)
+def test_the_seeds_table_says_what_chance_does(tmp_path, monkeypatch, other, verdict):
+    monkeypatch.setattr(recorded, "RESULTS", tmp_path)
+    assert "PROFILE=sample-seeds" in recorded.seed_tables()
+    shares = {"rank8-x": 0.90, "rank8-x-seed43": 0.94, "rank8": other, "rank8-seed43": other}
+    content = json.dumps(make_record(shares))
+    (tmp_path / "sample-seeds.json").write_text(content, encoding="utf-8")
+    page = recorded.seed_tables()
+    assert "| seed 42 | seed 43 | mean | standard deviation |" in page
+    assert "| rank8-x | 90.0 | 94.0 | 92.0 | 2.8 |" in page
+    assert "moved rank8-x by 4.0 points" in page and verdict in page
+    assert "base-plain" not in page and "200 test rows" in page
