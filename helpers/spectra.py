@@ -203,7 +203,7 @@ def learned_figures(relative: dict[str, np.ndarray], norms: pd.DataFrame) -> dic
     strongest, rank = strongest_module(norms), spectra.shape[1]
     words = (
         f"The four strongest directions carry {energy:.0f} % of the correction's energy. "
-        f"In the middle layer, {used} of {rank} directions hold 90 % of it. "
+        f"In at least half of the layers, {used} of {rank} directions hold 90 % of it. "
         f"The largest corrections stand in the layers called {strongest}."
     )
     return {"energy": energy, "used_rank": used, "strongest": strongest, "learned_words": words}
