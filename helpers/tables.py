@@ -8,28 +8,44 @@ import re
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from helpers import InputError, one_line
 from helpers.lines import ESCAPED, LINE_LIMIT, form_of, line_fault, read_lines, refuse_bomb
 from helpers.rows import Fault, clean, shown
 
+SEPARATOR_LINE = re.compile(r'"?sep=([,;|\t，；])"?[,;\t]*\s*', re.IGNORECASE)
 Rows = Iterator[tuple[str, dict | Fault]]
 """Where a row stands ("line 3"), and its columns or what is wrong with it."""
 
 
 def read_csv(path: Path) -> Rows:
-    """Rows of a file with a header line and fields between commas, or tabs where it is .tsv."""
+    """Rows of a file with a header line and fields between commas, or tabs where it is .tsv.
+
+    A first line such as `sep=;`, which Excel writes and reads, names another separator.
+    """
     csv.field_size_limit(LINE_LIMIT)
-    return with_header(path, csv_records(path, "\t" if form_of(path) == ".tsv" else ","))
+    _, first = next(read_lines(path), (0, ""))
+    named = SEPARATOR_LINE.fullmatch(first)
+    delimiter = named[1] if named else "\t" if form_of(path) == ".tsv" else ","
+    return with_header(path, csv_records(path, delimiter, skipped=1 if named else 0))
 
 
-def csv_records(path: Path, delimiter: str) -> Iterator[tuple[str, list[str], Fault | None]]:
-    """Records of a CSV file: place, fields and what is wrong with their bytes."""
+def csv_records(
+    path: Path, delimiter: str, skipped: int = 0
+) -> Iterator[tuple[str, list[str], Fault | None]]:
+    """Records of a CSV file: place, fields and what is wrong with their bytes.
+
+    Args:
+        path: the file.
+        delimiter: between fields.
+        skipped: lines at the beginning that are no records.
+    """
     lines: list[str] = []  # of the record at hand
 
     def physical_lines():
-        for _, line in read_lines(path):
+        for _, line in islice(read_lines(path), skipped, None):
             lines.append(line)
             yield line.replace("\0", "")
 
@@ -43,7 +59,7 @@ def csv_records(path: Path, delimiter: str) -> Iterator[tuple[str, list[str], Fa
     values: dict[int, set[str]] = defaultdict(set)  # short values by column
     suspects: list[tuple[int, list[list[str]]]] = []
     while True:
-        first = reader.line_num + 1
+        first = skipped + reader.line_num + 1
         lines.clear()
         try:
             fields = next(reader)

@@ -167,6 +167,45 @@ def test_a_table_in_any_encoding(tmp_path, encoding):
     assert rows_of(save(tmp_path / "a.csv.gz", packed)) == GOOD_ROWS
 
 
+@pytest.mark.parametrize("mark", [";", "\t", "|", ",", "；"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "gb18030"])
+def test_a_first_line_may_name_the_separator(tmp_path, mark, encoding):
+    table = GOOD_TABLE.replace("text,output", f"text{mark}output")
+    table = table.replace('",A', f'"{mark}A').replace('",B', f'"{mark}B')
+    table = table.replace('说"好"', '"说""好"""').replace('""",B', f'"""{mark}B')
+    file = save(tmp_path / "a.csv", f"sep={mark}\r\n{table}".encode(encoding))
+    assert rows_of(file) == GOOD_ROWS
+    places = [where for where, _ in read_file(file)]
+    assert places == ["line 3", "line 6"]  # as an editor counts them
+    save(tmp_path / "b.csv", f"sep={mark}\ntext{mark}output\n甲{mark}A\n" + '"乙\n')
+    with pytest.raises(InputError, match=r"b\.csv line 4: a quoted field begins here"):
+        rows_of(tmp_path / "b.csv")
+
+
+TRADITIONAL = [
+    "聯隊昨晚在主場以三比一擊敗對手，教練賽後表示球員們的體能和戰術都有明顯進步。",
+    "中央銀行宣布調降存款準備率，分析師認為這項措施有助於緩解企業的資金壓力。",
+    "農業部門今年推廣新的灌溉技術，讓種植稻米和蔬菜的農民節省了將近一半的水費。",
+    "電腦",
+]
+
+
+@pytest.mark.parametrize("text", TRADITIONAL)
+@pytest.mark.parametrize("encoding", ["big5", "cp950", "big5hkscs"])
+def test_big5_is_refused_and_never_read_as_something_else(tmp_path, text, encoding):
+    file = save(tmp_path / "a.csv", f"text,output\n{text},A\n".encode(encoding))
+    with pytest.raises(InputError, match=r"a\.csv is written in Big5; convert it: iconv -f BIG5"):
+        rows_of(file)
+    with pytest.raises(Fault, match="Big5"):
+        text_of(text.encode(encoding))
+
+
+@pytest.mark.parametrize("text", [*TRADITIONAL[:3], "汽车", "体育新闻", "朱镕基与鎔"])
+def test_gb18030_is_not_taken_for_big5(tmp_path, text):
+    file = save(tmp_path / "a.csv", f"text,output\n{text},A\n".encode("gb18030"))
+    assert rows_of(file) == [{"text": text, "output": "A"}]
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_line_ends(tmp_path, end):
     table = f'text,output{end}甲\u2028乙\x85\x0b\x0c\x1c,A{end}"丙{end}丁",B{end}'
