@@ -55,8 +55,6 @@ FEW = {
 """What each chapter gets less of than the profile says; all else is the profile's own."""
 ASKED_AT_ONCE = 4
 """Most rows that a chapter asks about at once, few as they are."""
-TOKENS_AT_ONCE = 4096
-"""Of a batch that is asked; see scoring.ask_in_batches."""
 EVERY = 0.2
 """Seconds between two looks at a chapter's processes."""
 LEFT_GIB = 0.7
@@ -214,7 +212,7 @@ def forecast_gib(config, number: int, training: dict, run: Path) -> float:
         run: where chapter 6 left which lengths it measured.
     """
     length, dtype = training["max_length"], models.pick_dtype()
-    batch = max(1, TOKENS_AT_ONCE // length)
+    batch = max(1, memory.TOKENS_AT_ONCE // length)
     if number != 8:  # which also asks about one article with its passages left out in turn
         batch = min(ASKED_AT_ONCE, batch)
     choices = {"length": length, "batch": batch, "attention": models.pick_attention(length)}

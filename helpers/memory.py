@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from helpers import InputError
+from helpers.models import pick_attention, pick_dtype
 
 GIB = 2**30
 PARTS = (
@@ -43,6 +44,10 @@ CORNER = 2048
 """Most rows and columns that chapter 3 reads of a matrix: of a larger one its corner does."""
 TREE_NODES = 64
 """Positions at which the scorer computes logits of a row: the tokens of its options, about."""
+TOKENS_AT_ONCE = 4096
+"""Most tokens of the rows that are asked together; fewer where they would not fit."""
+READING = (2, 5, 8)
+"""Chapters that ask a model about rows."""
 
 
 class StorageTracker(TorchDispatchMode):
@@ -653,8 +658,8 @@ def chapter_needs(
     chapter: int,
     length: int = 1,
     batch: int = 1,
-    dtype: str = "bfloat16",
-    attention: str = "sdpa",
+    dtype: str | None = None,
+    attention: str | None = None,
     rank: int = 8,
     checkpointing: bool = False,
     in_safetensors: bool = True,
@@ -666,8 +671,9 @@ def chapter_needs(
         chapter: 1 to 8.
         length: tokens of the longest row it reads or trains on.
         batch: rows at once.
-        dtype: of the weights, a torch type's name.
-        attention: of chapters 2, 5 and 8, "sdpa" or "eager"; chapter 6 measures both.
+        dtype: of the weights, a torch type's name; by default what this machine computes in.
+        attention: of chapters 2, 5 and 8, by default what they choose for such rows; chapter 6
+            measures both ways.
         rank: of the adapters of chapters 4 and 6.
         checkpointing: of the training step of chapter 4; that of chapter 6 has none.
         in_safetensors: whether chapter 3 can read one matrix of the weights alone.
@@ -680,9 +686,10 @@ def chapter_needs(
     """
     if chapter in (1, 7):  # no model is loaded, or only a toy
         return 0.0
+    dtype = dtype or pick_dtype()
     common = {"length": length, "batch": batch, "dtype": dtype}
-    if chapter in (2, 5, 8):
-        return reading_gib(config, attention=attention, **common)
+    if chapter in READING:
+        return reading_gib(config, attention=attention or pick_attention(length), **common)
     if chapter == 3:
         return matrix_gib(config, dtype, in_safetensors)
     step = {"training": True, "rank": rank} | common
@@ -752,8 +759,49 @@ def budget_gib(memory_gib: float | None = None) -> float:
     return float(memory_gib)
 
 
+def rows_at_once(needs: Callable[[int], float], length: int, budget: float) -> int:
+    """How many rows are asked together: TOKENS_AT_ONCE in all, or fewer where these do not fit.
+
+    Args:
+        needs: GiB for a number of rows.
+        length: tokens of the longest row.
+        budget: GiB.
+
+    Returns:
+        At least 1, whether it fits or not.
+    """
+    rows = max(1, TOKENS_AT_ONCE // length)
+    while rows > 1 and needs(rows) > budget:
+        rows //= 2
+    return rows
+
+
+def tokens_at_once(model, length: int) -> int:
+    """Most tokens of rows that a loaded model is asked about together.
+
+    Args:
+        model: of transformers, where it will compute.
+        length: tokens of the longest row.
+    """
+    config, budget = model.config, budget_gib()
+    dtype = str(model.dtype).removeprefix("torch.")
+    weights = estimate(config, 1, dtype=dtype)["weights"]  # of the model, which is there already
+
+    def needs(rows: int) -> float:
+        attention = config.get_text_config()._attn_implementation
+        return reading_gib(config, length, rows, dtype, attention) - weights
+
+    rows = rows_at_once(needs, length, budget)
+    return TOKENS_AT_ONCE if rows == max(1, TOKENS_AT_ONCE // length) else rows * length
+
+
 def check_chapter(
-    config, chapter: int, length: int = 1, batch: int = 1, budget: float | None = None, **choices
+    config,
+    chapter: int,
+    length: int = 1,
+    batch: int | None = None,
+    budget: float | None = None,
+    **choices,
 ) -> str:
     """What a chapter will need, as a line to print before it loads anything.
 
@@ -761,7 +809,7 @@ def check_chapter(
         config: the model's transformers config.
         chapter: 1 to 8.
         length: tokens of the longest row.
-        batch: rows at once.
+        batch: rows at once; by default what the scorer will choose.
         budget: GiB, `budget_gib()` by default.
         **choices: see `chapter_needs`.
 
@@ -769,19 +817,25 @@ def check_chapter(
         InputError: when it needs more than the budget, with what would help.
     """
     budget = budget_gib() if budget is None else budget
+    usual = max(1, TOKENS_AT_ONCE // length) if chapter in READING else 1
 
-    def needs(tokens: int, rows: int = batch) -> float:
+    def needs(tokens: int, rows: int) -> float:
         return chapter_needs(config, chapter, tokens, rows, **choices)
 
-    if needs(length) <= budget:
-        gib = max(needs(length), 0.1)  # never said to be nothing
-        return f"chapter {chapter} needs about {gib:.1f} GiB; {budget:.1f} are free"
+    rows = batch
+    if rows is None:
+        rows = rows_at_once(lambda n: needs(length, n), length, budget) if usual > 1 else 1
+    if (gib := needs(length, rows)) <= budget:
+        line = f"chapter {chapter} needs about {max(gib, 0.1):.1f} GiB; {budget:.1f} are free"
+        if batch is None and rows < usual:
+            line += f", so it asks about {rows} rows at once in place of {usual}"
+        return line  # a need is never said to be nothing
     levers = []
-    if batch > 1 and needs(length, 1) < needs(length):
+    if rows > 1 and needs(length, 1) < gib:
         levers.append(f"rows one at a time: {needs(length, 1):.1f} GiB")
-    if shorter := last_that_fits(needs, budget, length - 1):
+    if shorter := last_that_fits(lambda tokens: needs(tokens, rows), budget, length - 1):
         levers.append(f"rows of at most {shorter:,} tokens")
-    raise InputError(no_room(config, chapter, needs(length), budget, levers, **choices))
+    raise InputError(no_room(config, chapter, gib, budget, levers, **choices))
 
 
 def no_room(config, chapter: int, needs: float, budget: float, levers: list[str], **choices) -> str:
@@ -795,8 +849,7 @@ def no_room(config, chapter: int, needs: float, budget: float, levers: list[str]
         levers: what would help, beside a smaller model and more memory.
         **choices: see `chapter_needs`.
     """
-    dtype = choices.get("dtype", "bfloat16")
-    weights = estimate(config, 1, dtype=dtype)["weights"]
+    weights = estimate(config, 1, dtype=choices.get("dtype") or pick_dtype())["weights"]
     smaller = f"a smaller model (the weights of this one take {weights:.1f})"
     helps = "; ".join([*levers, smaller, "other programs closed, or a machine with more memory"])
     return (

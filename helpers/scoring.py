@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 from transformers import DynamicCache
 
-from helpers import InputError
+from helpers import InputError, memory
 from helpers.files import read_jsonl, write_json, write_jsonl
 from helpers.templating import Prompt, encode, encode_answer
 
@@ -294,7 +294,7 @@ def ask_in_batches(
     tokenizer,
     prompts: list[list[int]],
     menus: list[list[str]],
-    tokens_at_once: int = 4096,
+    tokens_at_once: int | None = None,
 ) -> Iterator[tuple[list[int], list[dict], float]]:
     """`ask_batch` over prompts of like length; a batch too large for memory is halved.
 
@@ -303,7 +303,7 @@ def ask_in_batches(
         tokenizer: its tokenizer.
         prompts: token ids of each prompt.
         menus: options of each prompt.
-        tokens_at_once: most tokens in a batch.
+        tokens_at_once: most tokens in a batch; by default what fits, memory.TOKENS_AT_ONCE at most.
 
     Yields:
         The places of a batch among the prompts, its results, and its seconds.
@@ -312,6 +312,8 @@ def ask_in_batches(
         InputError: when a single prompt does not fit in memory.
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    if tokens_at_once is None and prompts:
+        tokens_at_once = memory.tokens_at_once(model, len(prompts[order[-1]]))
     while order:
         size = max(
             1,

@@ -19,8 +19,8 @@ CONFIGS = {
     "qwen3-0.6b": "Qwen3-0.6B-Base",
     "baichuan2-7b": "Baichuan2-7B-Base",
 }
-TOKENS_AT_ONCE = 4096
-"""Of a batch that is asked; see scoring.ask_in_batches."""
+GPU = {"dtype": "bfloat16"}
+"""What such a card computes in, whatever this machine does."""
 
 
 def card(name):
@@ -34,18 +34,17 @@ def card(name):
 def test_reading_chapters_fit(name, chapter):
     profile, config = profiles.read_profile(name), out_of_memory.recorded_config(CONFIGS[name])
     length = profile.values["max_length"]
-    batch = max(1, TOKENS_AT_ONCE // length)
-    assert 0 < memory.chapter_needs(config, chapter, length, batch) <= card(name)
-    assert f"chapter {chapter} needs" in memory.check_chapter(
-        config, chapter, length, batch, budget=card(name)
-    )
+    batch = max(1, memory.TOKENS_AT_ONCE // length)
+    assert 0 < memory.chapter_needs(config, chapter, length, batch, **GPU) <= card(name)
+    line = memory.check_chapter(config, chapter, length, budget=card(name), **GPU)
+    assert f"chapter {chapter} needs" in line and "in place of" not in line
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_chapter_on_lora_fits_even_where_it_must_load_all_weights(name):
     config = out_of_memory.recorded_config(CONFIGS[name])
     alone, whole = (
-        memory.chapter_needs(config, 3, in_safetensors=known) for known in (True, False)
+        memory.chapter_needs(config, 3, in_safetensors=known, **GPU) for known in (True, False)
     )
     assert alone < 0.5
     assert whole - alone == pytest.approx(memory.estimate(config, 1)["weights"])
@@ -64,6 +63,7 @@ def test_the_training_chapter_fits_every_setting(name):
             given["batch_size"],
             rank=given["rank"],
             checkpointing=given["swift_arguments"]["gradient_checkpointing"],
+            **GPU,
         )
         assert needs <= card(name)
 
@@ -71,8 +71,9 @@ def test_the_training_chapter_fits_every_setting(name):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_chapter_on_memory_picks_lengths_that_fit(name):
     profile, config = profiles.read_profile(name), out_of_memory.recorded_config(CONFIGS[name])
-    lengths, line = memory.pick_lengths(config, profile.values["memory"]["lengths"], card(name))
-    assert memory.chapter_needs(config, 6, max(lengths)) <= card(name)
+    wanted = profile.values["memory"]["lengths"]
+    lengths, line = memory.pick_lengths(config, wanted, card(name), **GPU)
+    assert memory.chapter_needs(config, 6, max(lengths), **GPU) <= card(name)
     assert line and "\n" not in line
 
 
@@ -84,6 +85,28 @@ def test_a_chapter_without_room_stops_with_what_would_help():
     assert memory.chapter_needs(config, 1) == memory.chapter_needs(config, 7) == 0
     with pytest.raises(InputError, match="there is no chapter 9"):
         memory.chapter_needs(config, 9)
+
+
+def test_a_forecast_counts_in_what_this_machine_computes_in(monkeypatch):
+    config = models.load_config(models.PACKAGED)
+    for dtype in ("float32", "bfloat16"):
+        monkeypatch.setattr(memory, "pick_dtype", lambda dtype=dtype: dtype)
+        for chapter in (2, 3, 5, 6, 8):
+            wanted = memory.chapter_needs(config, chapter, 256, dtype=dtype)
+            assert memory.chapter_needs(config, chapter, 256) == wanted
+        weights = memory.estimate(config, 1, dtype=dtype)["weights"]
+        assert f"the weights of this one take {weights:.1f}" in memory.no_room(config, 5, 9, 1, [])
+
+
+def test_fewer_rows_are_asked_at_once_where_more_do_not_fit():
+    config = models.load_config(models.PACKAGED)
+    one, sixteen = (memory.chapter_needs(config, 5, 256, rows, **GPU) for rows in (1, 16))
+    line = memory.check_chapter(config, 5, 256, budget=sixteen, **GPU)
+    assert line == f"chapter 5 needs about {sixteen:.1f} GiB; {sixteen:.1f} are free"
+    line = memory.check_chapter(config, 5, 256, budget=(one + sixteen) / 2, **GPU)
+    assert "so it asks about 8 rows at once in place of 16" in line or "about 4 rows" in line
+    with pytest.raises(InputError, match="chapter 5 needs about"):
+        memory.check_chapter(config, 5, 256, budget=one * 0.9, **GPU)
 
 
 def test_what_the_chapter_on_memory_measures_is_what_was_forecast():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks.scoring import lm_eval_scores
-from helpers import InputError, files, scoring, templating
+from helpers import InputError, files, memory, scoring, templating
 from helpers.templating import PromptFormat
 
 
@@ -164,13 +164,33 @@ def test_a_batch_that_does_not_fit_is_halved(monkeypatch, tokenizer):
     monkeypatch.setattr(scoring, "ask_batch", answers)
     prompts = [[0] * n for n in (50, 20, 20, 30, 10, 40)]
     got = {}
-    for batch, results, _ in scoring.ask_in_batches(None, tokenizer, prompts, [[]] * 6):
+    for batch, results, _ in scoring.ask_in_batches(None, tokenizer, prompts, [[]] * 6, 4096):
         got |= dict(zip(batch, results))
     assert [got[i]["of"] for i in range(6)] == [len(prompt) for prompt in prompts] and max(
         sizes
     ) > 1
     with pytest.raises(InputError, match="a prompt of 500 tokens does not fit"):
-        list(scoring.ask_in_batches(None, tokenizer, [[0] * 500], [[]]))
+        list(scoring.ask_in_batches(None, tokenizer, [[0] * 500], [[]], 4096))
+
+
+def test_where_memory_is_short_fewer_rows_are_asked_at_once(monkeypatch, base, tokenizer):
+    prompts, menus = [[2, 3, 4, 5 + i] * 16 for i in range(5)], [["A", "B"]] * 5
+    usual, batches = scoring.ask(base, tokenizer, prompts, menus), []
+    ask_batch = scoring.ask_batch
+
+    def counted(model, tokenizer, prompts, menus):
+        batches.append(len(prompts))
+        return ask_batch(model, tokenizer, prompts, menus)
+
+    monkeypatch.setattr(scoring, "ask_batch", counted)
+    monkeypatch.setattr(memory, "available_gib", lambda: memory.ASIDE_GIB + 1e-6)
+    short = scoring.ask(base, tokenizer, prompts, menus)
+    assert batches == [1] * 5
+    for one, other in zip(usual, short):
+        assert one["logprobs"] == pytest.approx(other["logprobs"], abs=1e-3)
+    monkeypatch.setattr(memory, "available_gib", lambda: 1000.0)
+    scoring.ask(base, tokenizer, prompts, menus)
+    assert batches[5:] == [5]
 
 
 def test_nan_is_refused(base, tokenizer, monkeypatch):
