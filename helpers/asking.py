@@ -2,16 +2,16 @@
 
 import json
 import time
+from collections.abc import Iterator
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from helpers import heads, models, scoring, templating
 from helpers.adapters import AdapterHead, AdapterPrompt, adapter_digest
-from helpers.files import write_json
+from helpers.predictions import keep_predictions
 
 CONTENT_FREE = "N/A"
 """The article without content behind which an option's prior is measured (Zhao et al. 2021)."""
@@ -81,19 +81,11 @@ def head_answers(
         "attention": models.pick_attention(head.max_length),
         "inputs": sha256(json.dumps([heads.CODE, head.labels, inputs]).encode()).hexdigest(),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    file, key_file = folder / "predictions.jsonl", folder / "key.json"
-    if not key_file.is_file() or json.loads(key_file.read_text(encoding="utf-8")) != key:
-        file.unlink(missing_ok=True)
-        write_json(key_file, key)
-    lines = scoring.read_predictions(file) if file.is_file() else []  # in the rows' order
-    rest = list(zip(rows, prompts))[len(lines) :]
-    if not rest:
-        return lines
-    network = heads.load_head(adapter, head)
-    with file.open("a", encoding="utf-8") as output:
-        for row, ids in tqdm(rest, desc=folder.name, unit="row", mininterval=2):
-            started = time.perf_counter()
+
+    def ask_missing(missing: list[int]) -> Iterator[list[dict]]:
+        network = heads.load_head(adapter, head)
+        for place in missing:
+            row, ids, started = rows[place], prompts[place], time.perf_counter()
             nats = heads.option_logprobs(
                 heads.head_logits(network, ids), head.labels, row["category"]
             )
@@ -101,7 +93,6 @@ def head_answers(
             line |= {"label": row["output"], "options": row["category"], "tokens": len(ids)}
             answer = row["category"][int(np.argmax(nats))]
             line |= {"score": {"prediction": answer, "logprobs": nats}}
-            line |= {"seconds": round(time.perf_counter() - started, 4)}
-            lines.append(line)
-            output.write(json.dumps(line, ensure_ascii=False) + "\n")
-    return lines
+            yield [line | {"seconds": round(time.perf_counter() - started, 4)}]
+
+    return keep_predictions(folder, rows, key, ask_missing)

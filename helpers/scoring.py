@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 from transformers import DynamicCache
 
 from helpers import InputError, memory
-from helpers.files import read_jsonl, write_json, write_jsonl
+from helpers.predictions import keep_predictions
 from helpers.templating import Prompt, encode, encode_answer
 
 SPARE_TOKENS = 4
@@ -378,52 +377,29 @@ def predict(
     Raises:
         InputError: when two rows share an id; when the disk is full (what was written is kept).
     """
-    if len({row["id"] for row in rows}) < len(rows):
-        raise InputError(f"{folder.name}: two rows have the same id, so answers would mix")
-    folder.mkdir(parents=True, exist_ok=True)
-    file, key_file = folder / "predictions.jsonl", folder / "key.json"
     inputs = [
         (row["id"], row.get("source_id"), row["category"], row["output"], prompt.ids, prior.ids)
         for row, prompt, prior in zip(rows, prompts, free)
     ]
     key = key | {"inputs": sha256(json.dumps([CODE, inputs]).encode()).hexdigest()}
-    if not key_file.is_file() or json.loads(key_file.read_text()) != key:
-        file.unlink(missing_ok=True)
-        write_json(key_file, key)
-    lines = {line["id"]: line for line in read_predictions(file)} if file.is_file() else {}
-    missing = [i for i, row in enumerate(rows) if row["id"] not in lines]
-    if missing:
+
+    def ask_missing(missing: list[int]) -> Iterator[list[dict]]:
         model, priors = load(), {}
-        menus = [rows[i]["category"] for i in missing]
-        batches = ask_in_batches(model, tokenizer, [prompts[i].ids for i in missing], menus)
-        try:
-            with (
-                file.open("a", encoding="utf-8") as output,
-                tqdm(total=len(missing), desc=folder.name, unit="row", mininterval=2) as bar,
-            ):
-                for batch, results, seconds in batches:
-                    places = [missing[i] for i in batch]
-                    pairs = [(free[i].ids, rows[i]["category"]) for i in places]
-                    add_priors(model, tokenizer, priors, pairs)
-                    for i, result in zip(places, results):
-                        line = {"id": rows[i]["id"], "source_id": rows[i].get("source_id")}
-                        line |= {"label": rows[i]["output"], "options": rows[i]["category"]}
-                        line |= {"tokens": len(prompts[i].ids)}
-                        prior = priors[prior_key(free[i].ids, rows[i]["category"])]
-                        line |= judge(result, rows[i]["category"], prior)
-                        line |= {"seconds": round(seconds / len(batch), 4)}
-                        lines[line["id"]] = line
-                        output.write(json.dumps(line, ensure_ascii=False) + "\n")
-                    output.flush()
-                    bar.update(len(batch))
-        except OSError as error:
-            raise InputError(
-                f"{file.name} of {folder.name} could not be written ({error.strerror}); "
-                "what was answered is kept"
-            ) from None
-    in_order = [lines[row["id"]] for row in rows]
-    write_jsonl(file, in_order)
-    return in_order
+        ids, menus = [prompts[i].ids for i in missing], [rows[i]["category"] for i in missing]
+        for batch, results, seconds in ask_in_batches(model, tokenizer, ids, menus):
+            places, lines = [missing[i] for i in batch], []
+            pairs = [(free[i].ids, rows[i]["category"]) for i in places]
+            add_priors(model, tokenizer, priors, pairs)
+            for i, result in zip(places, results):
+                line = {"id": rows[i]["id"], "source_id": rows[i].get("source_id")}
+                line |= {"label": rows[i]["output"], "options": rows[i]["category"]}
+                line |= {"tokens": len(prompts[i].ids)}
+                prior = priors[prior_key(free[i].ids, rows[i]["category"])]
+                line |= judge(result, rows[i]["category"], prior)
+                lines.append(line | {"seconds": round(seconds / len(batch), 4)})
+            yield lines
+
+    return keep_predictions(folder, rows, key, ask_missing)
 
 
 def prior_key(ids: list[int], options: list[str]) -> tuple:
@@ -469,16 +445,3 @@ def judge(result: dict, options: list[str], prior: list[float]) -> dict:
         for mode, values in by.items()
     }
     return {"generate": {"prediction": result["option"], "text": result["generated"]}} | judged
-
-
-def read_predictions(file: Path) -> list[dict]:
-    """The whole lines of a predictions file.
-
-    A last line that an interruption cut off is removed from the file.
-    """
-    content = file.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        with file.open("r+b") as cut_off:
-            cut_off.truncate(whole)
-    return read_jsonl(file)

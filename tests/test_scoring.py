@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks.scoring import lm_eval_scores
-from helpers import InputError, files, memory, scoring, templating
+from helpers import InputError, files, memory, predictions, scoring, templating
 from helpers.templating import PromptFormat
 
 
@@ -310,7 +310,7 @@ def test_line_separators_inside_a_label_do_not_split_predictions(tmp_path):
     files.write_jsonl(file, lines)
     with file.open("ab") as cut_off:
         cut_off.write(b'{"id": "3", "la')
-    assert scoring.read_predictions(file) == lines
+    assert predictions.read_predictions(file) == lines
     assert file.read_bytes().endswith(b"}\n")
 
 

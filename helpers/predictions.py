@@ -1,0 +1,75 @@
+"""Predictions of one model about rows as a file, kept while nothing changes that they depend on."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from helpers import InputError
+from helpers.files import read_jsonl, write_json, write_jsonl
+
+
+def keep_predictions(
+    folder: Path,
+    rows: list[dict],
+    key: dict,
+    predict: Callable[[list[int]], Iterable[list[dict]]],
+) -> list[dict]:
+    """A line for each row, in their order; those that were written before are read back.
+
+    Args:
+        folder: gets predictions.jsonl, a line a row, and key.json.
+        rows: with ids of their own.
+        key: what the lines depend on; when anything of it changes, all are made anew.
+        predict: takes the places of rows without a line; yields their lines, some at a time and in
+            any order, each with the row's "id". Every part is written before the next is asked for.
+
+    Raises:
+        InputError: when two rows share an id; when the disk is full (what was written is kept).
+    """
+    if len({row["id"] for row in rows}) < len(rows):
+        raise InputError(f"{folder.name}: two rows have the same id, so answers would mix")
+    folder.mkdir(parents=True, exist_ok=True)
+    file, key_file = folder / "predictions.jsonl", folder / "key.json"
+    if not key_file.is_file() or json.loads(key_file.read_text(encoding="utf-8")) != key:
+        file.unlink(missing_ok=True)
+        write_json(key_file, key)
+    lines = {line["id"]: line for line in read_predictions(file)} if file.is_file() else {}
+    if missing := [place for place, row in enumerate(rows) if row["id"] not in lines]:
+        with tqdm(total=len(missing), desc=folder.name, unit="row", mininterval=2) as bar:
+            for part in predict(missing):
+                with a_full_disk_named(file), file.open("a", encoding="utf-8") as output:
+                    output.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in part)
+                lines |= {line["id"]: line for line in part}
+                bar.update(len(part))
+    in_order = [lines[row["id"]] for row in rows]
+    with a_full_disk_named(file):
+        write_jsonl(file, in_order)
+    return in_order
+
+
+@contextmanager
+def a_full_disk_named(file: Path) -> Iterator[None]:
+    """Says in one line that a file could not be written."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{file.name} of {file.parent.name} could not be written ({error.strerror}); "
+            "what was answered is kept"
+        ) from None
+
+
+def read_predictions(file: Path) -> list[dict]:
+    """The whole lines of a predictions file.
+
+    A last line that an interruption cut off is removed from the file.
+    """
+    content = file.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with file.open("r+b") as cut_off:
+            cut_off.truncate(whole)
+    return read_jsonl(file)
