@@ -28,7 +28,7 @@ def make_record(shares):
 )
 def test_the_seeds_table_says_what_chance_does(tmp_path, monkeypatch, other, verdict):
     monkeypatch.setattr(recorded, "RESULTS", tmp_path)
-    assert "PROFILE=sample-seeds" in recorded.seed_tables()
+    assert "Nothing has been recorded" in recorded.seed_tables()
     shares = {"rank8-x": 0.90, "rank8-x-seed43": 0.94, "rank8": other, "rank8-seed43": other}
     content = json.dumps(make_record(shares))
     (tmp_path / "sample-seeds.json").write_text(content, encoding="utf-8")

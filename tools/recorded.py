@@ -199,7 +199,7 @@ def seed_tables() -> str:
     """What the seed alone moves, as Markdown: every setting of profiles/sample-seeds.yml."""
     file = RESULTS / "sample-seeds.json"
     if not file.is_file():
-        return "*It has not been recorded yet; `make book PROFILE=sample-seeds` measures it.*"
+        return "*Nothing has been recorded yet.*"
     record = json.loads(file.read_text(encoding="utf-8"))
     shares = {name: record["metrics"]["models"][name]["generate"] for name in record["trainings"]}
     settings = [name.split("-seed")[0] for name in shares]
