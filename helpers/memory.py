@@ -320,9 +320,12 @@ def forecast(
 
     The model's own code runs on fake tensors, which have sizes and no contents: nothing is computed
     and next to nothing allocated. Adapters, their gradients and Adam's two moments are four-byte
-    floats, as swift keeps them; what is alive at the peak is told apart by its shape. A deep
-    model's training step is traced with six and with eight layers; each further one adds half of
-    what these two differ by.
+    floats, as swift keeps them; what is alive at the peak is told apart by its shape.
+
+    Layers of one kind need alike, so not all of a deep model are traced. An inference holds one
+    layer's activations at a time: six layers show its peak, and the weights and the cache of the
+    others are added. A training step is traced with six and with eight layers; each further one
+    adds half of what these two differ by.
 
     Args:
         config: a transformers config.
@@ -351,6 +354,15 @@ def forecast(
         return parts | {"total": sum(parts.values())}
     model = build_on_meta(config, dtype, attention)
     weights, adapters, cache = weights_gib(model), 0.0, 0.0
+    # Layers with a sliding window and those without fill a cache at different paces.
+    alike = chunk is None or len(set(getattr(text, "layer_types", None) or ["full"])) == 1
+    if not training and not bits and alike and text.num_hidden_layers > 6:
+        shown = forecast(
+            first_layers(config, 6), length, batch, dtype=dtype, attention=attention,
+            last_only=last_only, chunk=chunk,
+        )  # fmt: skip
+        parts = shown | {"weights": weights, "cache": cache_gib(config, length, batch, dtype)}
+        return parts | {"total": sum(parts[part] for part in PARTS)}
     if bits:
         weights -= linear_gib(model) * (1 - bits / 8 / getattr(torch, dtype).itemsize)
 

@@ -170,3 +170,21 @@ def test_a_training_that_cannot_fit_stops_with_what_would_help():
     assert 0 < n < 192 and "gradient_checkpointing True" in str(error.value)
     shorter = training.expected_memory(config, arguments, n, free=0.03)
     assert shorter["total"] < 0.03
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "gemma3_text"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("chunk", [None, 64])
+def test_six_layers_of_an_inference_show_what_all_of_them_need(kind, attention, chunk):
+    shape = {
+        "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 8, "sliding_window": 96,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 500,
+    }  # fmt: skip
+    config = AutoConfig.for_model(kind, **shape)
+    quick = memory.forecast(config, 256, attention=attention, chunk=chunk)
+
+    def whole(model):
+        memory.forward(model, [0] * 256, True, 1, chunk)()
+
+    full = memory.on_shapes(config, whole, attention=attention)
+    assert quick["total"] == pytest.approx(full, rel=1e-4)
