@@ -8,12 +8,11 @@ import argparse
 import sys
 from pathlib import Path
 
-import yaml
-
 if __package__ in (None, ""):  # called by its path, from whatever folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from helpers import ROOT, InputError
+from helpers.parameters import read_yaml
 
 
 def from_here(name: str) -> str:
@@ -25,9 +24,9 @@ def from_here(name: str) -> str:
 def mapping(text: str) -> dict:
     """--columns as JSON or YAML."""
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = None
+        value = read_yaml(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not valid YAML: {error}") from None
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError(f"{text!r} maps nothing; write '{{text: content}}'")
     return value
