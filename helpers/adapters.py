@@ -73,9 +73,9 @@ def adapter_digest(folder: str | Path) -> str:
     digest = sha256()
     for name in WEIGHTS:
         if not (Path(folder) / name).is_file():
-            raise InputError(
-                f"no adapter in {folder} ({name} is missing); train it with notebook 04 first"
-            )
+            below = Path(folder) / "adapter"
+            way = f"it lies in {below}" if below.is_dir() else "train it with notebook 04 first"
+            raise InputError(f"no adapter in {folder} ({name} is missing); {way}")
         digest.update((Path(folder) / name).read_bytes())
     return digest.hexdigest()
 
