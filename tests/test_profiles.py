@@ -278,6 +278,13 @@ def test_a_profile_whose_name_is_no_folders_is_refused(name):
         profiles.read_profile(name)
 
 
+def test_a_template_file_is_something_that_runs_depend_on(odd, tmp_path):
+    (tmp_path / "mine.txt").write_text("{text}{options}")
+    given = odd(SETTING.format("").replace("plain", str(tmp_path / "mine.txt")))
+    assert profiles.template_files(given.training_parameters("a")) == [str(tmp_path / "mine.txt")]
+    assert profiles.template_files({"template": "plain"}) == []
+
+
 def test_a_profile_in_another_encoding_says_how_to_save_it(odd, tmp_path):
     (tmp_path / "gbk.yml").write_bytes("like: sample  # 中文".encode("gbk"))
     with pytest.raises(InputError, match=r"gbk.yml is not UTF-8; save it"):
