@@ -6,12 +6,17 @@ RUN := runs/$(PROFILE)
 # A lock that the kernel holds dies with its process: no stale one can be left behind.
 LOCK := $(shell command -v flock >/dev/null 2>&1 && echo "flock --nonblock --conflict-exit-code 9 runs/.lock")
 SNAKEMAKE = mkdir -p runs && $(LOCK) $(BIN)/python -m snakemake --nolock --rerun-incomplete --cores all --quiet host progress reason rules --config profile=$(PROFILE)
-# What was said on the command line alone: a shell may hold a COLUMNS of its own, the width of its window.
-said = $(if $(filter command,$(firstword $(origin $(1)))),--$(2) '$(subst ','\'',$($(1)))')
+# What was said on the command line alone, as it stands there, a $ included: a shell may hold a COLUMNS of its own, the width of its
+# window. What is empty was not said.
+said = $(if $(filter command,$(firstword $(origin $(1)))),$(if $(value $(1)),--$(2)='$(subst ','\'',$(value $(1)))'))
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)
 export PYTHONUNBUFFERED := 1
+# Whatever a shell says: texts and what is printed are UTF-8, figures are drawn into notebooks, and no start-up file runs in them.
+export PYTHONUTF8 := 1
+export PYTHONIOENCODING := utf-8
+unexport MPLBACKEND PYTHONSTARTUP
 # How long a waiting thread of torch spins before it sleeps: a twentieth slower where it is alone, many times faster beside any other load.
 export GOMP_SPINCOUNT ?= 1000
 # Empty is off: a book starts some twenty Python processes, which shall find their modules compiled.
@@ -25,7 +30,7 @@ help: ## list these commands
 	@echo "  PROFILE=name chooses a file of profiles/: $(basename $(notdir $(wildcard profiles/*.yml)))"
 
 book: .venv/.ready ## run the notebooks of a profile and publish the book
-	@$(BIN)/python -m tools.expect $(PROFILE)
+	@$(BIN)/python -m tools.expect '$(subst ','\'',$(PROFILE))'
 	@$(SNAKEMAKE) || { code=$$?; [ $$code -ne 9 ] || echo "another make is running this project's notebooks; wait for it" >&2; exit $$code; }
 	@$(BIN)/python -m tools.results $(RUN)
 

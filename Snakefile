@@ -79,6 +79,7 @@ rule prompts:
     input:
         needs("02-prompt-design"),
         rules.dataset.output.splits,
+        profiles.template_files(PROFILE.parameters("02-prompt-design")),
     output:
         notebook=f"{RUN}/notebooks/02-prompt-design.ipynb",
     params:
@@ -104,6 +105,7 @@ rule train:
     input:
         needs("04-training"),
         rules.dataset.output.splits,
+        lambda wildcards: profiles.template_files(PROFILE.training_parameters(wildcards.setting)),
     output:
         notebook=f"{RUN}/notebooks/04-training-{{setting}}.ipynb",
         summary=f"{RUN}/train/{{setting}}/summary.json",
@@ -121,6 +123,7 @@ rule ask_base:
     input:
         ASKING,
         rules.dataset.output.splits,
+        [file for setting in SETTINGS for file in profiles.template_files(PROFILE.training_parameters(setting))],
     output:
         touch(f"{RUN}/eval/{{base}}/.asked"),
     wildcard_constraints:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from helpers import InputError, one_line
 from helpers.files import write_json
-from helpers.templating import CUTS, PromptFormat, template_name
+from helpers.templating import CUTS, PromptFormat, refuse_placeholders, template_name
 
 PROMPT = "prompt.json"
 HEAD = "head.json"
@@ -73,9 +73,9 @@ def adapter_digest(folder: str | Path) -> str:
     digest = sha256()
     for name in WEIGHTS:
         if not (Path(folder) / name).is_file():
-            raise InputError(
-                f"no adapter in {folder} ({name} is missing); train it with notebook 04 first"
-            )
+            below = Path(folder) / "adapter"
+            way = f"it lies in {below}" if below.is_dir() else "train it with notebook 04 first"
+            raise InputError(f"no adapter in {folder} ({name} is missing); {way}")
         digest.update((Path(folder) / name).read_bytes())
     return digest.hexdigest()
 
@@ -117,22 +117,13 @@ def read_prompt(folder: str | Path) -> AdapterPrompt:
             f"{path} is missing: an adapter from before it was written. Train it again with "
             "notebook 04, or write the file by hand: "
             '{"model": "gemma-3-270m", "template": "…{text}…{options}…", "max_length": 256, '
-            '"bos": true, "cut": "head", "labels": ["…", "…"]}'
+            '"bos": true, "cut": "head", "labels": ["体育", "财经"]}'
         )
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        kinds = {"template": str, "max_length": int, "bos": bool, "cut": str}
-        kinds |= {"model": str, "labels": list}
-        wrong = [
-            name
-            for name, kind in kinds.items()
-            if type(values.get(name)) is not kind or (kind is not bool and not values[name])
-        ]
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{path} is not sound: {one_line(error)}") from None
-    if wrong or values["cut"] not in CUTS or not all(isinstance(v, str) for v in values["labels"]):
-        raise InputError(f"{path} is not sound: {', '.join(wrong) or 'cut or labels'} is wrong")
-    values = {name: values[name] for name in kinds}
+    kinds = {"template": str, "max_length": int, "bos": bool, "cut": str}
+    values = read_record(path, kinds | {"model": str, "labels": list})
+    if values["cut"] not in CUTS:
+        raise InputError(f"{path} is not sound: cut is wrong")
+    refuse_placeholders(values["template"], f"{path}: template")
     model, labels = values.pop("model"), values.pop("labels")
     return AdapterPrompt(model, PromptFormat(**values), labels)
 
@@ -153,14 +144,39 @@ def read_head(folder: str | Path) -> AdapterHead:
     """
     path = Path(folder) / HEAD
     kinds = {"model": str, "labels": list, "max_length": int, "bos": bool}
+    return AdapterHead(**read_record(path, kinds))
+
+
+def read_record(path: Path, kinds: dict[str, type]) -> dict:
+    """What prompt.json or head.json says, of each of these names.
+
+    Args:
+        path: the file.
+        kinds: types by name.
+
+    Raises:
+        InputError: when it is missing or damaged, a value is of another type, empty or no length,
+            or labels are not distinct names.
+    """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        wrong = [name for name, kind in kinds.items() if type(values.get(name)) is not kind]
-    except (OSError, ValueError, AttributeError) as error:
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
+        wrong = [
+            name
+            for name, kind in kinds.items()
+            if type(values.get(name)) is not kind or (kind is not bool and not values[name])
+        ]
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not sound: {one_line(error)}") from None
-    if wrong or not values["labels"] or not all(isinstance(v, str) for v in values["labels"]):
-        raise InputError(f"{path} is not sound: {', '.join(wrong) or 'labels'} is wrong")
-    return AdapterHead(**{name: values[name] for name in kinds})
+    if not wrong and values["max_length"] < 1:
+        wrong = ["max_length"]
+    if not wrong:
+        labels = values["labels"]
+        named = all(isinstance(label, str) and label.strip() for label in labels)
+        if not named or len(set(labels)) < len(labels):
+            wrong = ["labels"]
+    if wrong:
+        raise InputError(f"{path} is not sound: {', '.join(wrong)} is wrong")
+    return {name: values[name] for name in kinds}
 
 
 def resolve(folder: str | Path, insist: bool = False, **given) -> AdapterPrompt:

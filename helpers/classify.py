@@ -230,7 +230,10 @@ def classify_file(
     key = work_key(classifier, survey.digest, columns, sheet)
     if out is None:
         folder = place_of(classifier.adapter)[0] / "answers"
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder} cannot be made ({error.strerror}); say out") from None
         out = folder / f"{Path(source.name.removesuffix('.gz')).stem}-{key[:8]}.csv"
         check_outputs(source, out, review)
     if out.suffix.lower() == ".xlsx":

@@ -38,6 +38,8 @@ TEMPERATURE_PRIOR = math.log(2)
 """Standard deviation expected of a temperature's logarithm: a factor of two either way. Without it
 a few rows that are all right would call every answer certain; it fades with more rows.
 """
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What a damaged file may end in."""
 MOST_ROWS = 1_000_000
 """Beyond this many rows nobody is told that more would do."""
 
@@ -337,18 +339,21 @@ def read_decision(adapter: Path) -> dict | None:
     if not path.is_file():
         return None
     try:
-        decision = json.loads(path.read_text(encoding="utf-8"))
+        decision = json.loads(path.read_text(encoding="utf-8-sig"))
         check_number(decision["model"]["temperature"], 1e-6, math.inf)
         for part in filter(None, (decision["model"], decision["hybrid"])):
             check_number(part["sets"]["threshold"], 0, 1)
-            for learned in part["targets"].values():
+            for target, learned in part["targets"].items():
+                check_number(float(target), 0, 1)
+                if learned["rows_needed"] is not None:
+                    check_number(learned["rows_needed"], 0, math.inf)
                 if learned["threshold"] is not None:
                     check_number(learned["threshold"], 0, 1)
                     check_number(learned["bound"], 0, 1)
         if decision["hybrid"] is not None:
             for name in ("logprob", "margin"):
                 check_number(decision["hybrid"]["weights"][name], 0, math.inf)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except DAMAGE as error:
         raise InputError(
             f"{path} is not sound ({one_line(error)}); remove it, and chapter 05 writes it anew"
         ) from None

@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
-from helpers import ROOT, InputError, models
+from helpers import ROOT, InputError, models, one_line
 from helpers.adapters import PROMPT, WEIGHTS, AdapterPrompt, adapter_digest, read_prompt
-from helpers.decision import DECISION, read_decision
+from helpers.decision import DAMAGE, DECISION, read_decision
 from helpers.files import write_text
 from helpers.hybrid import ARRAYS, WORDS
 from helpers.settings import place_of
@@ -96,7 +97,7 @@ def export_model(adapter: Path | str) -> Path:
 
     Raises:
         InputError: for a setting that was trained on quantised weights, a model that brings code of
-            its own, or a disk that is full.
+            its own, a damaged file of the run, or a disk that is full.
     """
     adapter = ROOT / Path(adapter).expanduser()
     adapter_digest(adapter)
@@ -109,11 +110,14 @@ def export_model(adapter: Path | str) -> Path:
     except OSError as error:
         raise InputError(f"{target.parent} cannot be made ({error.strerror})") from None
     check_target(target.parent / f"{setting}.folder", (".folder",))
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{target} is a file where the model's folder would be; move it away")
+    card = model_card(run, setting, adapter, prompt)  # before minutes are spent
     scratch = target.with_name(f".{setting}.unfinished")
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         write_model(scratch, adapter, prompt)
-        write_text(scratch / "README.md", [model_card(run, setting, adapter, prompt)])
+        write_text(scratch / "README.md", [card])
         replace_folder(scratch, target)
     except OSError as error:
         raise InputError(
@@ -124,11 +128,23 @@ def export_model(adapter: Path | str) -> Path:
     return target
 
 
+@contextmanager
+def reading(path: Path):
+    """Turn what a damaged file ends in into an InputError that names it."""
+    try:
+        yield
+    except (*DAMAGE, yaml.YAMLError) as error:
+        raise InputError(
+            f"{path} is not sound ({one_line(error)}); remove it, or let its chapter write it anew"
+        ) from None
+
+
 def refuse_unfaithful(adapter: Path, prompt: AdapterPrompt) -> None:
     """Raise InputError where a merged folder would not be what was trained, or would run code."""
     arguments = adapter.parent / "sft.yaml"
     if arguments.is_file():
-        bits = (yaml.safe_load(arguments.read_text(encoding="utf-8")) or {}).get("quant_bits")
+        with reading(arguments):
+            bits = (yaml.safe_load(arguments.read_text(encoding="utf-8")) or {}).get("quant_bits")
         if bits:
             raise InputError(
                 f"{adapter.parent.name} was trained on weights quantised to {bits} bits: its "
@@ -190,13 +206,15 @@ def model_card(run: Path, setting: str, adapter: Path, prompt: AdapterPrompt) ->
         (prompt.model, "other", f"{prompt.model}. **Its own terms apply to this model, too.**"),
     )
     form = prompt.prompt_format
-    rank = json.loads((adapter / WEIGHTS[0]).read_text(encoding="utf-8"))
+    with reading(adapter / WEIGHTS[0]):
+        config = json.loads((adapter / WEIGHTS[0]).read_text(encoding="utf-8"))
+        rank, alpha = config["r"], config["lora_alpha"]
     return "\n".join(
         [
             f"---\nbase_model: {name}\nlanguage: zh\nlicense: {licence}",
             "pipeline_tag: text-classification\nlibrary_name: transformers\n---\n",
             f"# {name.split('/')[-1]}, fine-tuned to classify Chinese news ({setting})\n",
-            f"A LoRA adapter of rank {rank['r']} (alpha {rank['lora_alpha']}), merged into its "
+            f"A LoRA adapter of rank {rank} (alpha {alpha}), merged into its "
             "base model. It reads an article and a list of options, and writes one of them.\n",
             f"* Prompt and answer together have at most {form.max_length} tokens; of an article "
             f"that is too long {'the end' if form.cut == 'head' else 'the middle'} is cut away. "
@@ -239,30 +257,34 @@ def decision_lines(adapter: Path) -> list[str]:
 def figure_lines(run: Path, setting: str) -> list[str]:
     """What the setting was measured at, where chapter 05 has measured it."""
     path = run / "eval" / "metrics.json"
-    metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    modes = metrics.get("models", {}).get(setting)
-    if not modes:
-        return ["Not measured: chapter 05 has not asked this setting about test rows."]
-    rows = {
-        mode: value
-        for mode, value in modes.items()
-        if isinstance(value, dict) and "accuracy" in value
-    }
-    if setting in metrics.get("hybrid", {}):
-        rows["with the linear classifier (hybrid)"] = metrics["hybrid"][setting]
     lines = ["| asked by | right, % | 95 % interval | test rows |", "|---|---|---|---|"]
-    for mode, value in rows.items():
-        low, high = (100 * bound for bound in value["ci95"])
-        share = 100 * value["accuracy"]
-        lines.append(f"| {mode} | {share:.1f} | {low:.1f} – {high:.1f} | {value['n']} |")
+    with reading(path):
+        metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        modes = metrics.get("models", {}).get(setting)
+        if not modes:
+            return ["Not measured: chapter 05 has not asked this setting about test rows."]
+        rows = {
+            mode: value
+            for mode, value in modes.items()
+            if isinstance(value, dict) and "accuracy" in value
+        }
+        if setting in metrics.get("hybrid", {}):
+            rows["with the linear classifier (hybrid)"] = metrics["hybrid"][setting]
+        for mode, value in rows.items():
+            low, high = (100 * bound for bound in value["ci95"])
+            share = 100 * value["accuracy"]
+            lines.append(f"| {mode} | {share:.1f} | {low:.1f} – {high:.1f} | {value['n']} |")
     return [*lines, "\nThe lines below ask by `score`: the option with the largest probability."]
 
 
 def data_lines(run: Path) -> list[str]:
     """What the model learned from, as far as the run has kept it."""
     path = run / "data" / "summary.json"
-    summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    source = summary.get("source")
+    with reading(path):
+        summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        source = summary.get("source")
+        names = [source] if isinstance(source, str) else list(source or [])
+        names = [Path(one).name if Path(one).is_absolute() else one for one in names]
     if source is None:
         return ["The run kept no summary of its data."]
     if source == "sample":
@@ -270,6 +292,5 @@ def data_lines(run: Path) -> list[str]:
             "The sample packaged with the project: articles that it wrote itself, with invented "
             "facts. Figures on it say that the method works, and nothing about your articles."
         ]
-    names = [source] if isinstance(source, str) else source
-    shown = ", ".join(f"`{Path(one).name if Path(one).is_absolute() else one}`" for one in names)
+    shown = ", ".join(f"`{name}`" for name in names)
     return [f"Rows of {shown}. No article of it is in this folder."]

@@ -252,7 +252,7 @@ def load_model(
         attention: see `pick_attention`.
 
     Raises:
-        InputError: when the adapter's files are missing or belong to another base model.
+        InputError: when the adapter's files are missing, damaged or of another base model.
     """
     from transformers import AutoModelForCausalLM
 
@@ -266,10 +266,15 @@ def load_model(
     )
     if adapter is not None:
         from peft import PeftModel, get_peft_model_state_dict
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
         try:
             network = PeftModel.from_pretrained(network, str(adapter))
+        except (KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
+            raise InputError(
+                f"the adapter in {adapter} is damaged ({one_line(error)}); copy it whole (of a Git "
+                "LFS pointer fetch the file), or train it again"
+            ) from None
         except (RuntimeError, ValueError) as error:
             raise InputError(
                 f"the adapter in {adapter} was not trained on {model}: {one_line(error)}"

@@ -50,6 +50,8 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
             [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         )
     )
+    for name in ("MPLBACKEND", "PYTHONSTARTUP"):  # a shell's: figures would not be shown, code run
+        os.environ.pop(name, None)
     output.parent.mkdir(parents=True, exist_ok=True)
     scratch = output.with_suffix(".failed.ipynb")
     try:

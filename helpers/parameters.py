@@ -4,8 +4,95 @@ A line there reads `rank: int = 8  # LoRA rank r`.
 """
 
 import ast
+import json
+import math
+import re
+from pathlib import Path
+from typing import ClassVar
+
+import yaml
 
 from helpers import InputError
+
+LEAST = {"seed": 0, "val_share": 0, "test_share": 0, "dropout": 0} | dict.fromkeys(
+    "rank alpha steps rows_per_step batch_size max_length evaluations checkpoint_rows nproc "
+    "train_limit val_limit test_limit probe_rows val_rows".split(),
+    1,
+)
+"""The least that a number may be, by parameter."""
+MOST = {"seed": 2**32 - 1}
+SHARES = ("val_share", "test_share", "dropout")
+"""These stay below one."""
+SETTING = re.compile(r"(?!base-|majority$)[a-z0-9][a-z0-9.-]{0,99}(?<!-varied)")
+"""How a setting may be called: chapter 5 has entrants and folders of its own."""
+
+
+class PlainLoader(yaml.SafeLoader):
+    """YAML as people read it: 1e-4 is a number, 0256 and 12:30 are none, no key stands twice."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [
+            (tag, pattern)
+            for tag, pattern in resolvers
+            if tag.rpartition(":")[2] not in ("int", "float", "timestamp")
+        ]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_mapping_node(self, anchor):
+        node, seen = super().compose_mapping_node(anchor), set()
+        for key, _ in node.value:
+            if isinstance(key.value, str) and key.value in seen:
+                raise yaml.composer.ComposerError(
+                    None, None, f"the key {key.value} stands there twice", key.start_mark
+                )
+            seen |= {key.value} if isinstance(key.value, str) else set()
+        return node
+
+
+PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"[-+]?(0|[1-9][0-9_]*)$"), list("-+0123456789")
+)
+PlainLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"([-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
+    ),
+    list("-+0123456789."),
+)
+
+
+def read_yaml(text: str):
+    """A value written as YAML or JSON.
+
+    Args:
+        text: of a profile, or of an argument on a command line.
+
+    Raises:
+        ValueError: for what is no YAML, or says something twice; the message is one line.
+    """
+    try:
+        return yaml.load(text, PlainLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None
+
+
+def declared_types(code: str) -> dict[str, str]:
+    """Types by name, out of the code of a parameters cell."""
+    lines = (line for line in ast.parse(code).body if isinstance(line, ast.AnnAssign))
+    return {line.target.id: ast.unparse(line.annotation).strip("'") for line in lines}
+
+
+def parameters_of(notebook: Path) -> dict[str, str]:
+    """Types by name, as a notebook declares them.
+
+    Args:
+        notebook: an .ipynb file.
+    """
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    tagged = (c for c in cells if "parameters" in c["metadata"].get("tags", []))
+    return declared_types("".join(next(tagged)["source"]))
 
 
 def refuse_wrong(given: dict, declared: dict[str, str]) -> None:
@@ -16,7 +103,7 @@ def refuse_wrong(given: dict, declared: dict[str, str]) -> None:
         declared: types by name, such as "int" or "int or None".
 
     Raises:
-        InputError: for a name that is not declared, or a value of another type.
+        InputError: for a name that is not declared, a value of another type, or one out of range.
     """
     if unknown := sorted(given.keys() - declared.keys()):
         raise InputError(
@@ -37,6 +124,39 @@ def refuse_wrong(given: dict, declared: dict[str, str]) -> None:
             raise InputError(
                 f"this notebook takes {declared[name]} for the parameter {name}, not {value!r}{way}"
             )
+        refuse_out_of_range(name, value)
+
+
+def refuse_out_of_range(name: str, value) -> None:
+    """Raise InputError for a number that is none or means nothing, and for a setting's bad name.
+
+    Args:
+        name: of a parameter.
+        value: of the type that is declared.
+    """
+    if name == "setting":
+        refuse_setting(value)
+    if not isinstance(value, int | float):
+        return
+    if not math.isfinite(value):
+        raise InputError(f"{name} is {value}; it must be a number")
+    if value < LEAST.get(name, value):
+        raise InputError(f"{name} is {value}; it must be {LEAST[name]} or more")
+    if value > MOST.get(name, value):
+        raise InputError(f"{name} is {value}; it must be {MOST[name]} or less")
+    if name in SHARES and value >= 1:
+        raise InputError(f"{name} is {value}; it is a share, and must be below 1")
+    if name == "learning_rate" and value <= 0:
+        raise InputError(f"{name} is {value}; it must be above 0")
+
+
+def refuse_setting(name: str) -> None:
+    """Raise InputError where a setting's name would be another's, or no folder's."""
+    if not isinstance(name, str) or not SETTING.fullmatch(name):
+        raise InputError(
+            f"setting {name!r} must be at most 100 lower-case letters, digits, dots and dashes, "
+            "and neither begin with base- nor end with -varied, nor be majority"
+        )
 
 
 def check_parameters() -> None:
@@ -51,10 +171,8 @@ def check_parameters() -> None:
     declared, given = {}, set()
     # the parameters cell, and the one that papermill injects behind it
     for source in values["In"][-3:-1]:
-        for statement in ast.parse(source).body:
-            if isinstance(statement, ast.AnnAssign):
-                declared[statement.target.id] = ast.unparse(statement.annotation).strip("'")
-            elif source.startswith("# Parameters"):
-                given.add(statement.targets[0].id)
+        declared |= declared_types(source)
+        if source.startswith("# Parameters"):
+            given |= {line.targets[0].id for line in ast.parse(source).body}
     if declared:  # not when this cell alone is run once more
         refuse_wrong({name: values[name] for name in given | declared.keys()}, declared)

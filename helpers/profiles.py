@@ -6,11 +6,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from helpers import ROOT, InputError
 from helpers.adapters import refuse_task
-from helpers.templating import find_template, template_name
+from helpers.parameters import parameters_of, read_yaml, refuse_setting, refuse_wrong
+from helpers.templating import TEMPLATES, find_template, template_name
 
 PROFILES = ROOT / "profiles"
 KINDS = {
@@ -130,24 +129,41 @@ def read_profile(name: str) -> Profile:
 
     Raises:
         InputError: for a file that is missing or no YAML, and for a missing, unknown or ill-typed
-            key, naming it.
+            key, naming it; for what a notebook would refuse, before the first one runs.
     """
-    return Profile(name, check(name, load(name)))
+    profile = Profile(name, check(name, load(name)))
+    for chapter in CHAPTERS:
+        declared = parameters_of(ROOT / "notebooks" / f"{chapter}.ipynb")
+        for setting in profile.settings if chapter == "04-training" else [None]:
+            try:
+                given = profile.parameters(chapter, setting)
+                json.dumps(given)
+                refuse_wrong(given, declared)
+                template_files(given)
+            except (InputError, TypeError) as error:
+                whose = f"setting {setting!r}: " if setting else f"{chapter}: "
+                raise InputError(f"profiles/{name}.yml: {whose}{error}") from None
+    return profile
 
 
 def load(name: str, above: tuple[str, ...] = ()) -> dict:
     """The values of a profile, with those of the profile that it is like below them."""
+    if not re.fullmatch(r"\w[\w.-]*", str(name)):
+        raise InputError(
+            f"profile {name!r}: a name has letters, digits, dots and dashes only, for it is a "
+            f"folder of runs/, too; there are: {', '.join(names())}"
+        )
     path = PROFILES / f"{name}.yml"
     if not path.is_file():
         raise InputError(f"profile {name!r} is unknown; there are: {', '.join(names())}")
     if name in above:
         raise InputError(f"profiles/{name}.yml is like itself, by way of {', '.join(above)}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"profiles/{name}.yml is not valid YAML: {' '.join(str(error).split())}"
-        ) from None
+        values = read_yaml(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise InputError(f"profiles/{name}.yml is not UTF-8; save it as UTF-8") from None
+    except ValueError as error:
+        raise InputError(f"profiles/{name}.yml is not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise InputError(f"profiles/{name}.yml must map names to values; see profiles/sample.yml")
     other = values.pop("like", None)
@@ -170,7 +186,8 @@ def check(name: str, values: dict) -> dict:
         if not isinstance(values.get(key), KINDS[key]):
             kinds = KINDS[key] if isinstance(KINDS[key], tuple) else (KINDS[key],)
             wanted = " or ".join(kind.__name__ for kind in kinds)
-            raise InputError(f"{path}: {key} is missing or is no {wanted}")
+            said = f"is {values[key]!r}, no {wanted}" if key in values else "is missing"
+            raise InputError(f"{path}: {key} {said}")
     beside = values["side_by_side"]
     whole = all(type(value) is int and value > 0 for value in beside.values())
     if beside.keys() != {"notebooks", "gib"} or not whole:
@@ -179,11 +196,14 @@ def check(name: str, values: dict) -> dict:
         raise InputError(f"{path}: settings is empty; name at least one")
     writes = False
     for setting, choices in values["settings"].items():
-        sound = isinstance(setting, str) and re.fullmatch(r"[a-z0-9][a-z0-9.-]*", setting)
-        if not sound or setting.startswith("base-") or setting.endswith("-varied"):
+        try:
+            refuse_setting(setting)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        if "-seed" in setting:
             raise InputError(
-                f"{path}: setting {setting!r} must be lower-case letters, digits, dots and dashes, "
-                "and neither begin with base- nor end with -varied"
+                f"{path}: setting {setting!r}: -seed is what a list of seeds adds to a name, and "
+                "chapter 5 takes such settings for one; list them as seeds: [42, 43]"
             )
         given = values["training"] | (choices if isinstance(choices, dict) else {})
         head = given.get("task") == "seq_cls"
@@ -202,8 +222,17 @@ def check(name: str, values: dict) -> dict:
             )
         writes = writes or not head
         seeds = choices.get("seeds", [0])
-        if not isinstance(seeds, list) or not all(type(seed) is int for seed in seeds) or not seeds:
-            raise InputError(f"{path}: seeds of setting {setting!r} must be a list of numbers")
+        whole = isinstance(seeds, list) and all(type(seed) is int for seed in seeds)
+        if (
+            not whole
+            or not seeds
+            or len(set(seeds)) < len(seeds)
+            or {"seed", "seeds"} <= {*choices}
+        ):
+            raise InputError(
+                f"{path}: seeds of setting {setting!r} must be a list of numbers, each once, and "
+                "no seed beside it"
+            )
     if not writes:
         raise InputError(
             f"{path}: all settings are classification heads; chapter 5 holds them against one that "
@@ -236,6 +265,20 @@ def local_files(source: str | list[str]) -> list[str]:
         elif path.is_file():
             files.append(str(path))
     return files
+
+
+def template_files(given: dict) -> list[str]:
+    """The file that a notebook's parameters name as their template, if it is one.
+
+    Args:
+        given: see Profile.parameters.
+
+    Raises:
+        InputError: for a template that there is not, or that is none.
+    """
+    template = given.get("template", next(iter(TEMPLATES)))
+    find_template(template)
+    return [] if template in TEMPLATES else [str(ROOT / template)]
 
 
 def is_split(file: Path) -> bool:

@@ -27,7 +27,7 @@ def val_score(folder: Path) -> tuple[float, float]:
         log = read_log(folder / "logging.jsonl")
         lines = log[(log["step"] == step) & log["eval_loss"].notna()]
         values = lines[["eval_seq_acc", "eval_loss"]].iloc[-1] if len(lines) else None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{folder.name}: its training left no sound log ({one_line(error)}); train it again "
             "with notebook 04"

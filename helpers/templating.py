@@ -6,6 +6,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from helpers import ROOT, InputError
+from helpers.rows import Fault, decode, shown
 
 PLAIN = "输入: {text}\n分类: {options}\n输出: "
 EDITOR = (
@@ -61,25 +62,33 @@ def find_template(name: str) -> str:
     if name in TEMPLATES:
         return TEMPLATES[name]
     path = ROOT / name
-    if not path.is_file():
+    try:
+        content = path.read_bytes() if path.is_file() else None
+    except OSError:  # a template's own text in place of a file's name may be too long for one
+        content = None
+    if content is None:
         raise InputError(
-            f"template {name!r} is unknown; there are: {', '.join(TEMPLATES)}, "
+            f"template {shown(name)} is unknown; there are: {', '.join(TEMPLATES)}, "
             "or give a text file with {text} and {options}"
         )
-    content = path.read_bytes()
     try:
-        template = content.decode("utf-8-sig")  # a byte-order mark would stand in every prompt
-    except UnicodeDecodeError:
-        try:
-            template = content.decode("gb18030")
-        except UnicodeDecodeError:
-            raise InputError(
-                f"template file {name} is neither UTF-8 nor GB18030; save it as UTF-8"
-            ) from None
-    template = template.replace("\r\n", "\n")
-    if sorted(re.findall(r"\{(text|options)\}", template)) != ["options", "text"]:
-        raise InputError(f"template file {name} must hold {{text}} once and {{options}} once")
+        template = decode(content).removeprefix("\ufeff")  # it would stand in every prompt
+    except Fault as fault:
+        raise InputError(f"template file {name} is {fault}") from None
+    template = template.replace("\r\n", "\n").replace("\r", "\n")
+    refuse_placeholders(template, f"template file {name}")
     return template
+
+
+def refuse_placeholders(template: str, what: str) -> None:
+    """Raise InputError unless a template has a place for the article and one for its options.
+
+    Args:
+        template: its text.
+        what: the message calls it.
+    """
+    if sorted(re.findall(r"\{(text|options)\}", template)) != ["options", "text"]:
+        raise InputError(f"{what} must hold {{text}} once and {{options}} once")
 
 
 def template_name(template: str) -> str:

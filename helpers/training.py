@@ -24,6 +24,7 @@ from helpers import InputError, memory
 from helpers.adapters import AdapterHead, AdapterPrompt, write_prompt
 from helpers.files import read_jsonl, write_json, write_jsonl, write_text
 from helpers.models import find_model, model_identity, pick_attention, pick_dtype, trusts
+from helpers.parameters import refuse_out_of_range
 from helpers.templating import Prompt, PromptFormat, encode, encode_answer, fit_all
 
 PLUGINS = [Path(__file__).with_name(name) for name in ("swift_plugin.py", "cpu_step.py")]
@@ -35,10 +36,29 @@ WATCHED = "CHINESE_NEWS_BOOK_PARENT"
 """Environment variable: the process without which training shall not go on (see swift_plugin)."""
 LAUNCHERS = re.compile(
     r"(NPROC_PER_NODE|NNODES|NODE_RANK|MASTER_(ADDR|PORT)|(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)"
-    r"|_PATCH_WORLD_SIZE|TORCHELASTIC_.*|ACCELERATE_.*|FSDP_.*|OMPI_.*|PMI_.*|SWIFT_CONFIG_FILE"
-    r"|RANDOM_DATASET_RESPONSE|DISABLE_MP_DDP|SWIFT_SINGLE_DEVICE_MODE)$"
+    r"|_PATCH_WORLD_SIZE|LOCAL_SIZE|TORCHELASTIC_.*|ACCELERATE_.*|FSDP_.*|OMPI_.*|PMI_.*|MPI_.*"
+    r"|MV2_.*|SWIFT_CONFIG_FILE|RANDOM_DATASET_RESPONSE|DISABLE_MP_DDP|SWIFT_SINGLE_DEVICE_MODE)$"
 )
 """Environment variables by which a shell would decide how many processes train, or on what."""
+SAID_ELSEWHERE = {
+    "model": "model",
+    "template": "bos and template",
+    "lora_rank": "rank",
+    "lora_alpha": "alpha",
+    "per_device_train_batch_size": "batch_size",
+    "gradient_accumulation_steps": "rows_per_step",
+    "learning_rate": "learning_rate",
+    "max_length": "max_length",
+    "eval_steps": "evaluations",
+    "save_steps": "evaluations",
+    "seed": "seed",
+}
+"""Arguments of swift, and the parameter that says the same: both at once may contradict."""
+OWN = (
+    "dataset val_dataset output_dir add_version tuner_type resume_from_checkpoint ENV "
+    "external_plugins"
+).split()
+"""Arguments of swift that this book decides: where everything lies, and that it is a LoRA."""
 SWIFT_DEFAULTS = {
     "per_device_train_batch_size": 1,
     "gradient_checkpointing": True,
@@ -92,18 +112,20 @@ def sft_arguments(
 
     Raises:
         InputError: when batch_size × nproc does not divide rows_per_step, when steps and epochs are
-            both given or neither is, when evaluations is below 1.
+            both given or neither is, when a number is out of range; see `refuse_contradictions`.
     """
     import torch
 
     extra = dict(extra or {})
+    given = {"rank": rank, "alpha": alpha, "dropout": dropout, "learning_rate": learning_rate}
+    given |= {"rows_per_step": rows_per_step, "batch_size": batch_size, "nproc": nproc}
+    for name, value in (given | {"evaluations": evaluations, "seed": seed}).items():
+        refuse_out_of_range(name, value)
     if rows_per_step % (batch_size * nproc):
         raise InputError(
             f"rows_per_step {rows_per_step} is not a multiple of batch_size {batch_size} × "
             f"nproc {nproc}"
         )
-    if evaluations < 1:
-        raise InputError(f"evaluations is {evaluations}; val must be looked at once at least")
     max_steps = total_steps(steps, extra, train_rows, rows_per_step)
     every = max(1, max_steps // evaluations)
     arguments = {
@@ -148,7 +170,35 @@ def sft_arguments(
         "seed": seed,
         "use_cpu": None if torch.cuda.is_available() else True,
     }
+    refuse_contradictions(arguments, extra)
     return {name: value for name, value in (arguments | extra).items() if value is not None}
+
+
+def refuse_contradictions(arguments: dict, extra: dict) -> None:
+    """Refuse further arguments that say anew, or under half a name, what is said already.
+
+    Args:
+        arguments: of swift, as the parameters decide them.
+        extra: further ones; None takes one away.
+
+    Raises:
+        InputError: for an argument that a parameter or this book decides, if its value is another;
+            for a name that swift would complete or that it spells with underscores.
+    """
+    for name, value in extra.items():
+        whole = str(name).replace("-", "_")
+        known = [*arguments, *SAID_ELSEWHERE, *OWN, "max_steps", "num_train_epochs"]
+        if name not in known and (meant := [own for own in known if own.startswith(whole)]):
+            raise InputError(f"swift would read the argument {name} as {meant[0]}; write it whole")
+        if value is None or value == arguments.get(name):
+            continue
+        if name in SAID_ELSEWHERE and name in arguments:
+            raise InputError(
+                f"{name} {value} contradicts {arguments[name]}, which the parameter "
+                f"{SAID_ELSEWHERE[name]} decides; say it there"
+            )
+        if name in OWN:
+            raise InputError(f"{name} is this book's own and cannot be given to swift; take it out")
 
 
 def total_steps(steps: int | None, extra: dict, train_rows: int, rows_per_step: int) -> int:
@@ -165,6 +215,13 @@ def total_steps(steps: int | None, extra: dict, train_rows: int, rows_per_step: 
     """
     epochs = extra.pop("num_train_epochs", None)
     steps = extra.pop("max_steps", steps)
+    sound = steps is None or (type(steps) is int and steps > 0)
+    sound &= epochs is None or (type(epochs) in (int, float) and 0 < epochs < math.inf)
+    if not sound:
+        raise InputError(
+            f"steps is {steps!r} and num_train_epochs {epochs!r}; steps must be a whole number, "
+            "epochs a number, and both above 0"
+        )
     if epochs is None and steps is None:
         raise InputError("neither steps nor num_train_epochs says how long to train; give one")
     if epochs is None:
@@ -375,6 +432,11 @@ def train(
     shutil.copy(work / "swift" / "logging.jsonl", work / "logging.jsonl")
     last = read_jsonl(work / "logging.jsonl")[-1]
     saved = [step_of(path) for path in (work / "swift").glob("checkpoint-*")]
+    if not saved:
+        raise InputError(
+            "swift kept no checkpoint, so there is no adapter; take save_strategy and what else "
+            "says when it saves out of its arguments"
+        )
     metric = arguments.get("metric_for_best_model", "loss")
     best = best_step(read_log(work / "logging.jsonl"), metric, saved)
     trained = re.search(r"([\d.]+)M Trainable", last["model_parameter_info"])

@@ -37,10 +37,16 @@ def check_target(path: Path, forms: tuple[str, ...] = FORMS) -> None:
     Raises:
         InputError: for another ending, a folder that is missing or cannot be written.
     """
-    if path.suffix.lower() not in forms:
-        raise InputError(f"{path}: unknown ending; a table is written as {', '.join(forms)}")
+    try:
+        scratch_of(path).exists()  # it has the longest name
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error.strerror}); name another file"
+        ) from None
     if path.is_dir():
         raise InputError(f"{path} is a folder; give a file's name in it")
+    if path.suffix.lower() not in forms:
+        raise InputError(f"{path}: unknown ending; a table is written as {', '.join(forms)}")
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such folder; make it first, or name another")
     try:
@@ -67,10 +73,15 @@ def write_table(path: Path, columns: list[str], rows: Iterable[list]) -> None:
         writer(scratch, columns, rows)
 
 
+def scratch_of(path: Path) -> Path:
+    """Where a file is written until it is whole; a folder has no name to hide."""
+    return path.with_name(f".{path.name}.unfinished{path.suffix}") if path.name else path
+
+
 @contextmanager
 def whole_file(path: Path):
     """A scratch file beside a file, which takes its place when the block ends without an error."""
-    scratch = path.with_name(f".{path.name}.unfinished{path.suffix}")
+    scratch = scratch_of(path)
     try:
         yield scratch
         scratch.replace(path)

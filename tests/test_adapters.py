@@ -53,7 +53,10 @@ def test_an_adapter_from_before_says_what_to_write(folder):
 
 @pytest.mark.parametrize(
     "change",
-    [{"max_length": "288"}, {"bos": None}, {"cut": "tail"}, {"labels": [1]}, {"template": ""}],
+    [
+        *({"max_length": "288"}, {"bos": None}, {"cut": "tail"}, {"labels": [1]}, {"template": ""}),
+        *({"max_length": -5}, {"labels": ["a", "a"]}, {"labels": ["a", " "]}),
+    ],
 )
 def test_a_damaged_file_is_one_line(folder, change):
     path = folder / "prompt.json"
@@ -63,3 +66,17 @@ def test_a_damaged_file_is_one_line(folder, change):
     path.write_text("[]")
     with pytest.raises(InputError, match="is not sound"):
         adapters.read_prompt(folder)
+
+
+@pytest.mark.parametrize("template", ["plain", "{text}", "{text}{text}{options}"])
+def test_a_template_without_article_or_options_is_refused(folder, template):
+    path = folder / "prompt.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"template": template}))
+    with pytest.raises(InputError, match=r"prompt.json: template must hold \{text\} once"):
+        adapters.read_prompt(folder)
+
+
+def test_a_file_that_an_editor_marked_is_read(folder):
+    path = folder / "prompt.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert adapters.read_prompt(folder) == OWN

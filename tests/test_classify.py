@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -263,7 +264,8 @@ def test_outputs_that_would_lose_something_are_refused(tmp_path, adapter, fake):
         (tmp_path / "hard.jsonl", "is the file itself"),
         (tmp_path / "out.pdf", "unknown ending"),
         (tmp_path / "none" / "out.csv", "no such folder"),
-        (tmp_path, "ending|folder"),
+        (tmp_path, "is a folder; give a file's name"),
+        (tmp_path / f"{'a' * 250}.csv", "cannot be written .*name another file"),
     ]:
         with pytest.raises(InputError, match=says):
             run(file, adapter, out)
@@ -347,6 +349,8 @@ def test_adapters_that_cannot_be_asked(tmp_path, adapter):
         classify.Classifier(tmp_path / "none")
     with pytest.raises(InputError, match="no adapter in"):
         classify.Classifier(tmp_path)
+    with pytest.raises(InputError, match=r"it lies in .*/drawn/adapter"):
+        classify.Classifier(adapter.parent)
 
 
 def setting(run, name, accuracy, loss, best=4, when=0):
@@ -405,6 +409,23 @@ def command(*arguments):
     return [sys.executable, str(ROOT / "tools" / "classify.py"), *map(str, arguments)]
 
 
+@pytest.mark.parametrize(
+    ("said", "given"),
+    [
+        ("FILE=a$b.csv", ["--file=a$b.csv"]),  # make itself would take $b for a variable
+        ("FILE=it's -x.csv", ["--file=it's -x.csv"]),
+        ("OUT=", []),
+        ('COLUMNS={text: "正文"}', ['--columns={text: "正文"}']),
+    ],
+)
+def test_make_hands_over_what_was_typed(said, given):
+    make = ["make", "--dry-run", "--old-file=.venv/.ready", "classify", said]
+    environment = {name: v for name, v in os.environ.items() if not name.startswith("MAKE")}
+    done = subprocess.run(make, cwd=ROOT, env=environment, capture_output=True, text=True)
+    line = next(line for line in done.stdout.splitlines() if "tools.classify" in line)
+    assert shlex.split(line)[3:] == given
+
+
 def test_killed_and_called_again_from_another_folder(tmp_path, trained, tokenizer):
     """The command line with the real model, in a folder with a space in its name."""
     folder = tmp_path / "另一 folder"
@@ -460,7 +481,10 @@ def test_wrong_command_lines_end_in_one_line(tmp_path, trained):
     for arguments, says in [
         (["--file", "none.jsonl", "--adapter", trained], "none.jsonl: no such file"),
         (["--file", "x", "--columns", "content"], "maps nothing"),
+        (["--file", "x", "--columns", "{text: a, text: b}"], "the key text stands there twice"),
         (["--file", "x", "--target", "0.03", "--adapter", trained], "chapter 05 learns"),
+        (["--file", "x", "--target", "2%"], "'2%' is no share; 2 % is 0.02"),
+        (["--file", "x" * 300, "--adapter", trained], "File name too long"),
     ]:
         done = subprocess.run(command(*arguments), cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode and says in done.stderr.strip().splitlines()[-1], done.stderr

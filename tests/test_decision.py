@@ -181,6 +181,8 @@ def test_what_is_written_is_read_and_damage_is_one_line(tmp_path):
         sound.replace('"temperature": 1.5', '"temperature": "1.5"'),
         json.dumps(content | {"hybrid": learned | {"weights": {"logprob": -1, "margin": 1}}}),
         json.dumps(content | {"hybrid": learned}),
+        sound.replace('"0.05"', '"some"'),
+        sound.replace('"rows_needed"', '"rows"'),
     ):
         assert damaged != sound
         (tmp_path / "decision.json").write_text(damaged)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -149,6 +150,37 @@ def test_what_would_be_another_model_is_refused(tmp_path, setting):
     with pytest.raises(InputError, match="no adapter in"):
         export.export_model(tmp_path)
     assert not (tmp_path / "run" / "export").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train/s/sft.yaml", "a: ["),
+        ("train/s/adapter/adapter_config.json", "{}"),
+        ("eval/metrics.json", '{"models": {"s": {"score": {"accuracy": 0.5}}}}'),
+        ("data/summary.json", "null"),
+    ],
+)
+def test_a_damaged_file_of_the_run_is_named_before_anything_is_merged(
+    tmp_path, setting, monkeypatch, name, content
+):
+    own = tmp_path / "run" / "train" / "s" / "adapter"
+    shutil.copytree(setting / "adapter", own)
+    (tmp_path / "run" / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "run" / name).write_text(content)
+    monkeypatch.setattr(export, "write_model", lambda *_: pytest.fail("merged"))
+    with pytest.raises(InputError, match=f"{name} is not sound"):
+        export.export_model(own)
+
+
+def test_a_file_in_the_folders_place_is_kept(tmp_path, setting):
+    own = tmp_path / "run" / "train" / "s" / "adapter"
+    shutil.copytree(setting / "adapter", own)
+    (tmp_path / "run" / "export").mkdir()
+    (tmp_path / "run" / "export" / "s").write_text("mine")
+    with pytest.raises(InputError, match="move it away"):
+        export.export_model(own)
+    assert (tmp_path / "run" / "export" / "s").read_text() == "mine"
 
 
 def test_it_appears_whole_or_not_at_all(tmp_path, setting, monkeypatch):

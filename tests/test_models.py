@@ -97,6 +97,10 @@ def test_an_adapter_of_another_model_is_refused(tmp_path, other):
     models.load_model(str(tmp_path / "mine"), tmp_path / "adapter", dtype="float32")
     with pytest.raises(InputError, match="was not trained on"):
         models.load_model(str(tmp_path / "other"), tmp_path / "adapter", dtype="float32")
+    weights = tmp_path / "adapter" / "adapter_model.safetensors"
+    weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(InputError, match=r"is damaged .*of a Git LFS pointer fetch the file"):
+        models.load_model(str(tmp_path / "mine"), tmp_path / "adapter", dtype="float32")
 
 
 def test_precision_is_one_that_runs_here():

@@ -45,6 +45,19 @@ def test_a_kernel_is_spoken_to_by_sockets_of_its_own(chapter, capsys, monkeypatc
     os.rmdir(short)
 
 
+def test_a_shell_neither_hides_figures_nor_runs_code(chapter, tmp_path, monkeypatch):
+    (tmp_path / "start.py").write_text("sneaked = 1")
+    monkeypatch.setenv("PYTHONSTARTUP", str(tmp_path / "start.py"))
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    notebook = nbformat.read(chapter, as_version=4)
+    draw = "import pylab\npylab.plot([1, 2])\nassert 'sneaked' not in globals()"
+    notebook.cells.append(nbformat.v4.new_code_cell(draw))
+    nbformat.write(notebook, chapter)
+    run_notebook(chapter, tmp_path / "out.ipynb", {})
+    drawn = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[-1].outputs
+    assert any("image/png" in output.get("data", {}) for output in drawn)
+
+
 def test_where_a_folder_has_too_long_a_name_ports_are_used(chapter, tmp_path, capsys, monkeypatch):
     long = tmp_path / ("深" * (LONGEST_ADDRESS // 3))
     long.mkdir()

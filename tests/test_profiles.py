@@ -211,6 +211,86 @@ def test_a_profile_like_another_says_only_what_differs():
     assert quick["training"]["steps"] < sample["training"]["steps"]
 
 
+SETTING = "settings: {{a: {{template: plain, rank: 8, alpha: 32, {}}}}}"
+
+
+@pytest.fixture
+def odd(tmp_path, monkeypatch):
+    """odd(lines) reads a profile like the sample with these lines."""
+    (tmp_path / "sample.yml").write_bytes((profiles.PROFILES / "sample.yml").read_bytes())
+    monkeypatch.setattr(profiles, "PROFILES", tmp_path)
+
+    def read(lines):
+        (tmp_path / "odd.yml").write_bytes(f"like: sample\ntitle: t\n{lines}\n".encode())
+        return profiles.read_profile("odd")
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ("seed: 1\nseed: 2", "the key seed stands there twice .* line 4"),
+        ("training: {steps: 3}\ntraining: {batch_size: 2}", "training stands there twice"),
+        (SETTING.format("rank: 16"), "rank stands there twice"),
+        ("max_length: 0256", "max_length is '0256', no int"),  # YAML 1.1 says 174
+        ("max_length: 12:30", "max_length is '12:30', no int"),  # and 750
+        ("max_length: true", "takes int for the parameter max_length, not True"),
+        ("max_length: 0", "max_length is 0; it must be 1 or more"),
+        ("seed: -1", "seed is -1; it must be 0 or more"),
+        ("seed: 4294967296", "it must be 4294967295 or less"),
+        ("training: {steps: 0}", "setting 'rank8': steps is 0"),  # swift would train three epochs
+        ("training: {checkpoint_rows: -5}", "checkpoint_rows is -5"),
+        ("training: {learning_rate: 0}", "learning_rate is 0; it must be above 0"),
+        ("training: {learning_rate: .nan}", "learning_rate is nan"),
+        ("training: {learning_rat: 1e-4}", "has no parameter learning_rat; it has"),
+        ("training: {dropout: 1}", "dropout is 1; it is a share"),
+        ("data: {val_share: 10}", "01-dataset-exploration: val_share is 10; it is a share"),
+        (SETTING.format("template: poem").replace("template: plain, ", ""), "'poem' is unknown"),
+        (SETTING.format("seeds: [42, 43, 42]"), "each once"),
+        (SETTING.format("seed: 7, seeds: [42, 43]"), "no seed beside it"),
+        (SETTING.format("balance: 1").replace("a:", "a-seed43:"), "list them as seeds"),
+        (SETTING.format("balance: yes").replace("a:", "majority:"), "nor be majority"),
+        (SETTING.format("balance: yes").replace("a:", "yes:"), "setting True must be"),
+        (SETTING.format("balance: yes").replace("a:", f"{'a' * 200}:"), "at most 100"),
+    ],
+)
+def test_what_a_chapter_would_refuse_or_misread_is_refused_at_once(odd, lines, says):
+    with pytest.raises(InputError, match=f"^profiles/odd.yml.*{says}") as error:
+        odd(lines)
+    assert "\n" not in str(error.value)
+
+
+def test_what_people_write_in_a_profile_is_read_as_they_mean_it(odd):
+    assert odd("bos: yes").values["bos"] is True
+    values = odd("training: {learning_rate: 1e-4}\n" + SETTING.format("weight_decay: 1E-2"))
+    given = values.training_parameters("a")
+    assert (given["learning_rate"], given["swift_arguments"]) == (1e-4, {"weight_decay": 0.01})
+    merged = "settings: {a: &a {template: plain, rank: 8, alpha: 32}, b: {<<: *a, rank: 16}}"
+    assert odd(merged).training_parameters("b")["rank"] == 16
+    dated = odd(SETTING.format("run_name: 2024-01-01")).training_parameters("a")
+    assert dated["swift_arguments"] == {"run_name": "2024-01-01"}
+
+
+@pytest.mark.parametrize("name", ["../x", "a b", "it's", ""])
+def test_a_profile_whose_name_is_no_folders_is_refused(name):
+    with pytest.raises(InputError, match="a name has letters, digits"):
+        profiles.read_profile(name)
+
+
+def test_a_template_file_is_something_that_runs_depend_on(odd, tmp_path):
+    (tmp_path / "mine.txt").write_text("{text}{options}")
+    given = odd(SETTING.format("").replace("plain", str(tmp_path / "mine.txt")))
+    assert profiles.template_files(given.training_parameters("a")) == [str(tmp_path / "mine.txt")]
+    assert profiles.template_files({"template": "plain"}) == []
+
+
+def test_a_profile_in_another_encoding_says_how_to_save_it(odd, tmp_path):
+    (tmp_path / "gbk.yml").write_bytes("like: sample  # 中文".encode("gbk"))
+    with pytest.raises(InputError, match=r"gbk.yml is not UTF-8; save it"):
+        profiles.read_profile("gbk")
+
+
 def test_the_helpers_of_a_notebook_are_read_from_its_imports():
     files = profiles.imported_helpers(ROOT / "notebooks" / "04-training.ipynb")
     assert {"helpers/training.py", "helpers/templating.py", "helpers/cpu_step.py"} <= set(files)

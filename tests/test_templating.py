@@ -149,7 +149,9 @@ def test_a_template_file_serves_like_a_named_one(tmp_path, tokenizer, sample):
         ("\ufeff问：{text}\n{options}".encode(), None),
         ("问：{text}\n{options}".encode("gbk"), None),
         ("问：{text}\r\n{options}".encode(), None),
+        ("问：{text}\r{options}".encode(), None),
         (b"\xff\xfe\x00{text}{options}\xff", "neither UTF-8 nor GB18030"),
+        ("請將文章分類：{text}，{options}".encode("big5"), "written in Big5"),
     ],
 )
 def test_a_template_file_is_read_as_editors_write_it(tmp_path, content, says):
@@ -161,6 +163,12 @@ def test_a_template_file_is_read_as_editors_write_it(tmp_path, content, says):
             templating.find_template(str(path))
     else:
         assert templating.find_template(str(path)) == "问：{text}\n{options}"
+
+
+def test_a_templates_own_text_is_no_file():
+    with pytest.raises(InputError, match="or give a text file with") as error:
+        templating.find_template("文章：{text} 类别：{options}\n" * 20)
+    assert len(str(error.value)) < 200
 
 
 def test_a_template_has_a_name_of_its_own():

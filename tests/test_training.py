@@ -158,6 +158,54 @@ def test_both_at_once_or_neither_is_refused(steps, extra, says):
         arguments(steps=steps, extra=extra)
 
 
+@pytest.mark.parametrize(
+    ("steps", "extra"),
+    [
+        (0, {}),  # which swift takes for three epochs
+        (-1, {}),
+        (None, {"max_steps": -1}),
+        (None, {"max_steps": "6"}),
+        (None, {"num_train_epochs": 0}),
+        (None, {"num_train_epochs": "3"}),
+        (None, {"num_train_epochs": float("inf")}),
+    ],
+)
+def test_a_length_that_is_none_is_refused(steps, extra):
+    with pytest.raises(InputError, match="steps must be a whole number"):
+        arguments(steps=steps, extra=extra)
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        ({"per_device_train_batch_size": 1}, "contradicts 4, which the parameter batch_size"),
+        ({"gradient_accumulation_steps": 1}, "which the parameter rows_per_step"),
+        ({"lora_rank": 4}, "lora_rank 4 contradicts 16, which the parameter rank"),
+        ({"max_length": 99}, "the parameter max_length"),
+        ({"eval_steps": 7}, "the parameter evaluations"),
+        ({"lora_r": 4}, "would read the argument lora_r as lora_rank"),  # as argparse does
+        ({"lora-rank": 4}, "would read the argument lora-rank as lora_rank"),
+        ({"resume_from": "x"}, "as resume_from_checkpoint"),
+        ({"output_dir": "x"}, "output_dir is this book's own"),
+        ({"tuner_type": "full"}, "tuner_type is this book's own"),
+        ({"ENV": {"NPROC_PER_NODE": 2}}, "ENV is this book's own"),
+    ],
+)
+def test_what_is_said_already_is_not_said_anew(extra, says):
+    with pytest.raises(InputError, match=says):
+        arguments(extra=extra)
+
+
+@pytest.mark.parametrize("name", ["batch_size", "rows_per_step", "nproc", "rank"])
+def test_a_number_out_of_range_is_refused(name):
+    with pytest.raises(InputError, match=f"{name} is 0; it must be 1 or more"):
+        arguments(**{name: 0})
+
+
+def test_the_same_said_twice_is_no_contradiction():
+    assert arguments(extra={"lora_rank": 16, "save_total_limit": 1})["save_total_limit"] == 1
+
+
 def test_any_argument_can_be_taken_away(tmp_path):
     """None hands it back to swift's own default; what reads arguments must live without it."""
     whole = arguments()
@@ -179,6 +227,8 @@ def test_the_shell_says_nothing_about_processes(monkeypatch):
         environment.keys()
     )
     assert training.swift_environment(3)["NPROC_PER_NODE"] == "3"
+    monkeypatch.setenv("MV2_COMM_WORLD_SIZE", "2")  # accelerate counts processes by it
+    assert "MV2_COMM_WORLD_SIZE" not in training.swift_environment(1)
 
 
 def test_a_run_out_of_memory_names_its_levers_with_their_values(tmp_path):

@@ -8,12 +8,11 @@ import argparse
 import sys
 from pathlib import Path
 
-import yaml
-
 if __package__ in (None, ""):  # called by its path, from whatever folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from helpers import ROOT, InputError
+from helpers import ROOT, InputError, one_line
+from helpers.parameters import read_yaml
 
 
 def from_here(name: str) -> str:
@@ -25,12 +24,20 @@ def from_here(name: str) -> str:
 def mapping(text: str) -> dict:
     """--columns as JSON or YAML."""
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = None
+        value = read_yaml(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not valid YAML: {error}") from None
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError(f"{text!r} maps nothing; write '{{text: content}}'")
     return value
+
+
+def share(text: str) -> float:
+    """--target as a number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share; 2 % is 0.02") from None
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -41,7 +48,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", help=".csv, .xlsx or .jsonl; default: in the run's answers/")
     parser.add_argument("--columns", type=mapping, help="such as '{text: content}'")
     parser.add_argument("--sheet", help="of a workbook; default: its first")
-    parser.add_argument("--target", type=float, default=0.05, help="error among unseen answers")
+    parser.add_argument("--target", type=share, default=0.05, help="error among unseen answers")
     parser.add_argument("--review", help="an .xlsx file for the rows that a person should see")
     parser.add_argument("--method", choices=("hybrid", "model"))
     parser.add_argument("--on-bad-row", choices=("look", "error"), default="look")
@@ -67,6 +74,8 @@ def main(arguments: list[str] | None = None) -> None:
         )
     except InputError as error:
         sys.exit(f"✗ {error}")
+    except OSError as error:  # a name that is too long, a file that may not be read
+        sys.exit(f"✗ {one_line(error)}")
     except KeyboardInterrupt:
         sys.exit("✗ interrupted; what was answered is kept: the same command goes on from there")
     for name, rows, right, low, high in report.by_answer.itertuples(index=False):

@@ -62,10 +62,10 @@ def expected_minutes(profile: profiles.Profile, rate: float, config: dict) -> fl
     settings = [profile.training_parameters(name) for name in profile.settings]
     rows = values["data"]
     # every model is asked about the test rows, the tuned ones about the validation rows, too
-    questions = (rows["test_limit"] or 1000) * 1.3 + (rows["val_limit"] or 60)
+    questions = (rows.get("test_limit") or 1000) * 1.3 + (rows.get("val_limit") or 60)
     entrants = len(settings) + len(profile.base_names)
     learned = sum(
-        (setting["steps"] or 100) * setting["rows_per_step"] * setting["max_length"]
+        (setting.get("steps") or 100) * setting.get("rows_per_step", 4) * setting["max_length"]
         for setting in settings
     )
     read = questions * entrants * values["max_length"] * 1.2

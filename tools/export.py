@@ -10,7 +10,7 @@ from pathlib import Path
 if __package__ in (None, ""):  # called by its path, from whatever folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from helpers import ROOT, InputError
+from helpers import ROOT, InputError, one_line
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -26,6 +26,8 @@ def main(arguments: list[str] | None = None) -> None:
         folder = export.export_model(adapter)
     except InputError as error:
         sys.exit(f"✗ {error}")
+    except OSError as error:  # a name that is too long, a file that may not be read
+        sys.exit(f"✗ {one_line(error)}")
     except KeyboardInterrupt:
         sys.exit("✗ interrupted; nothing was written")
     shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
