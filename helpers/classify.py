@@ -24,6 +24,7 @@ from tqdm import tqdm
 from helpers import ROOT, InputError, models, scoring, templating, writers
 from helpers.adapters import adapter_digest, read_prompt
 from helpers.decision import TARGETS, option_probabilities, read_decision
+from helpers.files import below_root
 from helpers.hybrid import ARRAYS, combine, load_linear, option_margins
 from helpers.metrics import wilson
 from helpers.review import write_review
@@ -217,10 +218,11 @@ def classify_file(
     """
     if on_bad_row not in ("look", "error"):
         raise InputError(f"on_bad_row is {on_bad_row!r}; it must be 'look' or 'error'")
-    source = ROOT / Path(file).expanduser()
-    out, review = (ROOT / Path(p).expanduser() if p is not None else None for p in (out, review))
+    source = below_root(file)
+    out, review = (below_root(p) if p is not None else None for p in (out, review))
     if not source.is_file():
-        raise InputError(f"{file}: no such file")
+        what = "a folder; give a file in it" if source.is_dir() else "no such file"
+        raise InputError(f"{file}: {what}")
     check_outputs(source, out, review)
 
     def read() -> Iterator[Article]:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from filecmp import cmp
 from pathlib import Path
 
@@ -67,6 +68,25 @@ def read_jsonl(path: Path | str) -> list[dict]:
             except json.JSONDecodeError as error:
                 raise InputError(f"{path} line {number}: invalid JSON ({error.msg})") from None
     return rows
+
+
+def below_root(name: Path | str) -> Path:
+    """A path that a reader gives: below the project's root unless absolute; ~ is the home.
+
+    Raises:
+        InputError: for what no path can be, such as a name that is too long.
+    """
+    if "\0" in str(name):
+        raise InputError(f"{str(name)[:60]!r}: no file has such a name")
+    path = Path(name)
+    with suppress(RuntimeError):  # "~$my.xlsx" begins no home
+        path = path.expanduser()
+    path = ROOT / path
+    try:
+        path.exists()
+    except OSError as error:
+        raise InputError(f"{str(name)[:60]!r}: {error.strerror}; give another file") from None
+    return path
 
 
 def need(path: Path | str, notebook: str) -> Path:

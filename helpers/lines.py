@@ -19,6 +19,13 @@ EXPANSION_LIMIT = 200
 """A packed file beyond 256 MiB may grow by this factor; text grows by three to ten, a bomb by a
 thousand.
 """
+OTHER_KINDS = {
+    b"PK\x03\x04": "a workbook (.xlsx) or a .zip",
+    b"\xd0\xcf\x11\xe0": "an old workbook (.xls), which must be saved as .xlsx,",
+    b"\x1f\x8b": "packed (.gz)",
+    b"PAR1": "a .parquet file",
+}
+"""What is no text, by how it begins."""
 ESCAPED = re.compile("[\udc80-\udcff]")
 """A byte that is not sound in the file's encoding, as the codec lets it through."""
 
@@ -52,6 +59,10 @@ def read_text(path: Path) -> Iterator[str]:
     size = 0
     with open_bytes(path) as file:
         chunk = file.read(2**20)
+        if kind := next(
+            (kind for mark, kind in OTHER_KINDS.items() if chunk.startswith(mark)), None
+        ):
+            raise InputError(f"{path} is {kind} by its content; name it so, or unpack it")
         if chunk[:4].count(0) >= 2:
             raise InputError(f"{path} is UTF-32, or UTF-16 without a mark; save it as UTF-8")
         if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

@@ -6,13 +6,22 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from helpers import ROOT, InputError
+from helpers import ROOT, InputError, one_line
+from helpers.files import below_root
 from helpers.hubs import fetch_dataset
+from helpers.lines import form_of
 from helpers.readers import READERS, Rows, read_file
 
 SAMPLE = ROOT / "data" / "sample"
-SPLITS = {"train": ("train",), "val": ("val", "validation", "dev"), "test": ("test",)}
+SPLITS = {"train": ("train",), "val": ("val", "valid", "validation", "dev"), "test": ("test",)}
 """Splits, and the names that files and hubs give them."""
+LIKE_SPLITS = {
+    "val": re.compile(r"(val|valid|validation|dev|eval|evaluation)(?![a-z])|验证|开发"),
+    "test": re.compile(r"(test|testing|eval|evaluation)(?![a-z])|测试"),
+}
+"""How names begin that a person takes for those of a split."""
+UNREAD = (".txt", ".xls", ".xlsm", ".et", ".ods", ".zip", ".arrow", ".zst", ".bz2", ".xz", ".7z")
+"""Endings of files that may hold rows and are not read."""
 
 
 class Part(NamedTuple):
@@ -22,6 +31,8 @@ class Part(NamedTuple):
     """What messages call it."""
     read: Callable[[], Rows]
     columns: dict[str, str | None]
+    source: str
+    """Which of the sources it belongs to."""
 
 
 def find_splits(source: str) -> dict[str, list[Path]] | None:
@@ -33,7 +44,7 @@ def find_splits(source: str) -> dict[str, list[Path]] | None:
     Raises:
         InputError: when there is no such file, or a folder holds a split twice or in part.
     """
-    path = SAMPLE if source == "sample" else ROOT / Path(source).expanduser()
+    path = SAMPLE if source == "sample" else below_root(source)
     if path.is_dir():
         return folder_splits(path)
     if path.is_file():
@@ -50,13 +61,16 @@ def find_splits(source: str) -> dict[str, list[Path]] | None:
 
 def folder_splits(folder: Path) -> dict[str, list[Path]]:
     """Files by split in a folder and in its `data`; shards in their order."""
-    files = [
-        file
-        for place in (folder, folder / "data")
-        if place.is_dir()
-        for file in sorted(place.iterdir())
-        if file.is_file()
-    ]
+    try:
+        there = [
+            file
+            for place in (folder, folder / "data")
+            if place.is_dir()
+            for file in sorted(place.iterdir())
+        ]
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {one_line(error)}") from None
+    files = [file for file in there if file.is_file()]
     forms = "|".join(re.escape(form) for form in READERS)
     splits = {}
     for split, names in SPLITS.items():
@@ -67,9 +81,9 @@ def folder_splits(folder: Path) -> dict[str, list[Path]]:
         whole = [file for file, match in matches if not match[2]]
         kinds = {(file.parent, match[1], match[4], match[6]) for file, match in matches}
         if len(whole) > 1 or len(kinds) > 1:
-            there = " and ".join(str(file.relative_to(folder)) for file, _ in matches[:4])
+            twice = " and ".join(str(file.relative_to(folder)) for file, _ in matches[:4])
             raise InputError(
-                f"{folder} holds {there}; keep one file for {split}, or one set of shards"
+                f"{folder} holds {twice}; keep one file for {split}, or one set of shards"
             )
         if matches and not whole:
             numbers = [int(match[3]) for _, match in matches]
@@ -83,7 +97,33 @@ def folder_splits(folder: Path) -> dict[str, list[Path]]:
                 raise InputError(f"{folder} holds a shard of {split} twice, or one beyond the last")
         if matches:
             splits[split] = [file for file, _ in matches]
+    refuse_unread(folder, there, splits)
     return splits
+
+
+def refuse_unread(folder: Path, there: list[Path], splits: dict[str, list[Path]]) -> None:
+    """Raise InputError when what seems to be the val or test split would be left unread.
+
+    Args:
+        folder: what is shown above a file.
+        there: what lies in it and in its `data`.
+        splits: the files that are read.
+    """
+    if "train" not in splits:
+        return
+    for split, names in LIKE_SPLITS.items():
+        if split in splits:
+            continue
+        for file in there:
+            name, form = file.name.lower(), form_of(file)
+            whole = names.fullmatch(name.partition(".")[0]) and (file.is_dir() or form in UNREAD)
+            if names.match(name) and (whole or form in READERS):
+                name = str(file.relative_to(folder))
+                raise InputError(
+                    f"{folder}: {name!r} is not read, and {split} would be cut from the training "
+                    f"rows; if it is that split, make it a file such as {split}.csv "
+                    f"({', '.join(READERS)}), else move it elsewhere"
+                )
 
 
 def source_parts(
@@ -106,7 +146,7 @@ def source_parts(
         InputError: for a folder without rows, with what it holds.
     """
     files = find_splits(source)
-    folder = ROOT / Path("data/sample" if source == "sample" else source).expanduser()
+    folder = SAMPLE if source == "sample" else below_root(source)
     if files is None:
         folder = fetch_dataset(source, revision)
         files = folder_splits(folder)
@@ -119,6 +159,14 @@ def source_parts(
             "rename one, or give a file itself"
         )
     return {
-        split: [Part(str(path), partial(read_file, path, sheet), columns) for path in paths]
+        split: [
+            Part(
+                str(path),
+                partial(read_file, path, sheet if form_of(path) == ".xlsx" else None),
+                columns,
+                source,
+            )
+            for path in paths
+        ]
         for split, paths in files.items()
     }

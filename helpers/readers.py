@@ -11,7 +11,8 @@ from collections import Counter
 from itertools import islice
 from pathlib import Path
 
-from helpers import ROOT, InputError, one_line
+from helpers import InputError, one_line
+from helpers.files import below_root
 from helpers.lines import (
     LINE_LIMIT,
     form_of,
@@ -22,7 +23,7 @@ from helpers.lines import (
     refuse_bomb,
 )
 from helpers.rows import Fault, clean, shown
-from helpers.tables import Rows, read_csv, read_xlsx
+from helpers.tables import CellError, Rows, read_csv, read_xlsx
 
 SPACE = re.compile(r"[ \t\r\n]*")
 
@@ -54,15 +55,16 @@ def read_file(path: Path, sheet: str | None = None) -> Rows:
         raise InputError(f"{path} cannot be read: {one_line(error)}") from None
 
 
-def column_names(file: Path | str, sheet: str | None = None) -> list[str]:
-    """Names of the columns of a file's first hundred rows, in order.
+def column_names(file: Path | str, sheet: str | None = None, most: int | None = 100) -> list[str]:
+    """Names of the columns of a file's first rows, in order.
 
     Args:
         file: below the project's root unless absolute; see `read_file`.
         sheet: of a workbook; None for its first.
+        most: rows that are looked at; None for all.
     """
     names: dict[str, None] = {}
-    for _, raw in islice(read_file(ROOT / Path(file).expanduser(), sheet), 100):
+    for _, raw in islice(read_file(below_root(file), sheet), most):
         names |= dict.fromkeys((raw.raw or {}) if isinstance(raw, Fault) else raw)
     return list(names)
 
@@ -90,7 +92,8 @@ def as_object(value, text: str) -> dict | Fault:
         return fault
     if isinstance(value, dict | Fault):
         return value
-    return Fault("expected an object with text, category and output")
+    way = "; an array is .json" if isinstance(value, list) else ""
+    return Fault("expected an object with text, category and output", way)
 
 
 def read_jsonl(path: Path) -> Rows:
@@ -102,7 +105,10 @@ def read_jsonl(path: Path) -> Rows:
             # files that were joined may have marks of byte order between them
             value = json.loads(line.lstrip("\ufeff"), object_pairs_hook=with_unique_names)
         except (ValueError, RecursionError) as error:
-            yield f"line {number}", line_fault(line) or json_fault(error)
+            fault = line_fault(line) or json_fault(error)
+            if clean(line) in ("[", "{", "[{"):
+                fault.detail += "; one object a line, please; an array of them is .json"
+            yield f"line {number}", Fault(fault.reason, fault.detail)
         else:
             yield f"line {number}", as_object(value, line)
 
@@ -114,7 +120,8 @@ def read_json(path: Path) -> Rows:
     text = next(chunks).lstrip()
     if not text.startswith("["):
         raise InputError(
-            f"{path}: expected an array of objects; with one object a line it is .jsonl"
+            f"{path}: expected an array of objects, such as [{{…}}, {{…}}]; with one object a line "
+            "it is .jsonl"
         )
     while True:
         place = SPACE.match(text, place).end()
@@ -170,10 +177,22 @@ def read_parquet(path: Path) -> Rows:
         raise InputError(f"{path} is no sound Parquet file: {one_line(error)}") from None
 
 
+def column_values(column) -> list:
+    """Values of an Arrow column; one that Python cannot hold comes as a sign of that."""
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, OverflowError, KeyError):  # such as dates beyond 9999, unknown time zones
+        return [CellError("a value that cannot be read") if v.is_valid else None for v in column]
+
+
 def batch_rows(batch) -> list[dict | Fault]:
     """Rows of an Arrow batch; one whose text is no UTF-8 comes as a fault."""
+    names = batch.schema.names
     try:
-        return batch.to_pylist()
+        columns = [column_values(column) for column in batch.columns]
+        return [dict(zip(names, values)) for values in zip(*columns)]
     except UnicodeDecodeError as error:
         if len(batch) == 1:
             detail = f" ({error.object[error.start]:#04x})"

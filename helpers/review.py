@@ -98,6 +98,8 @@ class Review:
             cells = [xlsx_cell(page, shown(name, values.get(name))) for name in COLUMNS]
             for cell in cells:
                 cell.alignment = Alignment(wrap_text=True, vertical="top")
+            # text: Excel would make a date of the label 1-2, and 1 of 01
+            cells[COLUMNS.index("output")].number_format = "@"
             page.append(cells)
 
     def about(self) -> str:

@@ -13,6 +13,7 @@ import re
 import tokenize
 import unicodedata
 from decimal import Decimal
+from functools import lru_cache
 from itertools import pairwise
 from numbers import Integral
 
@@ -38,8 +39,14 @@ EMPTY = (
 """Characters that show nothing: white space of every width, controls, marks of zero width."""
 GAPS = {"nan", "<na>", "nat", "#n/a", "#value!", "#ref!", "#div/0!", "#name?", "#null!", "#num!"}
 """What programs write, in lower case, where a value is missing or a formula failed."""
-STRONG, WEAK = "\t\n|", ";；、，,"
+WORDS_FOR_GAPS = {"none", "null", "na", "n/a", "#na", "#n/a n/a", "-nan", r"\n"}
+"""What programs write there as well, and people may call a class: a label where it is offered."""
+STRONG, WEAK = "\t\n|｜", ";；、，,"
 """Separators of options in a string: weak ones may stand inside an option between strong ones."""
+DOUBTFUL = re.compile(r"[\s/／\\]+")
+"""What may separate options, or stand in a single one."""
+QUOTES = ('""', "''", "“”", "‘’", "「」", "『』")
+BRACKETS = ("()", "[]", "{}", "（）", "［］", "｛｝", "【】", "〔〕")
 
 
 class Fault(ValueError):
@@ -65,6 +72,25 @@ def shown(value) -> str:
     """A value as a message quotes it: on one line and short."""
     text = repr(value)
     return text if len(text) <= 60 else text[:59] + "…"
+
+
+@lru_cache(maxsize=4096)
+def spelling(label: str) -> str:
+    """What two spellings of a label share: width, case, composition and what is not seen aside."""
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", label).casefold())
+    seen = "".join(
+        "-" if sign == "\u2212" or unicodedata.category(sign) == "Pd" else sign
+        for sign in text
+        if sign not in EMPTY and unicodedata.category(sign) not in ("Cf", "Zs")
+        if sign not in "\ufe0e\ufe0f"  # these choose between a character's two looks
+    )
+    return (seen.lstrip("0") or "0") if seen.isdecimal() else seen or label
+
+
+def both(one: str, other: str) -> str:
+    """Two spellings, so that a reader sees how they differ."""
+    same = unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other)
+    return " and ".join(map(ascii if same else shown, (one, other)))
 
 
 def encoding_of(content: bytes) -> str:
@@ -179,6 +205,31 @@ def label_of(value) -> str | None:
     return text or None
 
 
+def written(text: str) -> str | None:
+    """What a text spells out, as JSON or Python write it: a list, a dict, a text in quotes."""
+    text = text.removeprefix("=")  # so some programs keep Excel from taking it for a number
+    if text[:1] not in tuple("[({\"'"):
+        return None
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            value = parse(text)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            continue
+        if isinstance(value, str):
+            return "text in quotes"
+        return type(value).__name__ if isinstance(value, list | tuple | dict | set) else None
+    return None
+
+
+def refuse_doubtful(label: str) -> None:
+    """Raise Fault for a label that is none, unless it is among the options that a row brings."""
+    if label.lower() in WORDS_FOR_GAPS:
+        way = "leave the field empty, or call the class something else"
+        raise Fault("a gap written as text is no label", f": {label!r}; {way}")
+    if kind := written(label):
+        raise Fault(f"a {kind} is no label", f": {shown(label)}; write the label alone")
+
+
 def text_of(value) -> str:
     """A raw value as an article. Raises Fault unless it is a text with something to read."""
     value = plain(value)
@@ -187,6 +238,8 @@ def text_of(value) -> str:
         raise Fault("a row needs a non-empty `text`", kind)
     if not clean(value):
         raise Fault("a row needs a non-empty `text`")
+    if len(value) < 20 and clean(value).lower() in GAPS | WORDS_FOR_GAPS:
+        raise Fault("a row needs a non-empty `text`", f" (there is a gap as text: {value!r})")
     return refuse_surrogates(value, "text")
 
 
@@ -220,6 +273,10 @@ def options_of(value) -> list[str]:
         )
     if len(set(options)) < len(options):
         raise Fault("`category` repeats an option", f": {shown(options)}")
+    spelled: dict[str, str] = {}
+    for option in options:
+        if (other := spelled.setdefault(spelling(option), option)) != option:
+            raise Fault("`category` spells an option in two ways", f": {both(other, option)}")
     return options
 
 
@@ -234,16 +291,20 @@ def split_options(text: str) -> list | str:
     if len(marks) > 1:
         names = " and ".join(map(repr, marks))
         raise Fault("options separated in two ways", f" ({names}): {shown(text)}")
-    if not marks and len(text.split()) > 1:
+    if not marks and (doubtful := DOUBTFUL.search(text)):
+        mark = "spaces" if doubtful[0].isspace() else shown(clean(doubtful[0]))
         raise Fault(
-            "options separated by spaces, or one option that holds spaces",
+            f"options separated by {mark}, or one option that holds {mark}",
             f": {shown(text)}; write a JSON list, or a | between options",
         )
     options = text.split(marks[0]) if marks else [text]
     if len(options) > 1 and not clean(options[-1]):
         del options[-1]
-    if any(len(part := clean(option)) > 1 and part[0] == part[-1] in "'\"" for option in options):
+    if any(len(part := clean(option)) > 1 and part[0] + part[-1] in QUOTES for option in options):
         raise Fault("options in quotes without brackets", f": {shown(text)}; write a JSON list")
+    torn = any(one.count(left) != one.count(right) for one in options for left, right in BRACKETS)
+    if len(options) > 1 and torn:
+        raise Fault("options separated within brackets", f": {shown(text)}; write a JSON list")
     return options
 
 
@@ -331,24 +392,39 @@ def check_row(raw: dict, columns: dict, options: list[str] | None, number: str) 
         Fault: when the row is not sound.
     """
     for key, column in columns.items():
-        needed = column is not None and not (key == "category" and options is not None)
-        if needed and column not in raw and (key, column) != ("output", "output"):
+        needed = key == "text" or (key == "category" and options is None)
+        if needed and column not in raw:
             raise no_column(key, columns, list(raw))
     text = text_of(raw[columns["text"]])
     if options is None:
         options = options_of(raw[columns["category"]])
+    label = label_of(raw.get(columns["output"]))
+    if label and label not in options:
+        refuse_doubtful(label)
     return {
         "id": number,
         "source_id": source_id_of(raw.get("id")),
         "text": text.replace("\0", ""),
         "category": options,
-        "output": label_of(raw.get(columns["output"])),
+        "output": label,
     }
 
 
 def refuse_other_labels(row: dict) -> dict:
     """The row. Raises Fault when its label is not among its options."""
+    if option := other_spelling(row):
+        raise Fault(
+            "the label is spelled otherwise than its option", f": {both(row['output'], option)}"
+        )
     if row["output"] is not None and row["output"] not in row["category"]:
         options = shown(row["category"])
         raise Fault("the label is not among its options", f": {shown(row['output'])} and {options}")
     return row
+
+
+def other_spelling(row: dict) -> str | None:
+    """The option that the label of a row is another spelling of; None where there is none."""
+    if row["output"] is None or row["output"] in row["category"]:
+        return None
+    key = spelling(row["output"])
+    return next((option for option in row["category"] if spelling(option) == key), None)

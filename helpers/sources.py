@@ -4,6 +4,8 @@ Memory is bounded: rows are streamed, and what `read_source` returns is memory-m
 stands in helpers/rows.py, how a file is read in helpers/readers.py.
 """
 
+import json
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -12,21 +14,25 @@ from typing import NamedTuple
 
 from datasets import Dataset, Features, List, Value
 
-from helpers import ROOT, InputError
-from helpers.files import need
+from helpers import InputError
+from helpers.files import below_root, need
+from helpers.lines import form_of
 from helpers.locations import SAMPLE, SPLITS, Part, find_splits, source_parts
 from helpers.readers import column_names, read_file, read_jsonl
 from helpers.rows import (
     LAYOUT,
     USUAL_NAMES,
     Fault,
+    both,
     check_columns,
     check_row,
     clean,
     label_of,
     no_column,
+    other_spelling,
     refuse_other_labels,
     shown,
+    spelling,
     text_of,
 )
 
@@ -128,10 +134,14 @@ def read_source(
         more = source_parts(one, layout, revision, sheet, alone=len(sources) == 1)
         for split, of_split in more.items():
             parts.setdefault(split, []).extend(of_split)
+    refuse_copies(source, parts)
     if "train" not in parts:
         raise InputError(f"source {shown(source)} has no training rows: none holds a train file")
     if revision is not None and all(find_splits(one) is not None for one in sources):
         raise InputError(f"source {shown(source)} is no hub's data set; leave `revision` out")
+    files = [part for of_split in parts.values() for part in of_split]
+    if sheet is not None and all(form_of(Path(part.name)) != ".xlsx" for part in files):
+        raise InputError(f"{files[0].name} has no sheets; leave `sheet` out, it is for .xlsx files")
     parts = {split: parts[split] for split in SPLITS if split in parts}
     reading = Reading(on_bad_row)
     options = reading.labels([part for of_split in parts.values() for part in of_split])
@@ -146,6 +156,48 @@ def read_source(
     return Source(splits, dict(reading.skipped), reading.padded)
 
 
+def refuse_copies(source: list[str] | str, parts: dict[str, list[Part]]) -> None:
+    """Raise InputError when one file comes by two of the sources, whatever they call it."""
+    origins: dict[Path, Part] = {}
+    for part in (part for of_split in parts.values() for part in of_split):
+        first = origins.setdefault(Path(part.name).resolve(), part)
+        if first.source != part.source:
+            raise InputError(
+                f"source {shown(source)} holds {part.name} twice, by {shown(first.source)} and by "
+                f"{shown(part.source)}; leave one of them out"
+            )
+
+
+class Menus:
+    """Notices a column that offers one option in every row, as one that holds the label does.
+
+    Args:
+        name: of the file.
+        column: of the options; None where there is none.
+    """
+
+    def __init__(self, name: str, column: str | None):
+        self.name, self.column = name, column
+        self.single: set[str] | None = None if column is None else set()
+
+    def add(self, options: list[str]) -> None:
+        """See the options of a row."""
+        if self.single is None or len(options) > 1:
+            self.single = None
+        else:
+            self.single.update(options)
+
+    def refuse_labels(self) -> None:
+        """All rows were seen. Raises InputError when the options are labels."""
+        if self.single and len(self.single) > 1:
+            name = json.dumps(self.column, ensure_ascii=False)
+            raise InputError(
+                f"{self.name}: column {self.column!r} offers a single option in every row, so that "
+                f"no answer could be wrong; if it holds the labels, set `columns` to "
+                f"{{category: null, output: {name}}}"
+            )
+
+
 class Reading:
     """One reading of a source: its rows are checked, and what is not sound is counted."""
 
@@ -154,6 +206,7 @@ class Reading:
         self.skipped: Counter = Counter()
         self.padded = 0
         self.first_fault = ""
+        self.spellings: dict[str, str] = {}  # the first of each label
 
     def labels(self, parts: list[Part]) -> list[str]:
         """Every label of the sound rows whose part has no column of options, sorted.
@@ -166,9 +219,16 @@ class Reading:
         if parts and len(labels) < 2:
             fault = f"; skipped: {self.first_fault}" if self.first_fault else ""
             raise InputError(
-                f"column {parts[0].columns['output']!r} holds {len(labels)} class(es); "
-                f"without an options column at least two are needed{fault}"
+                f"{parts[0].name}: column {parts[0].columns['output']!r} holds {len(labels)} "
+                f"class(es); without an options column at least two are needed{fault}"
             )
+        for label in sorted(labels):
+            single = [clean(name) for name in re.split(r"[\t\n|｜;；、，,]", label)]
+            if len(single) > 1 and labels.issuperset(single):
+                raise InputError(
+                    f"{parts[0].name}: the label {label!r} may be one class or several, for "
+                    f"{', '.join(map(repr, single))} are classes; give a row one label"
+                )
         return sorted(labels)
 
     def rows(self, split: str, parts: list[Part], options: list[str] | None) -> Iterator[dict]:
@@ -184,7 +244,7 @@ class Reading:
         for part in parts:
             menu = (options or []) if part.columns["category"] is None else None
             column, own = part.columns["output"], []
-            has_labels = column != "output"
+            has_labels, menus = column is None, Menus(part.name, part.columns["category"])
             for where, raw in part.read():
                 number += 1
                 try:
@@ -193,6 +253,10 @@ class Reading:
                     own = own or list(raw)
                     has_labels = has_labels or column in raw
                     row = check_row(raw, part.columns, menu, f"{split}-{number}")
+                    label = row["output"]
+                    first = label and self.spellings.setdefault(spelling(label), label)
+                    if first != label:
+                        raise Fault("a label spelled in two ways", f": {both(first, label)}")
                     if options is not None:
                         refuse_other_labels(row)
                         self.padded += "\0" in text_of(raw[part.columns["text"]])
@@ -203,8 +267,12 @@ class Reading:
                         self.skipped[fault.reason] += 1
                     self.first_fault = self.first_fault or f"{where}: {fault}"
                     continue
+                menus.add(row["category"])
                 yield row
-            if own and not has_labels and set(own) & set(USUAL_NAMES["output"]):
+            menus.refuse_labels()
+            others = {LAYOUT["output"], *USUAL_NAMES["output"]} & set(own)
+            mapped = column != LAYOUT["output"]
+            if own and not has_labels and (others or (mapped and split == "train")):
                 raise InputError(f"{part.name}: {no_column('output', part.columns, own)}")
             labelled, names = labelled or has_labels, names or own
         if names and not labelled and split in ("", "train"):
@@ -288,13 +356,17 @@ def read_articles(
     Raises:
         InputError: for a file that cannot be read, or lacks a column that is mapped.
     """
-    path = ROOT / Path(file).expanduser()
+    path = below_root(file)
     if not path.is_file():
-        raise InputError(f"{file}: no such file")
+        raise InputError(f"{shown(str(file))}: no such file")
     layout = check_columns(columns)
     names = column_names(path, sheet)
     if not names:
         raise InputError(f"{path} holds no rows")
+    needed = {key for key in layout if key == "text" or key in (columns or {})}
+    needed |= set() if options else {"category"}
+    if {layout[key] for key in needed} - {None, *names}:
+        names = column_names(path, sheet, most=None)  # JSON may bring a column late
     for key, column in layout.items():
         mapped = key == "text" or key in (columns or {})
         if mapped and column is not None and column not in names:
@@ -308,6 +380,7 @@ def articles(
     path: Path, columns: dict, sheet: str | None, options: list[str] | None
 ) -> Iterator[Article]:
     """What `read_articles` returns, its arguments checked."""
+    menus = Menus(str(path), columns["category"])
     for number, (where, raw) in enumerate(read_file(path, sheet), 1):
         place = f"{path.name} {where}"
         if isinstance(raw, Fault):
@@ -321,8 +394,17 @@ def articles(
             row = check_row(whole, columns, menu, f"row-{number}")
         except Fault as fault:
             yield Article(place, raw, None, str(fault))
-        else:
-            yield Article(place, raw, row, None)
+            continue
+        if option := other_spelling(row):
+            raise InputError(
+                f"{path} {where}: the label is spelled otherwise than its option: "
+                f"{both(row['output'], option)}; spell it alike, or read no labels: set `columns` "
+                "to {output: null}"
+            )
+        if menu is None:
+            menus.add(row["category"])
+        yield Article(place, raw, row, None)
+    menus.refuse_labels()
 
 
 def is_gap(value) -> bool:

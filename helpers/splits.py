@@ -124,6 +124,12 @@ def make_splits(
     Raises:
         InputError: for a rare class or too few rows.
     """
+    for name, part in (("val_share", val_share), ("test_share", test_share)):
+        if not 0 < part <= 0.5:
+            raise InputError(f"{name} is {part}; it must be above 0 and at most 0.5")
+    for name, limit in limits.items():
+        if limit is not None and limit < 1:
+            raise InputError(f"{name}_limit is {limit}; give at least 1, or none for all rows")
     if rare_classes not in RARE:
         raise InputError(f"rare_classes is {rare_classes!r}; it must be one of {', '.join(RARE)}")
     rare = find_rare(given, labels, clusters)

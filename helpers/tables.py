@@ -16,6 +16,7 @@ from helpers.lines import ESCAPED, LINE_LIMIT, form_of, line_fault, read_lines, 
 from helpers.rows import Fault, clean, shown
 
 SEPARATOR_LINE = re.compile(r'"?sep=([,;|\t，；])"?[,;\t]*\s*', re.IGNORECASE)
+BURIED_QUOTE = re.compile('\ufeff+(?=")')
 Rows = Iterator[tuple[str, dict | Fault]]
 """Where a row stands ("line 3"), and its columns or what is wrong with it."""
 
@@ -46,6 +47,8 @@ def csv_records(
 
     def physical_lines():
         for _, line in islice(read_lines(path), skipped, None):
+            # where files were joined, a mark of byte order hides the quote behind it
+            line = line if lines else BURIED_QUOTE.sub("", line)
             lines.append(line)
             yield line.replace("\0", "")
 
@@ -230,13 +233,32 @@ def read_xlsx(path: Path, sheet: str | None = None) -> Rows:
         ) from None
     try:
         pages = {page.title: page for page in book.worksheets}
-        if not pages or (sheet is not None and sheet not in pages):
-            there = ", ".join(map(repr, pages)) or "none"
+        there = ", ".join(map(repr, pages))
+        if not pages:
+            raise InputError(
+                f"{path} has no sheet that can be read; save it as an Excel workbook (.xlsx), not "
+                "as Strict Open XML"
+            )
+        sheet = None if sheet is None else str(sheet)  # YAML takes the name 2024 for a number
+        if sheet is not None and sheet not in pages:
             raise InputError(f"{path} has no sheet {sheet!r}; there are {there}")
         page = pages[sheet] if sheet is not None else book.worksheets[0]
+        if sheet is None and page.sheet_state != "visible":
+            raise InputError(
+                f"{path}: the first sheet, {page.title!r}, is hidden; name one with `sheet`: "
+                f"there are {there}"
+            )
         refuse_doubtful_cells(path, page)
         page.reset_dimensions()  # what a file says of its size may be wrong
-        yield from with_header(path, sheet_records(path, page), padded=True)
+        empty = True
+        for row in with_header(path, sheet_records(path, page), padded=True):
+            empty = False
+            yield row
+        if empty and len(pages) > 1:
+            raise InputError(
+                f"{path}: the sheet {page.title!r} holds no rows; name one with `sheet`: "
+                f"there are {there}"
+            )
     finally:
         book.close()
 
@@ -261,15 +283,21 @@ def sheet_records(path: Path, page) -> Iterator[tuple[str, list, None]]:
 
 
 def refuse_doubtful_cells(path: Path, page) -> None:
-    """Raise InputError for cells that would be read as empty and are not.
+    """Raise InputError for cells that would be read as empty and are not, and for hidden rows.
 
     Of merged cells only the first holds the value; a formula that no office program has computed
-    holds none.
+    holds none. A row that a filter hides may be meant or not.
     """
-    merged = re.compile(rb'<mergeCell ref="([A-Z0-9:]+)"')
+    # Some programs write a prefix before each element's name.
+    merged = re.compile(rb'<(?:\w+:)?mergeCell\b[^>]*\bref="([A-Z0-9:]+)"')
     bare = re.compile(
-        rb'<c r="([A-Z0-9]+)"(?![^>]*t="str")[^>]*>\s*<f\b[^>]*(?:/>|>[^<]*</f>)'
-        rb"\s*(?:<v\s*/>|<v></v>)?\s*</c>"
+        rb'<(?:\w+:)?c\b(?![^>]*\bt="str")(?=[^>]*\br="([A-Z0-9]+)")[^>]*>\s*'
+        rb"<(?:\w+:)?f\b(?:[^>]*/>|[^>]*>[^<]*</(?:\w+:)?f>)"
+        rb"\s*(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v></(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
+    )
+    hidden = re.compile(  # with a cell that holds something
+        rb'<(?:\w+:)?row\b(?=[^>]*\bhidden="(?:1|true)")[^>]*\br="(\d+)"[^>]*(?<!/)>'
+        rb"(?:\s*<(?:\w+:)?c\b[^>]*/>)*\s*<(?:\w+:)?c\b[^>]*(?<!/)>"
     )
     rest = b""
     with page._get_source() as file:
@@ -278,6 +306,11 @@ def refuse_doubtful_cells(path: Path, page) -> None:
             if match := merged.search(part):
                 cells = match[1].decode()
                 raise InputError(f"{path}: the cells {cells} are merged; unmerge and fill them")
+            if match := hidden.search(part):
+                raise InputError(
+                    f"{path}: row {match[1].decode()} is hidden; take the filter off, or unhide or "
+                    "delete such rows"
+                )
             if match := bare.search(part):
                 cell = match[1].decode()
                 raise InputError(

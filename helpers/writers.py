@@ -104,7 +104,12 @@ def plain(value):
     if isinstance(value, int):
         return value
     if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
+        if not value.is_finite():
+            return None
+        if value == value.to_integral_value():
+            return int(value)
+        # a float holds about 16 digits
+        return float(value) if Decimal(repr(float(value))) == value else str(value)
     if isinstance(value, datetime.date | datetime.time):  # a datetime is a date
         return value.isoformat()
     if isinstance(value, bytes):

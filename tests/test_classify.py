@@ -480,6 +480,8 @@ def test_a_full_disk_keeps_what_was_answered(tmp_path, trained):
 def test_wrong_command_lines_end_in_one_line(tmp_path, trained):
     for arguments, says in [
         (["--file", "none.jsonl", "--adapter", trained], "none.jsonl: no such file"),
+        (["--file", "~$my.xlsx", "--adapter", trained], "~$my.xlsx: no such file"),
+        (["--file", ".", "--adapter", trained], "a folder; give a file in it"),
         (["--file", "x", "--columns", "content"], "maps nothing"),
         (["--file", "x", "--columns", "{text: a, text: b}"], "the key text stands there twice"),
         (["--file", "x", "--target", "0.03", "--adapter", trained], "chapter 05 learns"),

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import openpyxl
 import pyarrow
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from pyarrow import parquet
 
 from helpers import InputError, files, sources
-from helpers.rows import Fault, clean, label_of
+from helpers.rows import Fault, clean, label_of, spelling
 
 EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES", 100))
 often = settings(
@@ -60,7 +60,17 @@ def rows(draw, usable=lambda value: True):
         options = draw(menu)
         output = draw(st.sampled_from([*options, None]))
         made.append({"id": draw(own), "text": draw(text), "category": options, "output": output})
+    assume(not is_refused(made))
     return made
+
+
+def is_refused(made):
+    """Whether labels are spelled in two ways, or each row offers its label alone."""
+    menus = [[label_of(option) for option in row["category"]] for row in made]
+    labels = {label_of(row["output"]) for row in made} - {None}
+    spelled = [*menus, labels]
+    twice = any(len(set(map(spelling, names))) < len(names) for names in spelled)
+    return twice or (max(map(len, menus)) == 1 < len({*map(tuple, menus)}))
 
 
 def whole(made):

@@ -3,6 +3,8 @@
 import csv
 import gzip
 import json
+import re
+import zipfile
 from decimal import Decimal
 
 import numpy as np
@@ -13,7 +15,7 @@ from pyarrow import parquet
 
 from helpers import InputError
 from helpers.readers import column_names, read_file
-from helpers.rows import Fault, label_of, options_of, text_of
+from helpers.rows import LAYOUT, Fault, check_row, label_of, options_of, spelling, text_of
 
 
 @pytest.mark.parametrize(
@@ -469,3 +471,165 @@ def test_parquet_that_is_not_sound(tmp_path):
         "a byte that is not sound in the file's encoding (0xff)",
         {"text": "丙"},
     ]
+
+
+SPELLINGS = [
+    ("AI", "ＡＩ"),
+    ("Sports", "sports"),
+    ("caf\u00e9", "cafe\u0301"),
+    ("体育", "体\u200b育"),
+    ("体育", "体 育"),
+    ("A-B", "A\u2010B"),
+    ("❤", "❤\ufe0f"),
+    ("1", "01"),
+    ("文化", "⽂化"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SPELLINGS)
+def test_spellings_of_one_label(one, other):
+    assert spelling(one) == spelling(other)
+    with pytest.raises(Fault, match="spells an option in two ways: ") as fault:
+        options_of([one, "其他", other])
+    first, second = str(fault.value).partition(": ")[2].split(" and ")
+    assert first != second  # as a reader sees them
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("1", "-1"), ("0", "10"), ("C", "C++"), ("1.1", "1.10")]
+)
+def test_labels_that_are_alike_and_two(one, other):
+    assert options_of([one, other]) == [one, other]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("【体育，财经】", "within brackets"),
+        ("A（甲，乙），B", "within brackets"),
+        ("“体育”，“财经”", "in quotes"),
+        ("体育/财经", "separated by '/'"),
+        (r"体育\n财经", "write a JSON list"),
+    ],
+)
+def test_options_that_people_separate_in_other_ways(value, reason):
+    with pytest.raises(Fault, match=reason):
+        options_of(value)
+    assert options_of("体育/健身｜财经") == ["体育/健身", "财经"]
+
+
+@pytest.mark.parametrize(
+    "label", ["None", "NULL", "N/A", r"\N", "['体育']", '{"choices": ["体育"]}', '"体育"', '="007"']
+)
+def test_a_label_that_programs_write_is_one_where_it_is_offered(label):
+    raw = {"text": "甲", "category": ["体育", label], "output": label}
+    assert check_row(raw, LAYOUT, None, "1")["output"] == label
+    with pytest.raises(Fault, match="is no label"):
+        check_row(raw, LAYOUT, ["体育", "财经"], "1")
+    assert check_row(raw | {"output": "(旧)[1"}, LAYOUT, [], "1")["output"] == "(旧)[1"
+
+
+@pytest.mark.parametrize("text", ["nan", " None ", "NULL", "#N/A"])
+def test_a_gap_is_no_article(text):
+    with pytest.raises(Fault, match="a gap as text"):
+        text_of(text)
+
+
+def test_a_mark_of_byte_order_hides_no_quote(tmp_path):
+    content = 'output,text\nA,a\n\ufeff"B","b, c\n\ufeff""d"""\n'
+    assert rows_of(save(tmp_path / "a.csv", content))[1] == {
+        "output": "B",
+        "text": 'b, c\n\ufeff"d"',
+    }
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "json"])
+def test_what_is_no_text_is_called_what_it_is(tmp_path, form):
+    book, _ = workbook(tmp_path, ["text"], ["甲"])
+    book.save(tmp_path / f"a.{form}")
+    with pytest.raises(InputError, match=r"is a workbook \(.xlsx\) or a .zip by its content"):
+        rows_of(tmp_path / f"a.{form}")
+    parquet.write_table(pyarrow.table({"text": ["甲"]}), tmp_path / f"b.{form}")
+    with pytest.raises(InputError, match=r"is a .parquet file by its content"):
+        rows_of(tmp_path / f"b.{form}")
+    packed = save(tmp_path / f"c.{form}", gzip.compress(GOOD_TABLE.encode()))
+    with pytest.raises(InputError, match=r"is packed \(.gz\)"):
+        rows_of(packed)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_an_array_in_a_file_of_lines_is_said(tmp_path, indent):
+    file = save(tmp_path / "a.jsonl", json.dumps([{"text": "a"}], indent=indent))
+    assert "an array" in rows_of(file)[0] and ".json" in rows_of(file)[0]
+
+
+def test_hidden_rows_and_sheets_are_refused(tmp_path):
+    rows = ["text", "output"], ["甲", "A"], ["乙", "B"]
+    book, page = workbook(tmp_path, *rows, sheets=["二"])
+    page.row_dimensions[3].hidden = True
+    page.row_dimensions[9].hidden = True
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(InputError, match="row 3 is hidden"):
+        rows_of(tmp_path / "a.xlsx")
+    page.row_dimensions[3].hidden = False  # row 9 holds nothing
+    book.save(tmp_path / "b.xlsx")
+    assert len(rows_of(tmp_path / "b.xlsx")) == 2
+    page.sheet_state, book.active = "hidden", 1
+    book.save(tmp_path / "c.xlsx")
+    with pytest.raises(InputError, match="first sheet, '一', is hidden; name one with `sheet`"):
+        rows_of(tmp_path / "c.xlsx")
+    assert len(rows_of(tmp_path / "c.xlsx", sheet="一")) == 2
+
+
+def test_sheets_that_hold_nothing_or_have_a_number_for_a_name(tmp_path):
+    book, _ = workbook(tmp_path, sheets=["2024"])
+    book["2024"].append(["甲", "A"])
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(InputError, match=r"sheet '一' holds no rows; name one .*'一', '2024'"):
+        rows_of(tmp_path / "a.xlsx")
+    assert rows_of(tmp_path / "a.xlsx", sheet=2024) == [{"text": "甲", "2024": "A"}]
+
+
+def rewritten(path, change):
+    """A workbook whose sheet's XML was changed."""
+    other = path.with_name(f"new-{path.name}")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(other, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, change(old.read(name)) if "worksheets" in name else old.read(name))
+    return other
+
+
+def with_prefix(xml):
+    return re.sub(rb"<(/?)(?=[a-zA-Z])", rb"<\1x:", xml).replace(b"xmlns=", b"xmlns:x=")
+
+
+def test_a_workbook_whose_elements_have_a_prefix(tmp_path):
+    book, page = workbook(tmp_path, ["text", "output"], ["甲", "=A1"])
+    book.save(tmp_path / "formula.xlsx")
+    with pytest.raises(InputError, match="the formula in B2 has no value"):
+        rows_of(rewritten(tmp_path / "formula.xlsx", with_prefix))
+    page["B2"] = "A"
+    book.save(tmp_path / "good.xlsx")
+    assert len(rows_of(rewritten(tmp_path / "good.xlsx", with_prefix))) == 1
+    page.merge_cells("B2:B3")
+    book.save(tmp_path / "merged.xlsx")
+    with pytest.raises(InputError, match="cells B2:B3 are merged"):
+        rows_of(rewritten(tmp_path / "merged.xlsx", with_prefix))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pyarrow.array([2**62, None], pyarrow.timestamp("us")),
+        pyarrow.array([1, None], pyarrow.timestamp("us", "Foo/Bar")),
+        pyarrow.array([2**30, None], pyarrow.int32()).cast(pyarrow.date32()),
+    ],
+)
+def test_values_that_python_cannot_hold_spoil_no_other_column(tmp_path, other):
+    parquet.write_table(
+        pyarrow.table({"text": ["甲", "乙"], "when": other}), tmp_path / "a.parquet"
+    )
+    first, second = rows_of(tmp_path / "a.parquet")
+    assert (first["text"], second["text"], second["when"]) == ("甲", "乙", None)
+    with pytest.raises(Fault, match="a value that cannot be read"):
+        label_of(first["when"])

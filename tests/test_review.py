@@ -134,3 +134,9 @@ def test_it_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     with pytest.raises(InputError, match="could not be written"):
         write(tmp_path / "none" / "r.xlsx", ROWS)
+
+
+def test_a_label_that_is_typed_stays_a_text(tmp_path):
+    write(tmp_path / "r.xlsx", [judged(1, 0.5, ["01", "1-2", "true"])])
+    _, rows = cells(tmp_path / "r.xlsx")
+    assert [row["output"].number_format for row in rows] == ["@"]

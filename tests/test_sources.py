@@ -9,6 +9,7 @@ import io
 import json
 import tracemalloc
 
+import openpyxl
 import pyarrow
 import pytest
 import yaml
@@ -500,3 +501,123 @@ def test_articles_with_wrong_choices_are_one_line(tmp_path, columns, options, sa
         sources.read_articles(path, columns, options=options)
     with pytest.raises(InputError, match="no such file"):
         sources.read_articles(tmp_path / "nowhere.csv", options=["A"])
+
+
+def labelled(path, *labels):
+    return write(path, *({"text": f"第{n}篇", "output": label} for n, label in enumerate(labels)))
+
+
+def test_a_label_spelled_in_two_ways_is_a_bad_row(tmp_path):
+    path = labelled(tmp_path / "a.jsonl", "Art", "Law", "art", "art", "ＬＡＷ", "Art")
+    with pytest.raises(InputError, match=r"line 3: a label spelled in two ways: 'Art' and 'art'"):
+        sources.read_source(path, {"category": None})
+    read = sources.read_source(path, {"category": None}, on_bad_row="skip")
+    assert set(read.splits["train"]["output"]) == {"Art", "Law"}
+    assert read.skipped == {"a label spelled in two ways": 3}
+    rows = [GOOD, OTHER | {"category": ["sports", "Art"], "output": "sports"}]
+    with pytest.raises(InputError, match="'Sports' and 'sports'"):
+        sources.read_source(write(tmp_path / "b.jsonl", *rows))
+    with pytest.raises(InputError, match=r"spelled otherwise than its option: 'art' and 'Art'"):
+        sources.read_source(write(tmp_path / "c.jsonl", OTHER | {"output": "art"}))
+
+
+@pytest.mark.parametrize("joined", ["Art|Law", "Law,Art", "Art、Law、Art", "Art; Law"])
+def test_a_label_of_several_classes_is_refused(tmp_path, joined):
+    path = labelled(tmp_path / "a.jsonl", "Art", "Law", joined)
+    with pytest.raises(InputError, match="may be one class or several"):
+        sources.read_source(path, {"category": None})
+    rows_of(labelled(tmp_path / "b.jsonl", "Art", joined), columns={"category": None})
+
+
+def test_options_that_are_the_labels_are_refused(tmp_path):
+    rows = [{"text": f"第{n}篇", "category": label} for n, label in enumerate("甲乙甲")]
+    path = write(tmp_path / "a.jsonl", *(row | {"output": row["category"]} for row in rows))
+    with pytest.raises(InputError, match=r"single option.*category: null, output: \"category\""):
+        sources.read_source(path)
+    with pytest.raises(InputError, match="single option"):
+        list(sources.read_articles(path, options=["甲", "乙"]))
+    rows[0]["category"] = "甲|乙"
+    assert len(rows_of(write(tmp_path / "b.jsonl", *rows, GOOD))) == 4
+
+
+def test_a_mapped_label_may_be_missing_as_the_usual_one_may(tmp_path):
+    columns = {"category": None, "output": "tag"}
+    tagged = [{"text": "甲", "tag": "A"}, {"text": "乙"}, {"text": "丙", "tag": "B"}]
+    write(tmp_path / "train.jsonl", *tagged)
+    write_csv(tmp_path / "test.csv", [{"text": "丁"}])
+    splits = sources.read_source(str(tmp_path), columns).splits
+    assert splits["train"]["output"] == ["A", None, "B"] and splits["test"]["output"] == [None]
+    other = write_csv(tmp_path / "more.csv", [{"text": "戊", "kind": "A"}])
+    with pytest.raises(InputError, match=r"more\.csv: no column 'tag' for output"):
+        sources.read_source([str(tmp_path / "train.jsonl"), other], columns)
+    write_csv(tmp_path / "test.csv", [{"text": "丁", "output": "A"}])
+    with pytest.raises(InputError, match=r"test\.csv: no column 'tag' for output"):
+        sources.read_source(str(tmp_path), columns)
+
+
+def test_articles_whose_columns_come_late(tmp_path):
+    rows = [{"text": "甲"}] * 150 + [{"text": "乙", "tag": "B", "category": ["A", "B"]}]
+    path = write(tmp_path / "a.jsonl", *rows)
+    *_, last = sources.read_articles(path, {"output": "tag"}, options=["B", "C"])
+    assert last.row["output"] == "B" and last.row["category"] == ["A", "B"]
+    assert len(list(sources.read_articles(path))) == 151
+
+
+def test_an_article_whose_label_is_spelled_otherwise_is_not_counted_wrong(tmp_path):
+    path = write(tmp_path / "a.jsonl", {"text": "甲", "output": "art"})
+    with pytest.raises(InputError, match=r"line 1: .*'art' and 'Art'.*\{output: null\}"):
+        list(sources.read_articles(path, options=["Art", "Law"]))
+    [article] = sources.read_articles(path, {"output": None}, options=["Art", "Law"])
+    assert article.row["output"] is None
+    [article] = sources.read_articles(path, options=["Paint", "Law"])
+    assert article.row["output"] == "art"
+
+
+@pytest.mark.parametrize(
+    "name", ["eval.csv", "test.txt", "test_1.csv", "TEST.csv.zip", "测试集.csv", "test/a.csv"]
+)
+def test_what_seems_a_split_is_not_left_unread(tmp_path, name):
+    write_csv(tmp_path / "train.csv", [GOOD])
+    write_csv(tmp_path / "valid.csv", [OTHER])
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    write_csv(tmp_path / name, [OTHER])
+    with pytest.raises(InputError, match=r"is not read, and test would be cut") as error:
+        sources.read_source(str(tmp_path))
+    assert repr(name.split("/")[0]) in str(error.value)
+    write_csv(tmp_path / "test.csv", [OTHER])
+    assert set(sources.read_source(str(tmp_path)).splits) == {"train", "val", "test"}
+
+
+def test_a_link_that_leads_nowhere_is_not_left_unread(tmp_path):
+    write_csv(tmp_path / "train.csv", [GOOD])
+    (tmp_path / "test.py").write_text("")
+    (tmp_path / "test_notes.md").write_text("")
+    assert set(sources.read_source(str(tmp_path)).splits) == {"train"}
+    (tmp_path / "test.csv").symlink_to("nowhere.csv")
+    with pytest.raises(InputError, match=r"'test\.csv' is not read"):
+        sources.read_source(str(tmp_path))
+
+
+def test_one_file_by_two_sources_is_refused(tmp_path):
+    path = write_csv(tmp_path / "train.csv", [GOOD])
+    (tmp_path / "link.csv").symlink_to(path)
+    for other in (tmp_path, tmp_path / "link.csv", f"{tmp_path}/../{tmp_path.name}/train.csv"):
+        with pytest.raises(InputError, match="twice, by"):
+            sources.read_source([path, str(other)])
+
+
+def test_a_sheet_is_for_the_workbooks_of_a_list(tmp_path):
+    book = openpyxl.Workbook()
+    book.active.append(["no", "rows"])
+    for row in (["text", "category", "output"], ["甲", "A|B", "A"]):
+        book["二"].append(row) if "二" in book else book.create_sheet("二").append(row)
+    book.save(tmp_path / "a.xlsx")
+    more = write_csv(tmp_path / "b.csv", [GOOD])
+    assert len(rows_of([str(tmp_path / "a.xlsx"), more], sheet="二")) == 2
+
+
+@pytest.mark.parametrize("name", ["~$my.xlsx", "x" * 5000 + ".csv", "a\0b.csv"])
+def test_names_that_no_file_has_are_one_line(name):
+    for read in (sources.read_source, sources.read_articles, sources.column_names):
+        with pytest.raises(InputError):
+            read(name)

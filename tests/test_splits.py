@@ -122,3 +122,19 @@ def test_a_class_of_one_row_is_fine_where_nothing_is_cut_from_training():
 def test_a_wrong_choice_for_rare_classes_is_one_line():
     with pytest.raises(InputError, match="rare_classes is 'keep'"):
         split(*with_rare([0]), rare_classes="keep")
+
+
+@pytest.mark.parametrize("share", [0, -0.2, 0.9, 10, float("nan")])
+def test_a_share_that_cannot_be_cut_is_one_line(share):
+    labels = ["A", "B"] * 20
+    for shares in [(share, 0.2), (0.2, share)]:
+        with pytest.raises(InputError, match=f"_share is {share}"):
+            splits.make_splits(["train"] * 40, labels, list(range(40)), *shares, {}, 1)
+
+
+@pytest.mark.parametrize("limit", [-1, 0])
+def test_a_limit_that_leaves_no_row_is_one_line(limit):
+    with pytest.raises(InputError, match=f"val_limit is {limit}"):
+        splits.make_splits(
+            ["train"] * 40, ["A", "B"] * 20, list(range(40)), 0.2, 0.2, {"val": limit}, 1
+        )

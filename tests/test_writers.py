@@ -1,6 +1,7 @@
 """Tables that a person opens: nothing in them runs, and nothing is lost on the way."""
 
 import csv
+from decimal import Decimal
 
 import pytest
 from hypothesis import given, settings
@@ -74,6 +75,13 @@ def test_values_of_every_kind(tmp_path):
     [(_, line)] = readers.read_file(tmp_path / "t.jsonl")
     assert line["c5"] == ["a", "b"] and line["c4"] == 10**18 and line["c3"] is None
     assert (tmp_path / "t.csv").read_bytes().startswith(b"\xef\xbb\xbfc0,")
+
+
+def test_decimals_keep_their_digits():
+    values = ["1234567890123456789.01", "0.10", "1E+20", "NaN", "Infinity"]
+    assert [writers.plain(Decimal(value)) for value in values] == [
+        "1234567890123456789.01", 0.1, 10**20, None, None,
+    ]  # fmt: skip
 
 
 def test_a_table_appears_whole_or_not_at_all(tmp_path):

@@ -6,6 +6,7 @@ adds answer, probability, second, second_probability, look and note.
 
 import argparse
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 if __package__ in (None, ""):  # called by its path, from whatever folder
@@ -17,8 +18,10 @@ from helpers.parameters import read_yaml
 
 def from_here(name: str) -> str:
     """A file that is to be read: in the current folder if it is there, else below the project's."""
-    path = Path(name).expanduser()
-    return str(path.absolute()) if path.exists() else name
+    with suppress(RuntimeError, OSError):  # what is no path is refused where it is read
+        path = Path(name).expanduser()
+        return str(path.absolute()) if path.exists() else name
+    return name
 
 
 def mapping(text: str) -> dict:
