@@ -2,10 +2,12 @@
 
 By hand, alone on the machine: timings beside other work mean nothing. What was measured goes into
 book/results/benchmarks.json, with machine, date and versions, for the page on performance.
+`python -m benchmarks scoring growth` runs some of them and keeps the figures of the others.
 """
 
 import datetime
 import importlib.metadata
+import json
 import platform
 import re
 import subprocess
@@ -18,6 +20,7 @@ from matplotlib import pyplot as plt
 from helpers import ROOT, plotting
 from helpers.files import write_json
 from tools import pictures
+from tools.results import RESULTS
 
 GOALS = {
     "samples_per_s_vs_swift_default": (">=", 4.5),
@@ -78,7 +81,35 @@ def draw_growth(values: dict[str, float], target: Path) -> None:
     pictures.save(figure, target)
 
 
+def keep(script: str, values: dict[str, float], results: Path) -> None:
+    """Record what a benchmark printed beside what others printed on the same machine.
+
+    Each benchmark holds its contestants side by side in one run, so it may be run by itself. Parts
+    of another machine, or of other versions, are dropped.
+
+    Args:
+        script: one of SCRIPTS.
+        values: figures by name.
+        results: the folder of recorded figures.
+    """
+    file = results / "benchmarks.json"
+    said = {
+        "machine": processor(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
+    }
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    alike = all(kept.get(name) == value for name, value in said.items())
+    parts = (kept["figures"] if alike else {}) | {script: values}
+    today = datetime.date.today().isoformat()
+    write_json(file, said | {"date": today, "figures": parts, "goals": GOALS})
+    if script == "growth":
+        draw_growth(values, results / "growth.svg")
+
+
 def main(scripts: tuple[str, ...]) -> None:
+    if unknown := set(scripts) - set(SCRIPTS):
+        sys.exit(f"✗ no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(SCRIPTS)}")
     measured = {}
     for script in scripts:
         print(f"▶ benchmarks/{script}.py", flush=True)
@@ -88,23 +119,13 @@ def main(scripts: tuple[str, ...]) -> None:
         if done.returncode:
             sys.exit(f"✗ benchmarks/{script}.py failed ({done.returncode})")
         measured[script] = figures(done.stdout)
+        keep(script, measured[script], RESULTS)
     print(f"{'figure':<44}{'measured':>10}   goal")
     for values in measured.values():
         for name, (sign, goal) in GOALS.items():
             if name in values:
                 met = values[name] >= goal if sign == ">=" else values[name] <= goal
                 print(f"{name:<44}{values[name]:>10.3f}   {sign} {goal} {'' if met else '✗'}")
-    if scripts == SCRIPTS:
-        content = {
-            "date": datetime.date.today().isoformat(),
-            "machine": processor(),
-            "python": platform.python_version(),
-            "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
-            "figures": measured,
-            "goals": GOALS,
-        }
-        write_json(ROOT / "book" / "results" / "benchmarks.json", content)
-        draw_growth(measured["growth"], ROOT / "book" / "results" / "growth.svg")
 
 
 if __name__ == "__main__":

@@ -245,7 +245,7 @@ def benchmark_tables() -> str:
     for name, (sign, goal) in recorded["goals"].items():
         if name in figures:
             words = name.replace("_", " ")
-            lines.append(f"| {words} | {figures[name]:.2f} | {sign.replace('=', '')} {goal} |")
+            lines.append(f"| {words} | {figures[name]:.3g} | {sign.replace('=', '')} {goal} |")
     parts = [
         "Measured on {date}: {machine}, Python {python}; ".format(**recorded) + f"{versions}.",
         "\n".join(lines).replace("| > ", "| at least ").replace("| < ", "| at most "),

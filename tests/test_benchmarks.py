@@ -1,0 +1,36 @@
+"""Which figures of benchmarks stand together in the record."""
+
+import json
+
+import pytest
+
+from benchmarks import __main__ as bench
+from tools import recorded
+
+
+def test_parts_of_one_machine_stand_together_and_of_two_machines_never(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "processor", lambda: "a machine, 2 cores")
+    bench.keep("memory", {"worst_error": 0.01}, tmp_path)
+    growth = {
+        f"scoring_{what}_{size}_{unit}": 0.5 * size
+        for what in ("seconds", "peak_gib")
+        for unit, sizes in {"rows": (60, 600), "tokens": (256, 4096)}.items()
+        for size in sizes
+    }
+    bench.keep("growth", growth | {"scoring_growth_over_linear_rows": 1.25}, tmp_path)
+    bench.keep("memory", {"worst_error": 0.015}, tmp_path)
+    kept = json.loads((tmp_path / "benchmarks.json").read_text(encoding="utf-8"))
+    assert set(kept["figures"]) == {"memory", "growth"} and (tmp_path / "growth.svg").is_file()
+    monkeypatch.setattr(recorded, "RESULTS", tmp_path)
+    page = recorded.benchmark_tables()
+    assert "| worst error | 0.015 | at most 0.02 |" in page
+    assert "| scoring | rows | 1.25 |" in page and "a machine, 2 cores" in page
+    monkeypatch.setattr(bench, "processor", lambda: "another machine")
+    bench.keep("scoring", {"time_over_one_forward": 1.1}, tmp_path)
+    kept = json.loads((tmp_path / "benchmarks.json").read_text(encoding="utf-8"))
+    assert set(kept["figures"]) == {"scoring"}
+
+
+def test_a_benchmark_that_there_is_not_is_one_line():
+    with pytest.raises(SystemExit, match="no benchmark speed; there are: tokenizing"):
+        bench.main(("speed",))
