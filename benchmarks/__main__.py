@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from matplotlib import pyplot as plt
 
-from helpers import ROOT, plotting
+from helpers import ROOT, models, plotting
 from helpers.files import write_json
 from tools import pictures
 from tools.results import RESULTS
@@ -47,10 +47,11 @@ def figures(printed: str) -> dict[str, float]:
 
 
 def processor() -> str:
-    """The processor's name, and how many of its cores torch uses."""
+    """The processor's name, how many of its cores torch uses, and what models compute in there."""
     with open("/proc/cpuinfo") as file:
         name = re.search(r"model name\s*: (.+)", file.read())
-    return f"{name[1] if name else platform.machine()}, {torch.get_num_threads()} cores"
+    cores, dtype = torch.get_num_threads(), models.pick_dtype()
+    return f"{name[1] if name else platform.machine()}, {cores} cores, models in {dtype}"
 
 
 def draw_growth(values: dict[str, float], target: Path) -> None:
