@@ -30,7 +30,7 @@ def read_and_split(rows: int) -> None:
         read = sources.read_source(str(path)).splits["train"]
         clusters = duplicates.near_duplicate_clusters(read["text"])
         labels = list(read["output"])
-        splits.make_splits(["train"] * len(read), labels, clusters, 0.1, 0.3, {}, 42)
+        splits.make_splits(["train"] * len(read), labels, clusters, 0.1, 0.3, {}, 42, "train")
         report(time.perf_counter() - started)
 
 
