@@ -24,6 +24,7 @@ def test_parts_of_one_machine_stand_together_and_of_two_machines_never(tmp_path,
     monkeypatch.setattr(recorded, "RESULTS", tmp_path)
     page = recorded.benchmark_tables()
     assert "| worst error | 0.015 | at most 0.02 |" in page
+    assert "| time over one forward | not measured there | at most 1.2 |" in page
     assert "| scoring | rows | 1.25 |" in page and "a machine, 2 cores" in page
     monkeypatch.setattr(bench, "processor", lambda: "another machine")
     bench.keep("scoring", {"time_over_one_forward": 1.1}, tmp_path)
