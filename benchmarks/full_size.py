@@ -212,7 +212,7 @@ def forecast_gib(config, number: int, training: dict, run: Path) -> float:
         run: where chapter 6 left which lengths it measured.
     """
     length, dtype = training["max_length"], models.pick_dtype()
-    batch = max(1, memory.TOKENS_AT_ONCE // length)
+    batch = memory.usual_rows(length)
     if number != 8:  # which also asks about one article with its passages left out in turn
         batch = min(ASKED_AT_ONCE, batch)
     choices = {"length": length, "batch": batch, "attention": models.pick_attention(length)}

@@ -82,17 +82,15 @@ def head_answers(
         "inputs": sha256(json.dumps([heads.CODE, head.labels, inputs]).encode()).hexdigest(),
     }
 
-    def ask_missing(missing: list[int]) -> Iterator[list[dict]]:
+    def ask_missing(missing: list[int]) -> Iterator[dict[int, dict]]:
         network = heads.load_head(adapter, head)
         for place in missing:
             row, ids, started = rows[place], prompts[place], time.perf_counter()
             nats = heads.option_logprobs(
                 heads.head_logits(network, ids), head.labels, row["category"]
             )
-            line = {"id": row["id"], "source_id": row.get("source_id")}
-            line |= {"label": row["output"], "options": row["category"], "tokens": len(ids)}
             answer = row["category"][int(np.argmax(nats))]
-            line |= {"score": {"prediction": answer, "logprobs": nats}}
-            yield [line | {"seconds": round(time.perf_counter() - started, 4)}]
+            judged = {"tokens": len(ids), "score": {"prediction": answer, "logprobs": nats}}
+            yield {place: judged | {"seconds": round(time.perf_counter() - started, 4)}}
 
     return keep_predictions(folder, rows, key, ask_missing)

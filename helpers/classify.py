@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from helpers import ROOT, InputError, models, scoring, templating, writers
+from helpers import InputError, models, scoring, templating, writers
 from helpers.adapters import adapter_digest, read_prompt
 from helpers.decision import TARGETS, option_probabilities, read_decision
 from helpers.files import below_root
@@ -55,7 +55,7 @@ class Classifier:
     def __init__(
         self, adapter: Path | str | None = None, method: str | None = None, target: float = 0.05
     ):
-        self.adapter = best_adapter() if adapter is None else ROOT / Path(adapter).expanduser()
+        self.adapter = best_adapter() if adapter is None else below_root(adapter)
         if not self.adapter.is_dir():
             raise InputError(f"{adapter}: no such folder; give an adapter's, or none for the best")
         self.digest = adapter_digest(self.adapter)

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import InputError, one_line
-from helpers.files import write_json
+from helpers.files import DAMAGE, write_json
 
 DECISION = "decision.json"
 TARGETS = (0.01, 0.02, 0.05, 0.10)
@@ -38,8 +38,6 @@ TEMPERATURE_PRIOR = math.log(2)
 """Standard deviation expected of a temperature's logarithm: a factor of two either way. Without it
 a few rows that are all right would call every answer certain; it fades with more rows.
 """
-DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""What a damaged file may end in."""
 MOST_ROWS = 1_000_000
 """Beyond this many rows nobody is told that more would do."""
 

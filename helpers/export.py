@@ -7,10 +7,10 @@ from pathlib import Path
 
 import yaml
 
-from helpers import ROOT, InputError, models, one_line
+from helpers import InputError, models, one_line
 from helpers.adapters import PROMPT, WEIGHTS, AdapterPrompt, adapter_digest, read_prompt
-from helpers.decision import DAMAGE, DECISION, read_decision
-from helpers.files import write_text
+from helpers.decision import DECISION, read_decision
+from helpers.files import DAMAGE, below_root, write_text
 from helpers.hybrid import ARRAYS, WORDS
 from helpers.settings import place_of
 from helpers.writers import check_target
@@ -99,7 +99,7 @@ def export_model(adapter: Path | str) -> Path:
         InputError: for a setting that was trained on quantised weights, a model that brings code of
             its own, a damaged file of the run, or a disk that is full.
     """
-    adapter = ROOT / Path(adapter).expanduser()
+    adapter = below_root(adapter)
     adapter_digest(adapter)
     prompt = read_prompt(adapter)
     refuse_unfaithful(adapter, prompt)

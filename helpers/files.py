@@ -9,6 +9,9 @@ from pathlib import Path
 
 from helpers import ROOT, InputError
 
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading a damaged file may end in."""
+
 
 def write_jsonl(path: Path | str, rows: Iterable[dict]) -> None:
     """Write one JSON object a line; see `write_text`.

@@ -35,6 +35,11 @@ class Part(NamedTuple):
     """Which of the sources it belongs to."""
 
 
+def local_path(source: str) -> Path:
+    """Where a source lies, if it lies on this machine."""
+    return SAMPLE if source == "sample" else below_root(source)
+
+
 def find_splits(source: str) -> dict[str, list[Path]] | None:
     """Files by split for a local source, None for a hub's id.
 
@@ -44,7 +49,7 @@ def find_splits(source: str) -> dict[str, list[Path]] | None:
     Raises:
         InputError: when there is no such file, or a folder holds a split twice or in part.
     """
-    path = SAMPLE if source == "sample" else below_root(source)
+    path = local_path(source)
     if path.is_dir():
         return folder_splits(path)
     if path.is_file():
@@ -146,7 +151,7 @@ def source_parts(
         InputError: for a folder without rows, with what it holds.
     """
     files = find_splits(source)
-    folder = SAMPLE if source == "sample" else below_root(source)
+    folder = local_path(source)
     if files is None:
         folder = fetch_dataset(source, revision)
         files = folder_splits(folder)

@@ -771,8 +771,13 @@ def budget_gib(memory_gib: float | None = None) -> float:
     return float(memory_gib)
 
 
+def usual_rows(length: int) -> int:
+    """How many rows of so many tokens are asked together where there is room for them."""
+    return max(1, TOKENS_AT_ONCE // length)
+
+
 def rows_at_once(needs: Callable[[int], float], length: int, budget: float) -> int:
-    """How many rows are asked together: TOKENS_AT_ONCE in all, or fewer where these do not fit.
+    """How many rows are asked together: the usual number, or fewer where these do not fit.
 
     Args:
         needs: GiB for a number of rows.
@@ -782,7 +787,7 @@ def rows_at_once(needs: Callable[[int], float], length: int, budget: float) -> i
     Returns:
         At least 1, whether it fits or not.
     """
-    rows = max(1, TOKENS_AT_ONCE // length)
+    rows = usual_rows(length)
     while rows > 1 and needs(rows) > budget:
         rows //= 2
     return rows
@@ -804,7 +809,7 @@ def tokens_at_once(model, length: int) -> int:
         return reading_gib(config, length, rows, dtype, attention) - weights
 
     rows = rows_at_once(needs, length, budget)
-    return TOKENS_AT_ONCE if rows == max(1, TOKENS_AT_ONCE // length) else rows * length
+    return TOKENS_AT_ONCE if rows == usual_rows(length) else rows * length
 
 
 def check_chapter(
@@ -829,19 +834,18 @@ def check_chapter(
         InputError: when it needs more than the budget, with what would help.
     """
     budget = budget_gib() if budget is None else budget
-    usual = max(1, TOKENS_AT_ONCE // length) if chapter in READING else 1
 
     def needs(tokens: int, rows: int) -> float:
         return chapter_needs(config, chapter, tokens, rows, **choices)
 
-    rows = batch
-    if rows is None:
-        rows = rows_at_once(lambda n: needs(length, n), length, budget) if usual > 1 else 1
+    chosen = batch is None and chapter in READING
+    rows = rows_at_once(lambda n: needs(length, n), length, budget) if chosen else batch or 1
     if (gib := needs(length, rows)) <= budget:
-        line = f"chapter {chapter} needs about {max(gib, 0.1):.1f} GiB; {budget:.1f} are free"
-        if batch is None and rows < usual:
-            line += f", so it asks about {rows} rows at once in place of {usual}"
-        return line  # a need is never said to be nothing
+        shown = max(gib, 0.1)  # never said to be nothing
+        line = f"chapter {chapter} needs about {shown:.1f} GiB; {budget:.1f} are free"
+        if chosen and rows < usual_rows(length):
+            line += f", so it asks about {rows} rows at once in place of {usual_rows(length)}"
+        return line
     levers = []
     if rows > 1 and needs(length, 1) < gib:
         levers.append(f"rows one at a time: {needs(length, 1):.1f} GiB")

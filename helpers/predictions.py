@@ -15,7 +15,7 @@ def keep_predictions(
     folder: Path,
     rows: list[dict],
     key: dict,
-    predict: Callable[[list[int]], Iterable[list[dict]]],
+    predict: Callable[[list[int]], Iterable[dict[int, dict]]],
 ) -> list[dict]:
     """A line for each row, in their order; those that were written before are read back.
 
@@ -23,8 +23,11 @@ def keep_predictions(
         folder: gets predictions.jsonl, a line a row, and key.json.
         rows: with ids of their own.
         key: what the lines depend on; when anything of it changes, all are made anew.
-        predict: takes the places of rows without a line; yields their lines, some at a time and in
-            any order, each with the row's "id". Every part is written before the next is asked for.
+        predict: takes the places of rows without a line; yields what is said of them by place,
+            some at a time and in any order. Every part is written before the next is asked for.
+
+    Returns:
+        Of each row id, source_id, label, options, and what `predict` said.
 
     Raises:
         InputError: when two rows share an id; when the disk is full (what was written is kept).
@@ -39,7 +42,8 @@ def keep_predictions(
     lines = {line["id"]: line for line in read_predictions(file)} if file.is_file() else {}
     if missing := [place for place, row in enumerate(rows) if row["id"] not in lines]:
         with tqdm(total=len(missing), desc=folder.name, unit="row", mininterval=2) as bar:
-            for part in predict(missing):
+            for answers in predict(missing):
+                part = [about(rows[place]) | answer for place, answer in answers.items()]
                 with a_full_disk_named(file), file.open("a", encoding="utf-8") as output:
                     output.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in part)
                 lines |= {line["id"]: line for line in part}
@@ -48,6 +52,12 @@ def keep_predictions(
     with a_full_disk_named(file):
         write_jsonl(file, in_order)
     return in_order
+
+
+def about(row: dict) -> dict:
+    """What a line repeats of its row."""
+    own = {"id": row["id"], "source_id": row.get("source_id")}
+    return own | {"label": row["output"], "options": row["category"]}
 
 
 @contextmanager

@@ -106,9 +106,9 @@ def read_jsonl(path: Path) -> Rows:
             value = json.loads(line.lstrip("\ufeff"), object_pairs_hook=with_unique_names)
         except (ValueError, RecursionError) as error:
             fault = line_fault(line) or json_fault(error)
-            if clean(line) in ("[", "{", "[{"):
-                fault.detail += "; one object a line, please; an array of them is .json"
-            yield f"line {number}", Fault(fault.reason, fault.detail)
+            opens = clean(line) in ("[", "{", "[{")
+            way = "; one object a line, please; an array of them is .json" if opens else ""
+            yield f"line {number}", Fault(fault.reason, fault.detail + way)
         else:
             yield f"line {number}", as_object(value, line)
 

@@ -383,21 +383,19 @@ def predict(
     ]
     key = key | {"inputs": sha256(json.dumps([CODE, inputs]).encode()).hexdigest()}
 
-    def ask_missing(missing: list[int]) -> Iterator[list[dict]]:
+    def ask_missing(missing: list[int]) -> Iterator[dict[int, dict]]:
         model, priors = load(), {}
         ids, menus = [prompts[i].ids for i in missing], [rows[i]["category"] for i in missing]
         for batch, results, seconds in ask_in_batches(model, tokenizer, ids, menus):
-            places, lines = [missing[i] for i in batch], []
+            places, answers = [missing[i] for i in batch], {}
             pairs = [(free[i].ids, rows[i]["category"]) for i in places]
             add_priors(model, tokenizer, priors, pairs)
             for i, result in zip(places, results):
-                line = {"id": rows[i]["id"], "source_id": rows[i].get("source_id")}
-                line |= {"label": rows[i]["output"], "options": rows[i]["category"]}
-                line |= {"tokens": len(prompts[i].ids)}
                 prior = priors[prior_key(free[i].ids, rows[i]["category"])]
-                line |= judge(result, rows[i]["category"], prior)
-                lines.append(line | {"seconds": round(seconds / len(batch), 4)})
-            yield lines
+                judged = judge(result, rows[i]["category"], prior)
+                share = {"seconds": round(seconds / len(batch), 4)}
+                answers[i] = {"tokens": len(prompts[i].ids)} | judged | share
+            yield answers
 
     return keep_predictions(folder, rows, key, ask_missing)
 

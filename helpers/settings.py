@@ -6,6 +6,7 @@ from pathlib import Path
 
 from helpers import ROOT, InputError, one_line
 from helpers.adapters import HEAD, PROMPT, WEIGHTS
+from helpers.files import DAMAGE
 from helpers.training import read_log
 
 
@@ -27,7 +28,7 @@ def val_score(folder: Path) -> tuple[float, float]:
         log = read_log(folder / "logging.jsonl")
         lines = log[(log["step"] == step) & log["eval_loss"].notna()]
         values = lines[["eval_seq_acc", "eval_loss"]].iloc[-1] if len(lines) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except DAMAGE as error:
         raise InputError(
             f"{folder.name}: its training left no sound log ({one_line(error)}); train it again "
             "with notebook 04"

@@ -185,9 +185,9 @@ def refuse_contradictions(arguments: dict, extra: dict) -> None:
         InputError: for an argument that a parameter or this book decides, if its value is another;
             for a name that swift would complete or that it spells with underscores.
     """
+    known = [*arguments, *SAID_ELSEWHERE, *OWN, "max_steps", "num_train_epochs"]
     for name, value in extra.items():
         whole = str(name).replace("-", "_")
-        known = [*arguments, *SAID_ELSEWHERE, *OWN, "max_steps", "num_train_epochs"]
         if name not in known and (meant := [own for own in known if own.startswith(whole)]):
             raise InputError(f"swift would read the argument {name} as {meant[0]}; write it whole")
         if value is None or value == arguments.get(name):

@@ -10,6 +10,12 @@ from tools.results import cell as result_cell
 from tools.results import table as result_table
 
 
+def read_results(name: str) -> dict | None:
+    """What was recorded under a name; None where nothing was."""
+    file = RESULTS / f"{name}.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
 def real_corpus() -> str:
     """The kept numbers of runs on the real corpus as Markdown, one section a run."""
     records = [
@@ -197,10 +203,9 @@ def cascade_table(cascades: dict[str, list]) -> str:
 
 def seed_tables() -> str:
     """What the seed alone moves, as Markdown: every setting of profiles/sample-seeds.yml."""
-    file = RESULTS / "sample-seeds.json"
-    if not file.is_file():
+    record = read_results("sample-seeds")
+    if record is None:
         return "*Nothing has been recorded yet.*"
-    record = json.loads(file.read_text(encoding="utf-8"))
     shares = {name: record["metrics"]["models"][name]["generate"] for name in record["trainings"]}
     settings = [name.split("-seed")[0] for name in shares]
     seeds = [training["seed"] for training in record["trainings"].values()]
@@ -235,10 +240,9 @@ def seed_tables() -> str:
 
 def benchmark_tables() -> str:
     """What `make bench` recorded, as Markdown: the ratios with their goals, and how cost grows."""
-    file = RESULTS / "benchmarks.json"
-    if not file.is_file():
+    recorded = read_results("benchmarks")
+    if recorded is None:
         return "*Nothing has been measured yet; `make bench` does.*"
-    recorded = json.loads(file.read_text(encoding="utf-8"))
     figures = {name: value for part in recorded["figures"].values() for name, value in part.items()}
     versions = ", ".join(f"{name} {version}" for name, version in recorded["versions"].items())
     lines = ["| figure | measured | goal |", "|---|---|---|"]
@@ -278,10 +282,9 @@ def benchmark_tables() -> str:
 
 def full_size_tables() -> str:
     """What the study's models took at full size, as Markdown: a table a profile."""
-    file = RESULTS / "full-size.json"
-    if not file.is_file():
+    kept = read_results("full-size")
+    if kept is None:
         return "*It has not been run yet; `python -m benchmarks.full_size` does.*"
-    kept = json.loads(file.read_text(encoding="utf-8"))
     return "\n\n".join(full_size_table(name, record) for name, record in kept.items())
 
 
