@@ -32,7 +32,7 @@ import psutil
 import torch
 
 from benchmarks.__main__ import VERSIONS, processor
-from helpers import ROOT, InputError, memory, models, out_of_memory
+from helpers import ROOT, InputError, budgets, estimates, memory, models, out_of_memory
 from helpers.files import read_jsonl, write_json, write_jsonl
 from helpers.profiles import CHAPTERS, Profile, read_profile
 
@@ -203,7 +203,7 @@ def few_parameters(
 
 
 def forecast_gib(config, number: int, training: dict, run: Path) -> float:
-    """What the book expects a chapter to need beside Python; see memory.chapter_needs.
+    """What the book expects a chapter to need beside Python; see budgets.chapter_needs.
 
     Args:
         config: the model's transformers config.
@@ -212,7 +212,7 @@ def forecast_gib(config, number: int, training: dict, run: Path) -> float:
         run: where chapter 6 left which lengths it measured.
     """
     length, dtype = training["max_length"], models.pick_dtype()
-    batch = memory.usual_rows(length)
+    batch = budgets.usual_rows(length)
     if number != 8:  # which also asks about one article with its passages left out in turn
         batch = min(ASKED_AT_ONCE, batch)
     choices = {"length": length, "batch": batch, "attention": models.pick_attention(length)}
@@ -223,7 +223,7 @@ def forecast_gib(config, number: int, training: dict, run: Path) -> float:
     if number == 6:
         report = json.loads((run / "memory" / "report.json").read_text(encoding="utf-8"))
         choices = {"length": max(line["tokens"] for line in report["grid"])}
-    return memory.chapter_needs(config, number, dtype=dtype, **choices)
+    return budgets.chapter_needs(config, number, dtype=dtype, **choices)
 
 
 def run_limited(command: list[str], limit_gib: float, log: Path) -> Outcome:
@@ -327,7 +327,7 @@ def measure(
     started = time.monotonic()
     write_model(scratch / "model", config)
     write_rows(scratch / "rows.jsonl")
-    weights = memory.estimate(config, 1)["weights"]
+    weights = estimates.estimate(config, 1)["weights"]
     print(f"{key(name)}_weights_gib: {weights:.2f}")
     print(f"{key(name)}_draw_seconds: {time.monotonic() - started:.0f}", flush=True)
     training = few_parameters(profile, CHAPTERS[3], setting, scratch, most_tokens)

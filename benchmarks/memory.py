@@ -1,7 +1,7 @@
 """Forecasts of memory against what the allocator saw: `python benchmarks/memory.py`.
 
 Over a grid of length × batch × mode on the packaged model and two small random ones, the peak that
-`memory.forecast` (traced) and `memory.estimate` (closed form) predict is held beside
+`memory.forecast` (traced) and `estimates.estimate` (closed form) predict is held beside
 `memory.measured` of the real run; nothing is fitted. Errors are of what a run needs beside its
 weights, the stricter figure, and of the total. accelerate's estimate of the same model stands
 beside them.
@@ -16,7 +16,7 @@ import torch
 from accelerate.utils import calculate_maximum_sizes
 from transformers import AutoConfig
 
-from helpers import ROOT, cpu_step, memory, models
+from helpers import ROOT, cpu_step, estimates, memory, models
 
 MODES = {
     "inference, last logits": {"training": False},
@@ -87,7 +87,7 @@ def main() -> None:
             for length, batch in CELLS:
                 weights, peak = really(config, length, batch, **choices)
                 traced = memory.forecast(config, length, batch, **choices)
-                closed = memory.estimate(config, length, batch, **choices)
+                closed = estimates.estimate(config, length, batch, **choices)
                 # What stands there before the step begins is known exactly and not part of the
                 # measured peak.
                 before = traced["weights"] + traced["adapters"] + traced["optimizer"]

@@ -19,7 +19,17 @@ import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 
-from helpers import cpu_step, files, memory, metrics, models, sources, templating, training
+from helpers import (
+    cpu_step,
+    files,
+    memory,
+    metrics,
+    models,
+    sources,
+    swift_setup,
+    templating,
+    training,
+)
 from helpers.adapters import AdapterPrompt
 from helpers.templating import PromptFormat
 
@@ -90,7 +100,7 @@ def contestants(steps: int, full: Path) -> dict[str, dict]:
         steps: optimizer steps.
         full: the model's folder with its weights in float32.
     """
-    ours = training.sft_arguments(
+    ours = swift_setup.sft_arguments(
         model=models.PACKAGED,
         prompt_format=FORMAT,
         rank=8,
@@ -105,7 +115,7 @@ def contestants(steps: int, full: Path) -> dict[str, dict]:
         train_rows=8 * steps,
     )
     plain = {name: ours[name] for name in SAME if name in ours}
-    plain |= {"external_plugins": [str(training.PLUGINS[0])], "gradient_checkpointing": True}
+    plain |= {"external_plugins": [str(swift_setup.PLUGINS[0])], "gradient_checkpointing": True}
     plain |= {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
     return {
         "ours": ours,

@@ -119,3 +119,15 @@ def balanced_order(labels: list[str], seed: int) -> list[int]:
         for name in rng.permutation(classes):
             order.append(int(decks[name][turn % len(decks[name])]))
     return order[: len(labels)]
+
+
+def svm_answers(train: list[dict], rows: list[dict]) -> list[str] | None:
+    """Answers of the linear SVM that learns from some rows; None where they have one label only.
+
+    Args:
+        train: rows to learn from.
+        rows: to be answered.
+    """
+    if len({row["output"] for row in train}) < 2:
+        return None
+    return svm_baseline(train, rows)[0]

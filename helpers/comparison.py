@@ -1,129 +1,20 @@
-"""Settings beside one another: who is asked, the tables of their answers, and what may be said."""
+"""Settings beside one another: the tables of their answers."""
 
 import json
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from helpers import InputError, baselines, decision, hybrid, metrics, training
-from helpers.adapters import (
-    HEAD,
-    PROMPT,
-    AdapterHead,
-    AdapterPrompt,
-    is_head,
-    read_head,
-    read_prompt,
-)
-from helpers.files import need
+from helpers import InputError, decision, hybrid, metrics
+from helpers.entrants import minutes
 from helpers.headers import strip_header
 from helpers.pages import per_cent_interval
-from helpers.templating import template_name
+from helpers.verdicts import verdict
 
 CERTAIN = "The sample's labels are right by construction, so each of these is the model's own."
 DISPUTABLE = "Some may be labels that a reader would dispute."
-STUDY = (0, 9, 10)
-"""Right answers of the study before and after its training, and how many were compared."""
-CURVE_ROWS = 400
-"""Most test rows that the adapters of a learning curve are asked about."""
-LOGGED = ("step", "loss", "eval_loss", "eval_seq_acc")
-
-
-@dataclass(frozen=True)
-class Entrant:
-    """One model in the comparison, tuned or not."""
-
-    name: str
-    prompt: AdapterPrompt | AdapterHead
-    """The model, and how it is asked."""
-    adapter: Path | None
-    """The adapter's folder; None is the untouched model."""
-
-
-def find_settings(run: Path, names: list[str] | None) -> dict[str, Entrant]:
-    """The trained settings of a run that can write, by name; see `find_heads` for the others.
-
-    Args:
-        run: the run's folder.
-        names: which ones, in this order; None is all that are there, sorted.
-
-    Raises:
-        InputError: when nothing is trained, a named one is missing, all of them are heads, or they
-            have several models.
-    """
-    if names is None:
-        names = sorted(path.parts[-3] for path in (run / "train").glob(f"*/adapter/{PROMPT}"))
-    if not names:
-        need(run / "train" / "(a setting)" / "adapter", "04-training")
-    settings = {}
-    for name in names:
-        adapter = need(run / "train" / str(name) / "adapter", "04-training")
-        if not is_head(adapter):
-            settings[name] = Entrant(name, read_prompt(adapter), adapter)
-    if not settings:
-        raise InputError(
-            "all settings are classification heads; they are held against one that writes, so "
-            "train one without task: seq_cls"
-        )
-    models = {entrant.prompt.model: name for name, entrant in settings.items()}
-    if len(models) > 1:
-        said = ", ".join(f"{name} of {model}" for model, name in models.items())
-        raise InputError(
-            f"one comparison takes settings of one model, and these differ: {said}; "
-            "name the ones to compare in settings"
-        )
-    return settings
-
-
-def find_heads(run: Path, names: list[str] | None) -> dict[str, Entrant]:
-    """The trained classification heads of a run, by name.
-
-    Args:
-        run: the run's folder.
-        names: of settings, heads among them; None is all that are there.
-    """
-    if names is None:
-        names = sorted(path.parts[-3] for path in (run / "train").glob(f"*/adapter/{HEAD}"))
-    folders = {name: run / "train" / name / "adapter" for name in names}
-    return {n: Entrant(n, read_head(path), path) for n, path in folders.items() if is_head(path)}
-
-
-def untouched(settings: dict[str, Entrant]) -> dict[str, Entrant]:
-    """The base model once a template, asked as the first setting with that template is.
-
-    Args:
-        settings: by name; see `find_settings`.
-    """
-    bases: dict[str, Entrant] = {}
-    for entrant in settings.values():
-        prompt = AdapterPrompt(entrant.prompt.model, entrant.prompt.prompt_format, [])
-        name = base_of(entrant)
-        bases.setdefault(name, Entrant(name, prompt, None))
-    return bases
-
-
-def base_of(entrant: Entrant) -> str:
-    """The name of the untouched model under a setting's template."""
-    return f"base-{template_name(entrant.prompt.prompt_format.template)}"
-
-
-def entrant_table(entrants: dict[str, Entrant]) -> pd.DataFrame:
-    """Who is asked, and how: one line each."""
-    lines = {}
-    for name, entrant in entrants.items():
-        own = entrant.prompt.prompt_format
-        lines[name] = {
-            "adapter": "trained" if entrant.adapter else "none",
-            "template": template_name(own.template),
-            "max_length, tokens": own.max_length,
-            "what is cut": own.cut,
-        }
-    return pd.DataFrame.from_dict(lines, orient="index")
 
 
 def label_places(rows: list[dict]) -> list[int]:
@@ -238,81 +129,6 @@ def share_table(shares: dict[str, dict]) -> pd.DataFrame:
         shares: by name; see metrics.accuracy.
     """
     return pd.DataFrame.from_dict({n: share_text(v) for n, v in shares.items()}, orient="index")
-
-
-def read_log(entrant: Entrant) -> pd.DataFrame:
-    """The log of a setting's training; empty where it was not kept.
-
-    Args:
-        entrant: a trained setting.
-
-    Returns:
-        Columns step, loss, eval_loss, eval_seq_acc, and what else was logged.
-    """
-    path = entrant.adapter.parent / "logging.jsonl"
-    if path.is_file() and path.stat().st_size:
-        return training.read_log(path)
-    return pd.DataFrame({column: pd.Series(dtype=float) for column in LOGGED})
-
-
-def read_summary(entrant: Entrant) -> dict:
-    """What a setting's training left: seconds, best_step and more; empty where nothing was kept."""
-    for folder in (entrant.adapter.parent, entrant.adapter):
-        if (folder / "summary.json").is_file():
-            return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    return {}
-
-
-def rows_judged(settings: dict[str, Entrant], val: list[dict]) -> dict[str, int]:
-    """How many of the first validation rows each training chose its checkpoint by.
-
-    Args:
-        settings: by name.
-        val: all validation rows, taken where a training kept no file of its own.
-    """
-    counts = {}
-    for name, entrant in settings.items():
-        path = entrant.adapter.parent / "val.jsonl"
-        lines = path.read_bytes().count(b"\n") if path.is_file() else len(val)
-        counts[name] = min(lines, len(val))
-    return counts
-
-
-def choose_best(
-    logs: dict[str, pd.DataFrame], summaries: dict[str, dict], val_answers: dict[str, list[dict]]
-) -> tuple[str, pd.DataFrame]:
-    """The best setting by the validation rows: no test row has a say.
-
-    It is the one whose kept checkpoint had the highest accuracy in training, the lower loss
-    deciding between equals. Where a log holds no evaluation, all are judged by their answers
-    by `score` to the validation rows instead.
-
-    Args:
-        logs: of each setting; see `read_log`.
-        summaries: of each setting; see `read_summary`.
-        val_answers: of each setting to the validation rows.
-
-    Returns:
-        Its name, and what it was chosen by: a line a setting, columns "right on val" (share) and
-        "loss on val" (nats).
-    """
-    chosen = {}
-    for name, log in logs.items():
-        evaluated = log.dropna(subset=["eval_loss", "eval_seq_acc"]).set_index("step")
-        step = summaries[name].get("best_step")
-        if step in evaluated.index:
-            at_best = evaluated.loc[step]
-            chosen[name] = (float(at_best["eval_seq_acc"]), float(at_best["eval_loss"]))
-    if len(chosen) < len(logs):
-        chosen = {
-            name: (float(metrics.correct(lines, "score").mean()), np.nan)
-            for name, lines in val_answers.items()
-        }
-    table = pd.DataFrame.from_dict(chosen, orient="index", columns=["right on val", "loss on val"])
-    ranked = table.sort_values(
-        ["right on val", "loss on val"], ascending=[False, True], kind="stable"
-    )
-    return str(ranked.index[0]), table
 
 
 def by_class(labels: list[str], guesses: dict[str, list]) -> pd.DataFrame:
@@ -456,40 +272,6 @@ def surest(covered: pd.DataFrame, share: float) -> float:
     return float(covered.loc[(covered["coverage"] - share).abs().idxmin(), "accuracy"])
 
 
-def verdict(first, second) -> dict:
-    """Whether one is better than the other on the same rows, in words.
-
-    Args:
-        first: which rows it got right.
-        second: which rows the other got right.
-
-    Returns:
-        "p" (exact McNemar test), "gained" and "lost" (rows that only one of them got right), and
-        "says": first "is better than", "is worse than" or "cannot be told apart from" second.
-    """
-    first, second = np.asarray(first, bool), np.asarray(second, bool)
-    gained, lost = int((first & ~second).sum()), int((second & ~first).sum())
-    p = metrics.mcnemar_p(first, second) if gained + lost else 1.0
-    says = in_words(p, gained - lost)
-    return {"p": p, "gained": gained, "lost": lost, "says": says}
-
-
-def pair_tests(hits: dict[str, np.ndarray], pairs: list[tuple[str, str]]) -> list[dict]:
-    """Exact McNemar tests: for each pair "a", "b" and "p".
-
-    Args:
-        hits: which rows each got right.
-        pairs: names.
-    """
-    return [{"a": a, "b": b, "p": verdict(hits[a], hits[b])["p"]} for a, b in pairs]
-
-
-def pair_table(tests: list[dict]) -> pd.DataFrame:
-    """McNemar tests for people; see `pair_tests`."""
-    lines = [(test["a"], test["b"], f"{test['p']:.2g}") for test in tests]
-    return pd.DataFrame(lines, columns=["a", "b", "p"]).set_index(["a", "b"])
-
-
 def head_summary(lines: list[dict], best: str, best_lines: list[dict]) -> dict:
     """What a classification head's answers amount to, and how they stand against the best setting.
 
@@ -500,7 +282,7 @@ def head_summary(lines: list[dict], best: str, best_lines: list[dict]) -> dict:
 
     Returns:
         What metrics.accuracy gives, "macro_f1", "ece" (expected calibration error) and "against",
-        with "name" and what `verdict` gives.
+        with "name" and what verdicts.verdict gives.
     """
     own = metrics.summary(lines, ("score",))["score"]
     error = metrics.reliability(metrics.confidence(lines))[1]
@@ -528,38 +310,14 @@ def head_table(summaries: dict[str, dict]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(lines, orient="index")
 
 
-def all_pairs(bases: list[str], settings: list[str]) -> list[tuple[str, str]]:
-    """Which pairs are tested: all models with one another, and each setting with the SVM."""
-    pairs = list(combinations([*bases, *settings], 2))
-    return pairs + [(name, "tfidf_svm") for name in settings]
-
-
-def f1_gain(labels: list[str], first: list, second: list, clusters: list[int]) -> dict:
-    """How much macro-F1 the second has over the first; see metrics.macro_f1_gain.
-
-    Args:
-        labels: of the rows.
-        first: answers.
-        second: answers.
-        clusters: rows with the same number are near copies and drawn together.
-
-    Returns:
-        "gain" and "ci95"; of one cluster, which cannot be drawn anew, the widest interval there is.
-    """
-    if len(set(clusters)) > 1:
-        return metrics.macro_f1_gain(labels, first, second, clusters, 0)
-    gain = metrics.macro_f1(labels, second) - metrics.macro_f1(labels, first)
-    return {"gain": gain, "ci95": [-1.0, 1.0]}
-
-
 def settings_table(
     logs: dict[str, pd.DataFrame], summaries: dict[str, dict], models: dict, at_step: int | None
 ) -> pd.DataFrame:
     """The settings at one step of their training, and on test; what was not measured is empty.
 
     Args:
-        logs: of each setting; see `read_log`.
-        summaries: of each setting; see `read_summary`.
+        logs: of each setting; see entrants.read_log.
+        summaries: of each setting; see entrants.read_summary.
         models: "models" of eval/metrics.json.
         at_step: the step; the evaluation nearest to it counts. None is the last.
     """
@@ -584,11 +342,6 @@ def settings_table(
     if "step" in table:
         table["step"] = table["step"].astype("Int64")
     return table.round(3)
-
-
-def minutes(summary: dict) -> float:
-    """Minutes of a setting's training; NaN where they were not kept."""
-    return summary.get("seconds", np.nan) / 60
 
 
 def seed_spread(table: pd.DataFrame, settings: list[str]) -> pd.DataFrame:
@@ -652,114 +405,6 @@ def thin(cascade: pd.DataFrame, points: int = 50) -> list[list[float]]:
     ordered = cascade.sort_values("asked", kind="stable")[["asked", "accuracy"]]
     places = np.unique(np.linspace(0, len(ordered) - 1, points).round().astype(int))
     return [[float(value) for value in line] for line in ordered.to_numpy()[places]]
-
-
-def curve_folders(entrant: Entrant) -> dict[int, Path]:
-    """The adapters that a training kept on its way, by step; none where it kept none.
-
-    Args:
-        entrant: a trained setting.
-    """
-    folders = (entrant.adapter.parent / "curve").glob(f"step-*/{PROMPT}")
-    return dict(sorted((int(path.parent.name[5:]), path.parent) for path in folders))
-
-
-def learning_curve(
-    entrant: Entrant,
-    log: pd.DataFrame,
-    train: list[dict],
-    test: list[dict],
-    ask: Callable[[str, Entrant, list[dict]], list[dict]],
-    svm: Callable[[list[dict], list[dict]], list[str] | None],
-) -> list[dict]:
-    """Accuracy after parts of a training, the model's and that of an SVM on as many rows.
-
-    Which rows the model has read by a step is not kept, so the SVM learns from the first rows of
-    the training file, as many of them.
-
-    Args:
-        entrant: a trained setting.
-        log: of its training; its "epoch" says how many rows were read.
-        train: all training rows.
-        test: rows to judge by; the first CURVE_ROWS of them are asked.
-        ask: answers of an entrant to rows, kept in a folder of this name.
-        svm: answers of an SVM that learns from the first rows to the second.
-
-    Returns:
-        For each step "step", "rows", "accuracy", "ci95", "n", "svm" (share right, or None).
-    """
-    points = []
-    for step, folder in curve_folders(entrant).items():
-        early = Entrant(entrant.name, read_prompt(folder), folder)
-        lines = ask(f"{entrant.name}/step-{step}", early, test[:CURVE_ROWS])
-        count = rows_until(log, step, len(train))
-        share = share_right(test[:CURVE_ROWS], svm(train[:count], test[:CURVE_ROWS]))
-        own = metrics.accuracy(metrics.correct(lines, "score"))
-        points.append({"step": step, "rows": count, "svm": share} | own)
-    return points
-
-
-def rows_until(log: pd.DataFrame, step: int, train_rows: int) -> int:
-    """How many different rows a training has read by a step.
-
-    Args:
-        log: of the training; columns step and epoch.
-        step: an optimizer step.
-        train_rows: how many there are.
-    """
-    if "epoch" not in log or not len(log):
-        return train_rows
-    last = log.loc[(log["step"] - step).abs().idxmin()]
-    epochs = last["epoch"] * step / last["step"]
-    return int(np.clip(round(epochs * train_rows), 1, train_rows))
-
-
-def val_curve(
-    log: pd.DataFrame,
-    train: list[dict],
-    val: list[dict],
-    svm: Callable[[list[dict], list[dict]], list[str] | None],
-) -> list[dict]:
-    """As `learning_curve`, from the evaluations on val that a training makes anyway.
-
-    Args:
-        log: of the training.
-        train: all training rows.
-        val: the validation rows that the training looked at; see `rows_judged`.
-        svm: see `learning_curve`.
-    """
-    points = []
-    for _, line in log.dropna(subset=["eval_loss", "eval_seq_acc"]).iterrows():
-        count = rows_until(log, int(line["step"]), len(train))
-        right = round(line["eval_seq_acc"] * len(val))
-        own = metrics.accuracy([True] * right + [False] * (len(val) - right))
-        share = share_right(val, svm(train[:count], val))
-        points.append({"step": int(line["step"]), "rows": count, "svm": share} | own)
-    return points
-
-
-def share_right(rows: list[dict], answers: list[str] | None) -> float | None:
-    """Share of right answers; None where there are none to judge."""
-    return answers and float(np.mean([a == row["output"] for a, row in zip(answers, rows)]))
-
-
-def curve_frame(points: list[dict]) -> pd.DataFrame:
-    """A learning curve as plotting.rows_read draws it; see `learning_curve`."""
-    frame = pd.DataFrame(points, columns=["step", "rows", "accuracy", "ci95", "n", "svm"])
-    bounds = np.array(frame["ci95"].to_list() or np.empty((0, 2)))  # points × 2
-    return frame.assign(low=bounds[:, 0], high=bounds[:, 1])
-
-
-def svm_answers(train: list[dict], rows: list[dict]) -> list[str] | None:
-    """Answers of the linear SVM that learns from some rows; None where they have one label only.
-
-    Args:
-        train: rows to learn from.
-        rows: to be answered.
-    """
-    if len({row["output"] for row in train}) < 2:
-        return None
-    return baselines.svm_baseline(train, rows)[0]
 
 
 def score_shares(results: dict) -> dict[str, dict]:
@@ -859,101 +504,6 @@ def promises(nats: list, margins: list, places: list[int], weights: dict) -> dic
     }
 
 
-def headline(results: dict, base: str, best: str) -> dict:
-    """The numbers and words of a comparison's sentences, by the names the pages use.
-
-    Args:
-        results: all of eval/metrics.json.
-        base: the untouched model under the best setting's template.
-        best: the best setting.
-
-    Returns:
-        Shares in per cent, p values, verdicts.
-    """
-    said = {"base": base, "best": best}
-    for key, name in (("base", base), ("best", best)):
-        for mode in ("generate", "score"):
-            said |= in_per_cent(f"{key}_{mode}", results["models"][name][mode])
-        said[f"ece_{key}"] = results["models"][name]["ece"]
-    svm, both = results["baselines"]["tfidf_svm"], results["hybrid"][best]
-    said |= in_per_cent("svm", svm) | in_per_cent("hybrid", both)
-    said |= {"svm_seconds": svm["seconds"], "ece_hybrid": both["ece"]}
-    said |= {"valid_base": 100 * results["models"][base]["generate"]["valid"]}
-    p = {(pair["a"], pair["b"]): pair["p"] for pair in results["mcnemar"]}
-    own = results["models"][best]["score"]["accuracy"]
-    settings = list(results["hybrid"])
-    least = min((p[pair] for pair in combinations(settings, 2)), default=1.0)
-    said["noise"] = "at least one difference" if least <= 0.05 else "no difference"
-    said["verdict_p"] = p[best, "tfidf_svm"]
-    said["verdict"] = in_words(said["verdict_p"], own - svm["accuracy"])
-    said["hybrid_p"] = p[f"{best} + svm", "tfidf_svm"]
-    said["hybrid_verdict"] = in_words(said["hybrid_p"], both["accuracy"] - svm["accuracy"])
-    said["hybrid_over_model_p"] = p[f"{best} + svm", best]
-    ahead = both["accuracy"] - own
-    said["hybrid_over_model"] = in_words(said["hybrid_over_model_p"], ahead)
-    earns = said["verdict"] == "is better than"
-    said["earned"] = "earns its cost" if earns else "does not earn its cost"
-    return said
-
-
-def in_per_cent(name: str, value: dict) -> dict:
-    """An accuracy and its interval as name, name_low and name_high, in per cent."""
-    shares = (value["accuracy"], *value["ci95"])
-    names = (name, f"{name}_low", f"{name}_high")
-    return {key: 100 * share for key, share in zip(names, shares)}
-
-
-def in_words(p: float, ahead: float) -> str:
-    """A verdict in words: at 5 %, by McNemar's p and the difference of the accuracies."""
-    if p > 0.05:
-        return "cannot be told apart from"
-    return "is better than" if ahead > 0 else "is worse than"
-
-
-def reading(base_score: dict, rows: list[dict]) -> dict:
-    """What the untouched model's scores say beside guessing.
-
-    Args:
-        base_score: its accuracy by `score`; see metrics.accuracy.
-        rows: that were asked, with their options.
-
-    Returns:
-        "chance" (per cent right by guessing) and "reading", in words.
-    """
-    chance = float(np.mean([1 / len(row["category"]) for row in rows]))
-    knows = base_score["ci95"][0] > chance
-    more = "it knows more than its free answers show"
-    return {
-        "chance": 100 * chance,
-        "reading": more if knows else "it cannot be told from guessing either",
-    }
-
-
-def study_intervals() -> dict:
-    """What ten rows can say: the study's claim with its intervals, in per cent, and McNemar's p."""
-    before, after, n = STUDY
-    hits = {"study_before": before, "study_after": after}
-    said = {"study_rows": n}
-    for name, right in hits.items():
-        said |= in_per_cent(name, metrics.accuracy([True] * right + [False] * (n - right)))
-    first, second = ([True] * right + [False] * (n - right) for right in STUDY[:2])
-    return said | {"study_p": verdict(second, first)["p"]}
-
-
-def at_least_one(**numbers: int | None) -> None:
-    """Refuse row counts below 1.
-
-    Args:
-        **numbers: parameters by name; None is no limit.
-
-    Raises:
-        InputError: naming the parameter.
-    """
-    for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise InputError(f"{name} is {number}; it must be 1 or more")
-
-
 def same_answers(ways: dict[str, list[dict]]) -> pd.DataFrame:
     """How a change to the rows changed the answers by `score`.
 
@@ -976,19 +526,6 @@ def same_answers(ways: dict[str, list[dict]]) -> pd.DataFrame:
 def hits_of(answers: list[str] | None, rows: list[dict]) -> list[bool]:
     """Which rows were answered right; none where there are no answers."""
     return [answer == row["output"] for answer, row in zip(answers or [None] * len(rows), rows)]
-
-
-def costs(trainings: dict[str, dict]) -> dict[str, dict]:
-    """Seconds and peak memory (GiB) of each setting's training, where they were kept.
-
-    Args:
-        trainings: of each setting; see `read_summary`.
-    """
-    return {
-        name: {"train_seconds": own["seconds"], "peak_gib": own.get("peak_gib")}
-        for name, own in trainings.items()
-        if "seconds" in own
-    }
 
 
 def suspect_table(

@@ -1,6 +1,20 @@
-"""What the log of a training says in figures, and which of its steps a learning curve keeps."""
+"""How a training went: the figures of its log, and what was right after parts of it."""
 
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
 import pandas as pd
+
+from helpers import metrics
+from helpers.adapters import (
+    PROMPT,
+    read_prompt,
+)
+from helpers.entrants import Entrant
+
+CURVE_ROWS = 400
+"""Most test rows that the adapters of a learning curve are asked about."""
 
 
 def curve_steps(total: int) -> tuple[int, ...]:
@@ -16,7 +30,7 @@ def run_figures(log: pd.DataFrame, lengths: list[int], rows_per_step: int, val_r
     """The figures of a training that its page quotes.
 
     Args:
-        log: see training.read_log.
+        log: see training_log.read_log.
         lengths: tokens of each training row.
         rows_per_step: rows an optimizer step sees.
         val_rows: rows that val was looked at with.
@@ -43,3 +57,99 @@ def run_figures(log: pd.DataFrame, lengths: list[int], rows_per_step: int, val_r
         "val_accuracy": float(100 * share.iloc[-1]) if len(share) else nan,
         "val_words": words,
     }
+
+
+def curve_folders(entrant: Entrant) -> dict[int, Path]:
+    """The adapters that a training kept on its way, by step; none where it kept none.
+
+    Args:
+        entrant: a trained setting.
+    """
+    folders = (entrant.adapter.parent / "curve").glob(f"step-*/{PROMPT}")
+    return dict(sorted((int(path.parent.name[5:]), path.parent) for path in folders))
+
+
+def learning_curve(
+    entrant: Entrant,
+    log: pd.DataFrame,
+    train: list[dict],
+    test: list[dict],
+    ask: Callable[[str, Entrant, list[dict]], list[dict]],
+    svm: Callable[[list[dict], list[dict]], list[str] | None],
+) -> list[dict]:
+    """Accuracy after parts of a training, the model's and that of an SVM on as many rows.
+
+    Which rows the model has read by a step is not kept, so the SVM learns from the first rows of
+    the training file, as many of them.
+
+    Args:
+        entrant: a trained setting.
+        log: of its training; its "epoch" says how many rows were read.
+        train: all training rows.
+        test: rows to judge by; the first CURVE_ROWS of them are asked.
+        ask: answers of an entrant to rows, kept in a folder of this name.
+        svm: answers of an SVM that learns from the first rows to the second.
+
+    Returns:
+        For each step "step", "rows", "accuracy", "ci95", "n", "svm" (share right, or None).
+    """
+    points = []
+    for step, folder in curve_folders(entrant).items():
+        early = Entrant(entrant.name, read_prompt(folder), folder)
+        lines = ask(f"{entrant.name}/step-{step}", early, test[:CURVE_ROWS])
+        count = rows_until(log, step, len(train))
+        share = share_right(test[:CURVE_ROWS], svm(train[:count], test[:CURVE_ROWS]))
+        own = metrics.accuracy(metrics.correct(lines, "score"))
+        points.append({"step": step, "rows": count, "svm": share} | own)
+    return points
+
+
+def rows_until(log: pd.DataFrame, step: int, train_rows: int) -> int:
+    """How many different rows a training has read by a step.
+
+    Args:
+        log: of the training; columns step and epoch.
+        step: an optimizer step.
+        train_rows: how many there are.
+    """
+    if "epoch" not in log or not len(log):
+        return train_rows
+    last = log.loc[(log["step"] - step).abs().idxmin()]
+    epochs = last["epoch"] * step / last["step"]
+    return int(np.clip(round(epochs * train_rows), 1, train_rows))
+
+
+def val_curve(
+    log: pd.DataFrame,
+    train: list[dict],
+    val: list[dict],
+    svm: Callable[[list[dict], list[dict]], list[str] | None],
+) -> list[dict]:
+    """As `learning_curve`, from the evaluations on val that a training makes anyway.
+
+    Args:
+        log: of the training.
+        train: all training rows.
+        val: the validation rows that the training looked at; see entrants.rows_judged.
+        svm: see `learning_curve`.
+    """
+    points = []
+    for _, line in log.dropna(subset=["eval_loss", "eval_seq_acc"]).iterrows():
+        count = rows_until(log, int(line["step"]), len(train))
+        right = round(line["eval_seq_acc"] * len(val))
+        own = metrics.accuracy([True] * right + [False] * (len(val) - right))
+        share = share_right(val, svm(train[:count], val))
+        points.append({"step": int(line["step"]), "rows": count, "svm": share} | own)
+    return points
+
+
+def share_right(rows: list[dict], answers: list[str] | None) -> float | None:
+    """Share of right answers; None where there are none to judge."""
+    return answers and float(np.mean([a == row["output"] for a, row in zip(answers, rows)]))
+
+
+def curve_frame(points: list[dict]) -> pd.DataFrame:
+    """A learning curve as plotting.rows_read draws it; see `learning_curve`."""
+    frame = pd.DataFrame(points, columns=["step", "rows", "accuracy", "ci95", "n", "svm"])
+    bounds = np.array(frame["ci95"].to_list() or np.empty((0, 2)))  # points × 2
+    return frame.assign(low=bounds[:, 0], high=bounds[:, 1])

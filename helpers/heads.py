@@ -127,7 +127,7 @@ def label_table(labels: list[str], label: str) -> pd.DataFrame:
 
 
 def head_arguments(labels: list[str]) -> dict:
-    """What swift is told for a head, as `extra` of training.sft_arguments.
+    """What swift is told for a head, as `extra` of swift_setup.sft_arguments.
 
     Args:
         labels: all labels.

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from helpers import InputError
-from helpers.memory import CORNER
+from helpers.budgets import CORNER
 from helpers.models import find_model, load_config, trusts
 
 

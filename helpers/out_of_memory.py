@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from helpers import ROOT, memory, scoring
+from helpers import ROOT, budgets, estimates, memory, scoring
 
 CARD_GIB = 23.69
 """The study's card, as its message gives it."""
@@ -216,7 +216,7 @@ def forecast_checks(network, config, ids: list[int], lengths: list[int]) -> pd.D
             peak = memory.measured(memory.forward(network, ids[:n], last_only))["peak_gib"]
             choices = {"dtype": dtype, "last_only": last_only}
             traced = memory.forecast(config, n, **choices)["total"]
-            closed = memory.estimate(config, n, **choices)["total"]
+            closed = estimates.estimate(config, n, **choices)["total"]
             lines.append((name, n, weights + peak, traced, closed))
     columns = ["inference", "tokens", "measured, GiB", "forecast", "closed form"]
     table = pd.DataFrame(lines, columns=columns)
@@ -260,7 +260,7 @@ def longest_rows(configs: dict, cards: tuple[int, ...] = (16, 24, 48, 80)) -> pd
     }
 
     def fitting(config, gigabytes: int, choices: dict) -> str:
-        n = memory.longest(config, gigabytes * 1e9 / memory.GIB - memory.ASIDE_GIB, **choices)
+        n = estimates.longest(config, gigabytes * 1e9 / memory.GIB - budgets.ASIDE_GIB, **choices)
         most = config.get_text_config().max_position_embeddings
         return f"{n:,}{'*' * (n == most)}" if n else "–"
 

@@ -115,7 +115,7 @@ def learning_curves(logs: dict[str, pd.DataFrame], val_rows: dict[str, int]):
     """Training loss (smoothed) and val's loss and right answers against steps, a line a setting.
 
     Args:
-        logs: by setting; see training.read_log. What a log lacks is not drawn.
+        logs: by setting; see training_log.read_log. What a log lacks is not drawn.
         val_rows: by setting, rows of val looked at; they decide the width of the 95 % intervals.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))

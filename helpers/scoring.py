@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from helpers import InputError, memory
+from helpers import InputError, budgets
 from helpers.predictions import keep_predictions
 from helpers.templating import Prompt, encode, encode_answer
 
@@ -302,7 +302,7 @@ def ask_in_batches(
         tokenizer: its tokenizer.
         prompts: token ids of each prompt.
         menus: options of each prompt.
-        tokens_at_once: most tokens in a batch; by default what fits, memory.TOKENS_AT_ONCE at most.
+        tokens_at_once: most tokens in a batch; by default what fits (see budgets.tokens_at_once).
 
     Yields:
         The places of a batch among the prompts, its results, and its seconds.
@@ -312,7 +312,7 @@ def ask_in_batches(
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     if tokens_at_once is None and prompts:
-        tokens_at_once = memory.tokens_at_once(model, len(prompts[order[-1]]))
+        tokens_at_once = budgets.tokens_at_once(model, len(prompts[order[-1]]))
     while order:
         size = max(
             1,

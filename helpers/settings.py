@@ -7,7 +7,7 @@ from pathlib import Path
 from helpers import ROOT, InputError, one_line
 from helpers.adapters import HEAD, PROMPT, WEIGHTS
 from helpers.files import DAMAGE
-from helpers.training import read_log
+from helpers.training_log import read_log
 
 
 def val_score(folder: Path) -> tuple[float, float]:

@@ -5,6 +5,7 @@ import warnings
 from collections import Counter, defaultdict
 
 from helpers import InputError
+from helpers.parameters import refuse_out_of_range
 
 SPLITS = ("train", "val", "test")
 RARE = ("error", "train", "drop")
@@ -128,8 +129,7 @@ def make_splits(
         if not 0 < part <= 0.5:
             raise InputError(f"{name} is {part}; it must be above 0 and at most 0.5")
     for name, limit in limits.items():
-        if limit is not None and limit < 1:
-            raise InputError(f"{name}_limit is {limit}; give at least 1, or none for all rows")
+        refuse_out_of_range(f"{name}_limit", limit)
     if rare_classes not in RARE:
         raise InputError(f"rare_classes is {rare_classes!r}; it must be one of {', '.join(RARE)}")
     rare = find_rare(given, labels, clusters)

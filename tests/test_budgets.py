@@ -11,7 +11,18 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from helpers import ROOT, InputError, files, memory, models, out_of_memory, profiles, templating
+from helpers import (
+    ROOT,
+    InputError,
+    budgets,
+    estimates,
+    files,
+    memory,
+    models,
+    out_of_memory,
+    profiles,
+    templating,
+)
 
 CONFIGS = {
     "yi-6b": "Yi-6B",
@@ -26,7 +37,7 @@ GPU = {"dtype": "bfloat16"}
 def card(name):
     """GiB of the card that a profile's comment names, less what is set aside for CUDA."""
     comment = (ROOT / "profiles" / f"{name}.yml").read_text(encoding="utf-8")
-    return (16 if "16 GB" in comment else 24) * 1e9 / memory.GIB - memory.ASIDE_GIB
+    return (16 if "16 GB" in comment else 24) * 1e9 / memory.GIB - budgets.ASIDE_GIB
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -34,9 +45,9 @@ def card(name):
 def test_reading_chapters_fit(name, chapter):
     profile, config = profiles.read_profile(name), out_of_memory.recorded_config(CONFIGS[name])
     length = profile.values["max_length"]
-    batch = max(1, memory.TOKENS_AT_ONCE // length)
-    assert 0 < memory.chapter_needs(config, chapter, length, batch, **GPU) <= card(name)
-    line = memory.check_chapter(config, chapter, length, budget=card(name), **GPU)
+    batch = max(1, budgets.TOKENS_AT_ONCE // length)
+    assert 0 < budgets.chapter_needs(config, chapter, length, batch, **GPU) <= card(name)
+    line = budgets.check_chapter(config, chapter, length, budget=card(name), **GPU)
     assert f"chapter {chapter} needs" in line and "in place of" not in line
 
 
@@ -44,10 +55,10 @@ def test_reading_chapters_fit(name, chapter):
 def test_the_chapter_on_lora_fits_even_where_it_must_load_all_weights(name):
     config = out_of_memory.recorded_config(CONFIGS[name])
     alone, whole = (
-        memory.chapter_needs(config, 3, in_safetensors=known, **GPU) for known in (True, False)
+        budgets.chapter_needs(config, 3, in_safetensors=known, **GPU) for known in (True, False)
     )
     assert alone < 0.5
-    assert whole - alone == pytest.approx(memory.estimate(config, 1)["weights"])
+    assert whole - alone == pytest.approx(estimates.estimate(config, 1)["weights"])
     assert whole <= card(name)
 
 
@@ -56,7 +67,7 @@ def test_the_training_chapter_fits_every_setting(name):
     profile, config = profiles.read_profile(name), out_of_memory.recorded_config(CONFIGS[name])
     for setting in profile.settings:
         given = profile.training_parameters(setting)
-        needs = memory.chapter_needs(
+        needs = budgets.chapter_needs(
             config,
             4,
             given["max_length"],
@@ -72,41 +83,41 @@ def test_the_training_chapter_fits_every_setting(name):
 def test_the_chapter_on_memory_picks_lengths_that_fit(name):
     profile, config = profiles.read_profile(name), out_of_memory.recorded_config(CONFIGS[name])
     wanted = profile.values["memory"]["lengths"]
-    lengths, line = memory.pick_lengths(config, wanted, card(name), **GPU)
-    assert memory.chapter_needs(config, 6, max(lengths), **GPU) <= card(name)
+    lengths, line = budgets.pick_lengths(config, wanted, card(name), **GPU)
+    assert budgets.chapter_needs(config, 6, max(lengths), **GPU) <= card(name)
     assert line and "\n" not in line
 
 
 def test_a_chapter_without_room_stops_with_what_would_help():
     config = models.load_config(models.PACKAGED)
     with pytest.raises(InputError, match=r"what would help: .*smaller model") as error:
-        memory.check_chapter(config, 5, 2048, 2, budget=0.7)
+        budgets.check_chapter(config, 5, 2048, 2, budget=0.7)
     assert "\n" not in str(error.value)
-    assert memory.chapter_needs(config, 1) == memory.chapter_needs(config, 7) == 0
+    assert budgets.chapter_needs(config, 1) == budgets.chapter_needs(config, 7) == 0
     with pytest.raises(InputError, match="there is no chapter 9"):
-        memory.chapter_needs(config, 9)
+        budgets.chapter_needs(config, 9)
 
 
 def test_a_forecast_counts_in_what_this_machine_computes_in(monkeypatch):
     config = models.load_config(models.PACKAGED)
     for dtype in ("float32", "bfloat16"):
-        monkeypatch.setattr(memory, "pick_dtype", lambda dtype=dtype: dtype)
+        monkeypatch.setattr(budgets, "pick_dtype", lambda dtype=dtype: dtype)
         for chapter in (2, 3, 5, 6, 8):
-            wanted = memory.chapter_needs(config, chapter, 256, dtype=dtype)
-            assert memory.chapter_needs(config, chapter, 256) == wanted
-        weights = memory.estimate(config, 1, dtype=dtype)["weights"]
-        assert f"the weights of this one take {weights:.1f}" in memory.no_room(config, 5, 9, 1, [])
+            wanted = budgets.chapter_needs(config, chapter, 256, dtype=dtype)
+            assert budgets.chapter_needs(config, chapter, 256) == wanted
+        weights = estimates.estimate(config, 1, dtype=dtype)["weights"]
+        assert f"the weights of this one take {weights:.1f}" in budgets.no_room(config, 5, 9, 1, [])
 
 
 def test_fewer_rows_are_asked_at_once_where_more_do_not_fit():
     config = models.load_config(models.PACKAGED)
-    one, sixteen = (memory.chapter_needs(config, 5, 256, rows, **GPU) for rows in (1, 16))
-    line = memory.check_chapter(config, 5, 256, budget=sixteen, **GPU)
+    one, sixteen = (budgets.chapter_needs(config, 5, 256, rows, **GPU) for rows in (1, 16))
+    line = budgets.check_chapter(config, 5, 256, budget=sixteen, **GPU)
     assert line == f"chapter 5 needs about {sixteen:.1f} GiB; {sixteen:.1f} are free"
-    line = memory.check_chapter(config, 5, 256, budget=(one + sixteen) / 2, **GPU)
+    line = budgets.check_chapter(config, 5, 256, budget=(one + sixteen) / 2, **GPU)
     assert "so it asks about 8 rows at once in place of 16" in line
     with pytest.raises(InputError, match="chapter 5 needs about"):
-        memory.check_chapter(config, 5, 256, budget=one * 0.9, **GPU)
+        budgets.check_chapter(config, 5, 256, budget=one * 0.9, **GPU)
 
 
 def test_what_the_chapter_on_memory_measures_is_what_was_forecast():
@@ -173,7 +184,7 @@ def run(tmp_path_factory, sample):
 
 
 def test_a_limit_of_the_shell_is_part_of_what_is_free():
-    code = "from helpers import memory; print(memory.available_gib())"
+    code = "from helpers import budgets; print(budgets.available_gib())"
     free = {}
     for limit in (3.0, None):
 
@@ -193,7 +204,7 @@ def test_a_limit_of_the_shell_is_part_of_what_is_free():
 def test_the_chapter_on_memory_gives_way_and_ends(run, tmp_path):
     """The packaged model, room for its weights and a short row: longer ones are left out."""
     config, dtype = models.load_config(models.PACKAGED), models.pick_dtype()
-    short, long = (memory.chapter_needs(config, 6, n, dtype=dtype) for n in (64, 1024))
+    short, long = (budgets.chapter_needs(config, 6, n, dtype=dtype) for n in (64, 1024))
     parameters = {"run_dir": str(run), "lengths": [64, 1024], "memory_gib": (short + long) / 2}
     code, printed, notebook = run_chapter("06-out-of-memory", parameters, tmp_path)
     assert code == 0, printed

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import InputError, comparison, templating
+from helpers import InputError, comparison, curves, entrants, templating, verdicts
 from helpers.adapters import AdapterPrompt, write_prompt
 from helpers.templating import PromptFormat
 
@@ -30,33 +30,33 @@ def row(label, options=("a", "b"), text="x", key="1"):
 def test_whatever_is_trained_is_compared_or_only_what_is_named(tmp_path):
     train_setting(tmp_path, "rank8")
     train_setting(tmp_path, "rank16", template=templating.EDITOR)
-    assert list(comparison.find_settings(tmp_path, None)) == ["rank16", "rank8"]
-    assert list(comparison.find_settings(tmp_path, ["rank8"])) == ["rank8"]
-    entrants = comparison.find_settings(tmp_path, None)
-    assert list(comparison.untouched(entrants)) == ["base-editor", "base-plain"]
+    assert list(entrants.find_settings(tmp_path, None)) == ["rank16", "rank8"]
+    assert list(entrants.find_settings(tmp_path, ["rank8"])) == ["rank8"]
+    settings = entrants.find_settings(tmp_path, None)
+    assert list(entrants.untouched(settings)) == ["base-editor", "base-plain"]
     with pytest.raises(InputError, match="04-training"):
-        comparison.find_settings(tmp_path, ["rank32"])
+        entrants.find_settings(tmp_path, ["rank32"])
     with pytest.raises(InputError, match="04-training"):
-        comparison.find_settings(tmp_path / "empty", None)
+        entrants.find_settings(tmp_path / "empty", None)
 
 
 def test_settings_of_two_models_are_refused(tmp_path):
     train_setting(tmp_path, "one")
     train_setting(tmp_path, "other", model="01ai/Yi-6B")
     with pytest.raises(InputError, match="one of gemma-3-270m, other of 01ai/Yi-6B"):
-        comparison.find_settings(tmp_path, None)
+        entrants.find_settings(tmp_path, None)
 
 
 def test_intervals_rest_on_the_rows_that_a_training_looked_at(tmp_path):
     train_setting(tmp_path, "few", val_rows=3)
     train_setting(tmp_path, "unknown")
-    entrants = comparison.find_settings(tmp_path, None)
-    counts = comparison.rows_judged(entrants, [row("a")] * 5)
+    settings = entrants.find_settings(tmp_path, None)
+    counts = entrants.rows_judged(settings, [row("a")] * 5)
     assert counts == {"few": 3, "unknown": 5}
     log = pd.DataFrame(
         {"step": [4], "loss": [1.0], "eval_loss": [0.5], "eval_seq_acc": [2 / 3], "epoch": [0.5]}
     )
-    (point,) = comparison.val_curve(log, [row("a")] * 8, [row("a")] * 3, lambda *_: None)
+    (point,) = curves.val_curve(log, [row("a")] * 8, [row("a")] * 3, lambda *_: None)
     assert (point["n"], point["rows"], point["svm"]) == (3, 4, None)
     assert point["accuracy"] == pytest.approx(2 / 3)
 
@@ -67,14 +67,14 @@ def test_the_best_setting_is_chosen_by_val_and_the_lower_loss():
 
     logs = {"a": log(0.5, 0.1), "b": log(0.75, 0.9), "c": log(0.75, 0.4)}
     summaries = {name: {"best_step": 2} for name in logs}
-    best, table = comparison.choose_best(logs, summaries, {})
+    best, table = entrants.choose_best(logs, summaries, {})
     assert best == "c" and table.loc["b", "right on val"] == 0.75
     answers = {  # where a log holds no evaluation, the answers on val decide
         "a": [{"label": "x", "score": {"prediction": "x"}}],
         "b": [{"label": "x", "score": {"prediction": "y"}}],
     }
-    empty = pd.DataFrame({name: [] for name in comparison.LOGGED})
-    best, table = comparison.choose_best({"a": empty, "b": empty}, {"a": {}, "b": {}}, answers)
+    empty = pd.DataFrame({name: [] for name in entrants.LOGGED})
+    best, table = entrants.choose_best({"a": empty, "b": empty}, {"a": {}, "b": {}}, answers)
     assert best == "a" and table["loss on val"].isna().all()
 
 
@@ -88,7 +88,7 @@ def test_the_best_setting_is_chosen_by_val_and_the_lower_loss():
     ],
 )
 def test_a_verdict_says_what_mcnemar_allows(first, second, says):
-    verdict = comparison.verdict(first, second)
+    verdict = verdicts.verdict(first, second)
     assert verdict["says"] == says
     assert (verdict["p"] <= 0.05) == (says != "cannot be told apart from")
 
@@ -128,10 +128,10 @@ def test_what_is_said_of_labels_depends_on_the_source(tmp_path):
 
 def test_the_rows_read_by_a_step_are_counted_from_the_epoch():
     log = pd.DataFrame({"step": [10, 20], "epoch": [0.5, 1.0]})
-    assert comparison.rows_until(log, 5, 80) == 20
-    assert comparison.rows_until(log, 20, 80) == 80
-    assert comparison.rows_until(log.assign(epoch=[2.0, 4.0]), 20, 80) == 80
-    assert comparison.rows_until(pd.DataFrame(), 20, 80) == 80
+    assert curves.rows_until(log, 5, 80) == 20
+    assert curves.rows_until(log, 20, 80) == 80
+    assert curves.rows_until(log.assign(epoch=[2.0, 4.0]), 20, 80) == 80
+    assert curves.rows_until(pd.DataFrame(), 20, 80) == 80
 
 
 def test_seeds_of_one_setting_are_taken_together():
@@ -181,21 +181,21 @@ def test_promises_that_val_is_too_small_for_say_how_many_rows_would_do():
 
 
 def test_the_studys_ten_rows_show_that_it_helped_and_not_how_much():
-    said = comparison.study_intervals()
+    said = verdicts.study_intervals()
     assert said["study_rows"] == 10 and said["study_p"] < 0.05
     assert said["study_after_low"] < 60 < 98 < said["study_after_high"]
 
 
 def test_the_untouched_model_is_held_against_guessing():
     rows = [row("a"), row("a", options=("a", "b", "c", "d"))]
-    assert comparison.reading({"ci95": [0.2, 0.5]}, rows)["chance"] == pytest.approx(37.5)
-    assert "guessing" in comparison.reading({"ci95": [0.2, 0.5]}, rows)["reading"]
-    assert "knows more" in comparison.reading({"ci95": [0.4, 0.5]}, rows)["reading"]
+    assert verdicts.reading({"ci95": [0.2, 0.5]}, rows)["chance"] == pytest.approx(37.5)
+    assert "guessing" in verdicts.reading({"ci95": [0.2, 0.5]}, rows)["reading"]
+    assert "knows more" in verdicts.reading({"ci95": [0.4, 0.5]}, rows)["reading"]
 
 
 def test_costs_are_those_that_were_kept():
     trainings = {"a": {"seconds": 60.0, "peak_gib": 2.5}, "b": {}, "c": {"seconds": 30.0}}
-    assert comparison.costs(trainings) == {
+    assert entrants.costs(trainings) == {
         "a": {"train_seconds": 60.0, "peak_gib": 2.5},
         "c": {"train_seconds": 30.0, "peak_gib": None},
     }

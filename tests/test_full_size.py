@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks import full_size
-from helpers import memory, models, out_of_memory, profiles, sources
+from helpers import budgets, estimates, models, out_of_memory, profiles, sources
 from tools import recorded
 
 SHAPE = {
@@ -77,7 +77,7 @@ def test_rows_are_the_samples_and_can_be_split(tmp_path):
 def test_only_rows_and_steps_are_fewer_than_the_profiles(name, tmp_path):
     profile = profiles.read_profile(name)
     config = out_of_memory.recorded_config(full_size.CONFIGS[name])
-    assert memory.estimate(config, 1)["weights"] + 1 < full_size.LIMIT_GIB
+    assert estimates.estimate(config, 1)["weights"] + 1 < full_size.LIMIT_GIB
     for chapter in profiles.CHAPTERS:
         own = profile.parameters(chapter, "rank16")
         given = full_size.few_parameters(profile, chapter, "rank16", tmp_path, None)
@@ -168,6 +168,6 @@ def test_what_differs_by_more_than_a_tenth_is_explained():
     kept = json.loads(full_size.RESULTS.read_text(encoding="utf-8"))
     for name, record in kept.items():
         for line in record["chapters"]:
-            expected = line["forecast_gib"] + memory.ASIDE_GIB
+            expected = line["forecast_gib"] + budgets.ASIDE_GIB
             near = abs(line["process_gib"] / expected - 1) <= 0.1
             assert near or line["chapter"] in numbers, (name, line["chapter"])

@@ -13,6 +13,7 @@ from helpers import (
     asking,
     classify,
     comparison,
+    entrants,
     export,
     files,
     heads,
@@ -20,7 +21,7 @@ from helpers import (
     scoring,
     settings,
     templating,
-    training,
+    training_log,
 )
 from helpers.adapters import AdapterHead
 
@@ -75,7 +76,7 @@ def trained(tmp_path_factory, tokenizer):
 def test_chapter_four_trains_a_head_and_says_how_it_is_asked(trained):
     run, space = trained
     folder = run / "train" / "head"
-    log = training.read_log(folder / "logging.jsonl")
+    log = training_log.read_log(folder / "logging.jsonl")
     assert log["loss"].dropna().iloc[-1] < 0.5 < log["loss"].dropna().iloc[0]
     assert log["eval_seq_acc"].dropna().iloc[-1] == 1.0  # the row of an unknown label is left out
     assert len(space["rows"]["val"]) == 3
@@ -122,7 +123,7 @@ def test_who_needs_words_refuses_a_head_in_one_line(trained, capsys):
         settings.best_of_run(run)
     assert "chapter 5's alone: head" in capsys.readouterr().out
     with pytest.raises(InputError, match="all settings are classification heads"):
-        comparison.find_settings(run, ["head"])
+        entrants.find_settings(run, ["head"])
 
 
 def test_only_a_rows_own_options_can_win():

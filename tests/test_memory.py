@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from helpers import InputError, memory, models, training
+from helpers import InputError, estimates, memory, models, swift_setup
 from helpers.templating import PLAIN, PromptFormat
 
 SMALL = {
@@ -102,7 +102,7 @@ def test_forecast_and_closed_form_agree_with_the_allocator(name, choices):
     config, length, batch = CONFIGS[name], 160, 3
     forecast, estimate = (
         f(config, length, batch, dtype="float32", **choices)
-        for f in (memory.forecast, memory.estimate)
+        for f in (memory.forecast, estimates.estimate)
     )
     attention, checkpointing = choices.get("attention", "sdpa"), choices.get("checkpointing", False)
     model = memory.build_on_meta(config, "float32", attention).to_empty(device="cpu")
@@ -133,22 +133,22 @@ def test_quantising_makes_the_linear_layers_smaller_and_nothing_else():
 
 def test_the_longest_row_is_the_last_that_fits():
     config, budget = CONFIGS["llama"], 0.05
-    n = memory.longest(config, budget, training=True)
+    n = estimates.longest(config, budget, training=True)
     assert 0 < n < config.max_position_embeddings
     assert (
-        memory.estimate(config, n, training=True)["total"]
+        estimates.estimate(config, n, training=True)["total"]
         <= budget
-        < memory.estimate(config, n + 1, training=True)["total"]
+        < estimates.estimate(config, n + 1, training=True)["total"]
     )
     assert (
-        memory.longest(config, 1e-6) == 0
-        and memory.longest(config, 1e6) == config.max_position_embeddings
+        estimates.longest(config, 1e-6) == 0
+        and estimates.longest(config, 1e6) == config.max_position_embeddings
     )
 
 
 def test_a_training_that_cannot_fit_stops_with_what_would_help():
     config = CONFIGS["llama"]
-    arguments = training.sft_arguments(
+    arguments = swift_setup.sft_arguments(
         model=models.PACKAGED,
         prompt_format=PromptFormat(PLAIN, 192, True),
         rank=8,
@@ -162,13 +162,13 @@ def test_a_training_that_cannot_fit_stops_with_what_would_help():
         seed=42,
         train_rows=64,
     )
-    parts = training.expected_memory(config, arguments, 192, free=8)
+    parts = swift_setup.expected_memory(config, arguments, 192, free=8)
     assert parts["total"] == pytest.approx(sum(parts[part] for part in memory.PARTS))
     with pytest.raises(InputError, match=r"needs about .* GiB and 0\.0 are free") as error:
-        training.expected_memory(config, arguments, 192, free=0.03)
+        swift_setup.expected_memory(config, arguments, 192, free=0.03)
     n = int(str(error.value).split("max_length 192 → ")[1].split(";")[0])
     assert 0 < n < 192 and "gradient_checkpointing True" in str(error.value)
-    shorter = training.expected_memory(config, arguments, n, free=0.03)
+    shorter = swift_setup.expected_memory(config, arguments, n, free=0.03)
     assert shorter["total"] < 0.03
 
 

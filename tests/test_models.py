@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from helpers import InputError, models, templating, training
+from helpers import InputError, models, swift_setup, templating
 from helpers.templating import PromptFormat
 
 
@@ -45,7 +45,7 @@ def test_a_model_that_brings_code_is_refused_before_anything_runs(tmp_path, file
             load(str(tmp_path))
         assert file in str(error.value) and f"trust:{tmp_path}" in str(error.value)
     with pytest.raises(InputError, match="brings code of its own"):
-        training.sft_arguments(
+        swift_setup.sft_arguments(
             model=str(tmp_path),
             prompt_format=PromptFormat(templating.PLAIN, 64, False),
             rank=8,
@@ -155,4 +155,4 @@ def test_a_model_is_known_by_its_content_and_not_by_its_folder(tmp_path):
 def test_swift_is_told_an_architecture_that_the_configuration_names(tmp_path, kind, type_):
     """A folder of Qwen2's class is two types to swift, which then asks for model_type."""
     (tmp_path / "config.json").write_text(f'{{"model_type": "{kind}"}}')
-    assert training.known_model_type(str(tmp_path)) == type_
+    assert swift_setup.known_model_type(str(tmp_path)) == type_

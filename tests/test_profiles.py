@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, HfArgumentParser
 
-from helpers import ROOT, InputError, heads, memory, models, profiles, training
+from helpers import ROOT, InputError, heads, memory, models, profiles, swift_setup, training
 from helpers.adapters import AdapterPrompt
 from helpers.templating import PromptFormat, find_template
 from tools.ask import base_prompts
@@ -36,7 +36,7 @@ def setting_arguments(profile, setting, model, **changes):
     template = find_template("plain" if head else given["template"])
     prompt_format = PromptFormat(template, length, profile.values["bos"])
     names = "rank alpha dropout steps rows_per_step batch_size learning_rate evaluations seed"
-    return training.sft_arguments(
+    return swift_setup.sft_arguments(
         model=model,
         prompt_format=prompt_format,
         train_rows=100,
@@ -70,7 +70,7 @@ def test_swift_knows_every_argument_of_every_setting(name, parser, tmp_path):
 def test_swift_knows_every_argument_of_a_head(parser, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     extra = heads.head_arguments(["a", "b", "c"]) | {"weight_decay": 0.0}
-    arguments = training.sft_arguments(
+    arguments = swift_setup.sft_arguments(
         model=str(tmp_path),
         prompt_format=PromptFormat(find_template("plain"), 288, True),
         **{"rank": 16, "alpha": 32, "dropout": 0.0, "steps": 170, "rows_per_step": 4},

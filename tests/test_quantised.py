@@ -10,7 +10,18 @@ import pytest
 import yaml
 from transformers import HfArgumentParser
 
-from helpers import ROOT, InputError, export, memory, models, out_of_memory, profiles, training
+from helpers import (
+    ROOT,
+    InputError,
+    budgets,
+    export,
+    memory,
+    models,
+    out_of_memory,
+    profiles,
+    swift_setup,
+    training,
+)
 from helpers.adapters import AdapterPrompt
 from helpers.templating import PLAIN, PromptFormat
 
@@ -34,7 +45,7 @@ def folder(tmp_path):
 
 
 def arguments_for(model, extra, rank=8):
-    return training.sft_arguments(
+    return swift_setup.sft_arguments(
         model=model, prompt_format=FORMAT, rank=rank, alpha=32, dropout=0.0, steps=2,
         rows_per_step=2, batch_size=1, learning_rate=1e-4, evaluations=1, seed=42, train_rows=4,
         extra=extra,
@@ -64,7 +75,7 @@ def test_the_forecast_counts_it_and_no_other_chapter_does(recommended, folder):
     setting = profile.training_parameters("rank8")
     choices = setting["swift_arguments"] | {"torch_dtype": "bfloat16", "attn_impl": "sdpa"}
     whole, quarter = (
-        training.expected_memory(config, arguments_for(folder, choices | extra), 2048, free=24)
+        swift_setup.expected_memory(config, arguments_for(folder, choices | extra), 2048, free=24)
         for extra in ({}, recommended)
     )
     body = 32 * (4096 * (4096 + 512 + 512 + 4096) + 3 * 4096 * 11008)  # of the linear layers
@@ -72,7 +83,7 @@ def test_the_forecast_counts_it_and_no_other_chapter_does(recommended, folder):
     assert saved == pytest.approx(body * (2 - 0.5), rel=1e-6)
     assert quarter["total"] < 8 < whole["total"]
     # chapters that ask hold the model in its own precision
-    assert memory.chapter_needs(config, 5, 2048, 2) > whole["weights"]
+    assert budgets.chapter_needs(config, 5, 2048, 2) > whole["weights"]
 
 
 def test_without_its_package_it_is_refused_before_anything_begins(
@@ -89,8 +100,8 @@ def test_without_its_package_it_is_refused_before_anything_begins(
             adapter_prompt=AdapterPrompt(folder, FORMAT, ["a"]),
         )
     assert "\n" not in str(error.value) and not where.parent.exists()
-    training.refuse_missing_quantiser({"quant_method": None})
-    training.refuse_missing_quantiser({"quant_method": "fp8"})  # swift's own, by transformers
+    swift_setup.refuse_missing_quantiser({"quant_method": None})
+    swift_setup.refuse_missing_quantiser({"quant_method": "fp8"})  # swift's own, by transformers
 
 
 def test_it_cannot_be_exported(recommended, tmp_path, draw_adapter):

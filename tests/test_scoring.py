@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks.scoring import lm_eval_scores
-from helpers import InputError, files, memory, predictions, scoring, templating
+from helpers import InputError, budgets, files, predictions, scoring, templating
 from helpers.templating import PromptFormat
 
 
@@ -183,12 +183,12 @@ def test_where_memory_is_short_fewer_rows_are_asked_at_once(monkeypatch, base, t
         return ask_batch(model, tokenizer, prompts, menus)
 
     monkeypatch.setattr(scoring, "ask_batch", counted)
-    monkeypatch.setattr(memory, "available_gib", lambda: memory.ASIDE_GIB + 1e-6)
+    monkeypatch.setattr(budgets, "available_gib", lambda: budgets.ASIDE_GIB + 1e-6)
     short = scoring.ask(base, tokenizer, prompts, menus)
     assert batches == [1] * 5
     for one, other in zip(usual, short):
         assert one["logprobs"] == pytest.approx(other["logprobs"], abs=1e-3)
-    monkeypatch.setattr(memory, "available_gib", lambda: 1000.0)
+    monkeypatch.setattr(budgets, "available_gib", lambda: 1000.0)
     scoring.ask(base, tokenizer, prompts, menus)
     assert batches[5:] == [5]
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from helpers import InputError, models, templating, training
+from helpers import InputError, models, swift_setup, templating, training, training_log
 from helpers.adapters import AdapterPrompt
 from helpers.templating import PromptFormat, encode_answer
 
@@ -27,7 +27,7 @@ def arguments(**changes):
         "seed": 42,
         "train_rows": 100,
     }
-    return training.sft_arguments(**values | changes)
+    return swift_setup.sft_arguments(**values | changes)
 
 
 @pytest.fixture
@@ -60,10 +60,10 @@ def first(folder, tokenizer):
 
 def test_the_first_row_as_prepared_passes(folder, tokenizer):
     (folder / "swift.log").write_text("nothing yet")
-    assert not training.look_at_first_row(folder, tokenizer)
+    assert not training_log.look_at_first_row(folder, tokenizer)
     prompt, answer = first(folder, tokenizer)
     show(folder, prompt + answer, answer)
-    assert training.look_at_first_row(folder, tokenizer)
+    assert training_log.look_at_first_row(folder, tokenizer)
 
 
 def test_a_first_row_that_lost_something_stops_the_run(folder, tokenizer):
@@ -77,10 +77,10 @@ def test_a_first_row_that_lost_something_stops_the_run(folder, tokenizer):
         show(folder, ids, supervised)
         if supervised:
             with pytest.raises(InputError, match="not what was prepared"):
-                training.look_at_first_row(folder, tokenizer)
+                training_log.look_at_first_row(folder, tokenizer)
         else:
             with pytest.raises(InputError):
-                training.look_at_first_row(folder, tokenizer)
+                training_log.look_at_first_row(folder, tokenizer)
 
 
 def test_a_failing_swift_is_one_line_and_leaves_no_summary(tmp_path, tokenizer):
@@ -112,9 +112,9 @@ def test_an_exception_is_quoted_whole():
         "[ERROR] torch.distributed.elastic: failed",
         "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: ",
     ]
-    assert training.last_exception(lines) == "ValueError: no such model and here is why"
-    assert training.last_exception(["noise", "[rank0]: KeyError: 'x'"]) == "KeyError: 'x'"
-    assert training.last_exception(["Killed"]) is None
+    assert training_log.last_exception(lines) == "ValueError: no such model and here is why"
+    assert training_log.last_exception(["noise", "[rank0]: KeyError: 'x'"]) == "KeyError: 'x'"
+    assert training_log.last_exception(["Killed"]) is None
 
 
 def test_arguments_suit_this_machine_and_can_be_overridden():
@@ -214,9 +214,9 @@ def test_any_argument_can_be_taken_away(tmp_path):
     for name in whole.keys() - {"max_steps"}:
         given = arguments(extra={name: None})
         assert name not in given
-        if name in training.SWIFT_DEFAULTS:
-            assert training.expected_memory(config, given, 64, 1000.0)["total"] > 0
-        assert "levers" in training.explain(1, tmp_path / "swift.log", given)
+        if name in swift_setup.SWIFT_DEFAULTS:
+            assert swift_setup.expected_memory(config, given, 64, 1000.0)["total"] > 0
+        assert "levers" in training_log.explain(1, tmp_path / "swift.log", given)
 
 
 def test_the_shell_says_nothing_about_processes(monkeypatch):
@@ -236,10 +236,10 @@ def test_a_run_out_of_memory_names_its_levers_with_their_values(tmp_path):
     log = tmp_path / "rank16" / "swift.log"
     log.parent.mkdir()
     log.write_text("step 3\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 6 GiB.\n")
-    message = training.explain(1, log, given)
+    message = training_log.explain(1, log, given)
     levers = ("max_length 192 → 96", "batch_size 4 → 2", "gradient_checkpointing: true")
     assert all(lever in message for lever in (*levers, "swift sft sft.yaml"))
-    killed = training.explain(
+    killed = training_log.explain(
         -9, log, given | {"per_device_train_batch_size": 1, "gradient_checkpointing": True}
     )
     assert "out of memory" in killed
@@ -264,7 +264,7 @@ def test_on_a_tie_the_later_checkpoint_is_kept(metric, saved, kept):
             "eval_loss": [None, 0.3, 0.1, 0.3, 0.2],
         }
     )
-    assert training.best_step(log, metric, saved) == kept
+    assert training_log.best_step(log, metric, saved) == kept
 
 
 def test_the_table_of_a_rows_end_says_which_tokens_count(tokenizer):

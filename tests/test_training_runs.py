@@ -16,7 +16,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from helpers import ROOT, InputError, adapters, models, templating, training
+from helpers import (
+    ROOT,
+    InputError,
+    adapters,
+    models,
+    swift_setup,
+    templating,
+    training,
+    training_log,
+)
 from helpers.adapters import AdapterPrompt
 from helpers.templating import PromptFormat
 
@@ -74,11 +83,11 @@ def arguments(model, **changes):
         "train_rows": 64,
         "extra": {"torch_dtype": "float32"},
     }
-    return training.sft_arguments(**values | changes)
+    return swift_setup.sft_arguments(**values | changes)
 
 
 def losses(folder):
-    return training.read_log(folder / "logging.jsonl").dropna(subset="loss")["loss"].to_list()
+    return training_log.read_log(folder / "logging.jsonl").dropna(subset="loss")["loss"].to_list()
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +225,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(
     for name, weight in undisturbed.items():
         torch.testing.assert_close(resumed[name], weight, rtol=0, atol=1e-7)
     assert summary["best_step"] == json.loads((straight / "summary.json").read_text())["best_step"]
-    log = training.read_log(folder / "logging.jsonl")
+    log = training_log.read_log(folder / "logging.jsonl")
     accuracy = log.set_index("step")["eval_seq_acc"].dropna()
     assert summary["best_step"] == accuracy[accuracy == accuracy.max()].index[-1]
 

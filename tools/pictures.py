@@ -66,7 +66,7 @@ def draw_curve(axes, curves: dict[str, list[dict]]) -> None:
         curves: "curve" of eval/metrics.json.
     """
     for name, points in curves.items():
-        frame = comparison.curve_frame(points)
+        frame = curves.curve_frame(points)
         rows, right = frame["rows"], 100 * frame["accuracy"]
         bars = 100 * plotting.spread(frame["accuracy"], frame["low"], frame["high"])
         drawn = axes.errorbar(rows, right, yerr=bars, fmt="o-", capsize=3, label=name)

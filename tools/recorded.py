@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 
-from helpers.memory import ASIDE_GIB
+from helpers.budgets import ASIDE_GIB
 from tools.results import RESULTS
 from tools.results import cell as result_cell
 from tools.results import table as result_table
@@ -35,7 +35,7 @@ def real_corpus() -> str:
 
 def study_sentence() -> str:
     """The study's own claim on this corpus, with the intervals that its ten rows allow."""
-    from helpers.comparison import study_intervals
+    from helpers.verdicts import study_intervals
 
     said = study_intervals()
     return (
@@ -144,7 +144,8 @@ def rare_table(rare: dict) -> str:
 
 def verdict_lines(metrics: dict) -> str:
     """What McNemar's test lets one say of each setting and the linear SVM, in words."""
-    from helpers.comparison import in_words, score_shares  # slow to load
+    from helpers.comparison import score_shares  # slow to load
+    from helpers.verdicts import in_words
 
     right = {name: share["accuracy"] for name, share in score_shares(metrics).items()}
     lines = []

@@ -1,0 +1,293 @@
+"""What each chapter of the book takes beside what is free, and sizes that fit."""
+
+import math
+import resource
+from collections.abc import Callable
+
+import psutil
+import torch
+
+from helpers import InputError
+from helpers.estimates import estimate, last_that_fits
+from helpers.memory import GIB
+from helpers.models import pick_attention, pick_dtype
+
+ASIDE_GIB = 1.0
+"""Set aside for Python, CUDA and fragments, GiB."""
+CORNER = 2048
+"""Most rows and columns that chapter 3 reads of a matrix: of a larger one its corner does."""
+TREE_NODES = 64
+"""Positions at which the scorer computes logits of a row: the tokens of its options, about."""
+TOKENS_AT_ONCE = 4096
+"""Most tokens of the rows that are asked together; fewer where they would not fit."""
+READING = (2, 5, 8)
+"""Chapters that ask a model about rows."""
+
+
+def available_gib() -> float:
+    """Memory that a run could still have on this machine, GiB: the GPU's, or the processor's.
+
+    Where a shell or a scheduler limits the data of a process (`ulimit -d`), no more than that.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0] / GIB
+    free, (limit, _) = psutil.virtual_memory().available, resource.getrlimit(resource.RLIMIT_DATA)
+    if limit != resource.RLIM_INFINITY:
+        free = max(0, min(free, limit - getattr(psutil.Process().memory_info(), "data", 0)))
+    return free / GIB
+
+
+def chapter_needs(
+    config,
+    chapter: int,
+    length: int = 1,
+    batch: int = 1,
+    dtype: str | None = None,
+    attention: str | None = None,
+    rank: int = 8,
+    checkpointing: bool = False,
+    in_safetensors: bool = True,
+) -> float:
+    """What a chapter takes at its worst moment, in closed form, beside Python and CUDA.
+
+    Args:
+        config: the model's transformers config.
+        chapter: 1 to 8.
+        length: tokens of the longest row it reads or trains on.
+        batch: rows at once.
+        dtype: of the weights, a torch type's name; by default what this machine computes in.
+        attention: of chapters 2, 5 and 8, by default what they choose for such rows; chapter 6
+            measures both ways.
+        rank: of the adapters of chapters 4 and 6.
+        checkpointing: of the training step of chapter 4; that of chapter 6 has none.
+        in_safetensors: whether chapter 3 can read one matrix of the weights alone.
+
+    Returns:
+        GiB.
+
+    Raises:
+        InputError: when there is no such chapter.
+    """
+    if chapter in (1, 7):  # no model is loaded, or only a toy
+        return 0.0
+    dtype = dtype or pick_dtype()
+    common = {"length": length, "batch": batch, "dtype": dtype}
+    if chapter in READING:
+        return reading_gib(config, attention=attention or pick_attention(length), **common)
+    if chapter == 3:
+        return matrix_gib(config, dtype, in_safetensors)
+    step = {"training": True, "rank": rank} | common
+    if chapter == 4:
+        return estimate(config, checkpointing=checkpointing, **step)["total"]
+    if chapter == 6:
+        ways = (step, common | {"last_only": False}, common | {"attention": "eager"})
+        return max(estimate(config, **way)["total"] for way in ways)
+    raise InputError(f"there is no chapter {chapter}; there are 1 to 8")
+
+
+def reading_gib(
+    config,
+    length: int,
+    batch: int = 1,
+    dtype: str = "bfloat16",
+    attention: str = "sdpa",
+) -> float:
+    """GiB of the model loaded once, which reads rows and scores their options.
+
+    Args:
+        config: a transformers config.
+        length: tokens of the longest row.
+        batch: rows at once.
+        dtype: of the weights, a torch type's name.
+        attention: "sdpa" or "eager".
+    """
+    size, vocabulary = getattr(torch, dtype).itemsize, config.get_text_config().vocab_size
+    # batch × nodes × vocabulary, and one row of them as four-byte floats with their normaliser
+    logits = TREE_NODES * vocabulary * (batch * size + 2 * 4) / GIB
+    parts = estimate(config, length, batch, dtype=dtype, attention=attention)
+    resting = parts["weights"] + parts["cache"]
+    # options are read when the prompts' own scores and activations have gone
+    return resting + max(parts["total"] - resting, logits)
+
+
+def matrix_gib(config, dtype: str = "bfloat16", in_safetensors: bool = True) -> float:
+    """GiB of one matrix's corner in four-byte floats, as often as chapter 3 holds it.
+
+    Args:
+        config: a transformers config.
+        dtype: of the weights, a torch type's name.
+        in_safetensors: whether one matrix can be read alone; else all are loaded once.
+    """
+    text = config.get_text_config()
+    sides = (min(side, CORNER) for side in (text.hidden_size, text.intermediate_size))
+    whole = 0.0 if in_safetensors else estimate(config, 1, dtype=dtype)["weights"]
+    # the frozen one, peft's copy, a correction, the merged one, and what a comparison needs
+    return whole + 6 * 4 * math.prod(sides) / GIB
+
+
+def budget_gib(memory_gib: float | None = None) -> float:
+    """GiB that a chapter may take: what it was given, or what is free less ASIDE_GIB.
+
+    Args:
+        memory_gib: a limit that the reader set.
+
+    Raises:
+        InputError: when the limit is not above 0.
+    """
+    if memory_gib is None:
+        return max(0.0, available_gib() - ASIDE_GIB)
+    if memory_gib <= 0:
+        raise InputError(
+            f"memory_gib {memory_gib} is not above 0; leave it out to use what is free"
+        )
+    return float(memory_gib)
+
+
+def usual_rows(length: int) -> int:
+    """How many rows of so many tokens are asked together where there is room for them."""
+    return max(1, TOKENS_AT_ONCE // length)
+
+
+def rows_at_once(needs: Callable[[int], float], length: int, budget: float) -> int:
+    """How many rows are asked together: the usual number, or fewer where these do not fit.
+
+    Args:
+        needs: GiB for a number of rows.
+        length: tokens of the longest row.
+        budget: GiB.
+
+    Returns:
+        At least 1, whether it fits or not.
+    """
+    rows = usual_rows(length)
+    while rows > 1 and needs(rows) > budget:
+        rows //= 2
+    return rows
+
+
+def tokens_at_once(model, length: int) -> int:
+    """Most tokens of rows that a loaded model is asked about together.
+
+    Args:
+        model: of transformers, where it will compute.
+        length: tokens of the longest row.
+    """
+    config, budget = model.config, budget_gib()
+    dtype = str(model.dtype).removeprefix("torch.")
+    weights = estimate(config, 1, dtype=dtype)["weights"]  # of the model, which is there already
+
+    def needs(rows: int) -> float:
+        attention = config.get_text_config()._attn_implementation
+        return reading_gib(config, length, rows, dtype, attention) - weights
+
+    rows = rows_at_once(needs, length, budget)
+    return TOKENS_AT_ONCE if rows == usual_rows(length) else rows * length
+
+
+def check_chapter(
+    config,
+    chapter: int,
+    length: int = 1,
+    batch: int | None = None,
+    budget: float | None = None,
+    **choices,
+) -> str:
+    """What a chapter will need, as a line to print before it loads anything.
+
+    Args:
+        config: the model's transformers config.
+        chapter: 1 to 8.
+        length: tokens of the longest row.
+        batch: rows at once; by default what the scorer will choose.
+        budget: GiB, `budget_gib()` by default.
+        **choices: see `chapter_needs`.
+
+    Raises:
+        InputError: when it needs more than the budget, with what would help.
+    """
+    budget = budget_gib() if budget is None else budget
+
+    def needs(tokens: int, rows: int) -> float:
+        return chapter_needs(config, chapter, tokens, rows, **choices)
+
+    chosen = batch is None and chapter in READING
+    rows = rows_at_once(lambda n: needs(length, n), length, budget) if chosen else batch or 1
+    if (gib := needs(length, rows)) <= budget:
+        shown = max(gib, 0.1)  # never said to be nothing
+        line = f"chapter {chapter} needs about {shown:.1f} GiB; {budget:.1f} are free"
+        if chosen and rows < usual_rows(length):
+            line += f", so it asks about {rows} rows at once in place of {usual_rows(length)}"
+        return line
+    levers = []
+    if rows > 1 and needs(length, 1) < gib:
+        levers.append(f"rows one at a time: {needs(length, 1):.1f} GiB")
+    if shorter := last_that_fits(lambda tokens: needs(tokens, rows), budget, length - 1):
+        levers.append(f"rows of at most {shorter:,} tokens")
+    raise InputError(no_room(config, chapter, gib, budget, levers, **choices))
+
+
+def no_room(config, chapter: int, needs: float, budget: float, levers: list[str], **choices) -> str:
+    """The message of a chapter that does not fit.
+
+    Args:
+        config: the model's transformers config.
+        chapter: 1 to 8.
+        needs: GiB.
+        budget: GiB.
+        levers: what would help, beside a smaller model and more memory.
+        **choices: see `chapter_needs`.
+    """
+    weights = estimate(config, 1, dtype=choices.get("dtype") or pick_dtype())["weights"]
+    smaller = f"a smaller model (the weights of this one take {weights:.1f})"
+    helps = "; ".join([*levers, smaller, "other programs closed, or a machine with more memory"])
+    return (
+        f"chapter {chapter} needs about {needs:.1f} GiB and {budget:.1f} are free; "
+        f"what would help: {helps}"
+    )
+
+
+def pick_lengths(
+    config,
+    lengths: list[int],
+    budget: float,
+    most: int | None = None,
+    chapter: int = 6,
+    **choices,
+) -> tuple[list[int], str]:
+    """The lengths that a chapter can afford, and a line to print that says what was left out.
+
+    Args:
+        config: the model's transformers config.
+        lengths: tokens; in any order.
+        budget: GiB.
+        most: tokens of the longest row there is; no length goes beyond it.
+        chapter: whose needs count.
+        **choices: see `chapter_needs`.
+
+    Returns:
+        Lengths in ascending order, at least one; the line.
+
+    Raises:
+        InputError: when there is no length, or not even the shortest fits, with what would help.
+    """
+    if not lengths or any(type(n) is not int or n < 1 for n in lengths):
+        raise InputError(f"lengths must be whole numbers above 0, at least one, not {lengths}")
+    positions = config.get_text_config().max_position_embeddings
+    limit = min(positions, most or positions)
+    reachable = sorted({n for n in lengths if n <= limit}) or [limit]
+
+    def needs(length: int) -> float:
+        return chapter_needs(config, chapter, length, **choices)
+
+    fitting = [n for n in reachable if needs(n) <= budget]
+    if not fitting:
+        shorter = last_that_fits(needs, budget, reachable[0])
+        levers = [f"lengths: [{shorter}]"] if shorter else []
+        raise InputError(no_room(config, chapter, needs(reachable[0]), budget, levers, **choices))
+    line = (
+        f"up to {fitting[-1]:,} tokens, chapter {chapter} needs about "
+        f"{needs(fitting[-1]):.1f} GiB; {budget:.1f} are free"
+    )
+    if dropped := [f"{n:,}" for n in reachable if n not in fitting]:
+        line += f" (left out, for want of memory: {', '.join(dropped)} tokens)"
+    return fitting, line

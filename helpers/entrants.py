@@ -1,0 +1,208 @@
+"""Who is compared: a run's trained settings, the untouched model, what the trainings left."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers import InputError, metrics, training_log
+from helpers.adapters import (
+    HEAD,
+    PROMPT,
+    AdapterHead,
+    AdapterPrompt,
+    is_head,
+    read_head,
+    read_prompt,
+)
+from helpers.files import need
+from helpers.templating import template_name
+
+LOGGED = ("step", "loss", "eval_loss", "eval_seq_acc")
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One model in the comparison, tuned or not."""
+
+    name: str
+    prompt: AdapterPrompt | AdapterHead
+    """The model, and how it is asked."""
+    adapter: Path | None
+    """The adapter's folder; None is the untouched model."""
+
+
+def find_settings(run: Path, names: list[str] | None) -> dict[str, Entrant]:
+    """The trained settings of a run that can write, by name; see `find_heads` for the others.
+
+    Args:
+        run: the run's folder.
+        names: which ones, in this order; None is all that are there, sorted.
+
+    Raises:
+        InputError: when nothing is trained, a named one is missing, all of them are heads, or they
+            have several models.
+    """
+    if names is None:
+        names = sorted(path.parts[-3] for path in (run / "train").glob(f"*/adapter/{PROMPT}"))
+    if not names:
+        need(run / "train" / "(a setting)" / "adapter", "04-training")
+    settings = {}
+    for name in names:
+        adapter = need(run / "train" / str(name) / "adapter", "04-training")
+        if not is_head(adapter):
+            settings[name] = Entrant(name, read_prompt(adapter), adapter)
+    if not settings:
+        raise InputError(
+            "all settings are classification heads; they are held against one that writes, so "
+            "train one without task: seq_cls"
+        )
+    models = {entrant.prompt.model: name for name, entrant in settings.items()}
+    if len(models) > 1:
+        said = ", ".join(f"{name} of {model}" for model, name in models.items())
+        raise InputError(
+            f"one comparison takes settings of one model, and these differ: {said}; "
+            "name the ones to compare in settings"
+        )
+    return settings
+
+
+def find_heads(run: Path, names: list[str] | None) -> dict[str, Entrant]:
+    """The trained classification heads of a run, by name.
+
+    Args:
+        run: the run's folder.
+        names: of settings, heads among them; None is all that are there.
+    """
+    if names is None:
+        names = sorted(path.parts[-3] for path in (run / "train").glob(f"*/adapter/{HEAD}"))
+    folders = {name: run / "train" / name / "adapter" for name in names}
+    return {n: Entrant(n, read_head(path), path) for n, path in folders.items() if is_head(path)}
+
+
+def untouched(settings: dict[str, Entrant]) -> dict[str, Entrant]:
+    """The base model once a template, asked as the first setting with that template is.
+
+    Args:
+        settings: by name; see `find_settings`.
+    """
+    bases: dict[str, Entrant] = {}
+    for entrant in settings.values():
+        prompt = AdapterPrompt(entrant.prompt.model, entrant.prompt.prompt_format, [])
+        name = base_of(entrant)
+        bases.setdefault(name, Entrant(name, prompt, None))
+    return bases
+
+
+def base_of(entrant: Entrant) -> str:
+    """The name of the untouched model under a setting's template."""
+    return f"base-{template_name(entrant.prompt.prompt_format.template)}"
+
+
+def entrant_table(entrants: dict[str, Entrant]) -> pd.DataFrame:
+    """Who is asked, and how: one line each."""
+    lines = {}
+    for name, entrant in entrants.items():
+        own = entrant.prompt.prompt_format
+        lines[name] = {
+            "adapter": "trained" if entrant.adapter else "none",
+            "template": template_name(own.template),
+            "max_length, tokens": own.max_length,
+            "what is cut": own.cut,
+        }
+    return pd.DataFrame.from_dict(lines, orient="index")
+
+
+def read_log(entrant: Entrant) -> pd.DataFrame:
+    """The log of a setting's training; empty where it was not kept.
+
+    Args:
+        entrant: a trained setting.
+
+    Returns:
+        Columns step, loss, eval_loss, eval_seq_acc, and what else was logged.
+    """
+    path = entrant.adapter.parent / "logging.jsonl"
+    if path.is_file() and path.stat().st_size:
+        return training_log.read_log(path)
+    return pd.DataFrame({column: pd.Series(dtype=float) for column in LOGGED})
+
+
+def read_summary(entrant: Entrant) -> dict:
+    """What a setting's training left: seconds, best_step and more; empty where nothing was kept."""
+    for folder in (entrant.adapter.parent, entrant.adapter):
+        if (folder / "summary.json").is_file():
+            return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return {}
+
+
+def rows_judged(settings: dict[str, Entrant], val: list[dict]) -> dict[str, int]:
+    """How many of the first validation rows each training chose its checkpoint by.
+
+    Args:
+        settings: by name.
+        val: all validation rows, taken where a training kept no file of its own.
+    """
+    counts = {}
+    for name, entrant in settings.items():
+        path = entrant.adapter.parent / "val.jsonl"
+        lines = path.read_bytes().count(b"\n") if path.is_file() else len(val)
+        counts[name] = min(lines, len(val))
+    return counts
+
+
+def choose_best(
+    logs: dict[str, pd.DataFrame], summaries: dict[str, dict], val_answers: dict[str, list[dict]]
+) -> tuple[str, pd.DataFrame]:
+    """The best setting by the validation rows: no test row has a say.
+
+    It is the one whose kept checkpoint had the highest accuracy in training, the lower loss
+    deciding between equals. Where a log holds no evaluation, all are judged by their answers
+    by `score` to the validation rows instead.
+
+    Args:
+        logs: of each setting; see `read_log`.
+        summaries: of each setting; see `read_summary`.
+        val_answers: of each setting to the validation rows.
+
+    Returns:
+        Its name, and what it was chosen by: a line a setting, columns "right on val" (share) and
+        "loss on val" (nats).
+    """
+    chosen = {}
+    for name, log in logs.items():
+        evaluated = log.dropna(subset=["eval_loss", "eval_seq_acc"]).set_index("step")
+        step = summaries[name].get("best_step")
+        if step in evaluated.index:
+            at_best = evaluated.loc[step]
+            chosen[name] = (float(at_best["eval_seq_acc"]), float(at_best["eval_loss"]))
+    if len(chosen) < len(logs):
+        chosen = {
+            name: (float(metrics.correct(lines, "score").mean()), np.nan)
+            for name, lines in val_answers.items()
+        }
+    table = pd.DataFrame.from_dict(chosen, orient="index", columns=["right on val", "loss on val"])
+    ranked = table.sort_values(
+        ["right on val", "loss on val"], ascending=[False, True], kind="stable"
+    )
+    return str(ranked.index[0]), table
+
+
+def minutes(summary: dict) -> float:
+    """Minutes of a setting's training; NaN where they were not kept."""
+    return summary.get("seconds", np.nan) / 60
+
+
+def costs(trainings: dict[str, dict]) -> dict[str, dict]:
+    """Seconds and peak memory (GiB) of each setting's training, where they were kept.
+
+    Args:
+        trainings: of each setting; see `read_summary`.
+    """
+    return {
+        name: {"train_seconds": own["seconds"], "peak_gib": own.get("peak_gib")}
+        for name, own in trainings.items()
+        if "seconds" in own
+    }

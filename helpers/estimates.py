@@ -1,0 +1,182 @@
+"""What a model needs in closed form: microseconds, and close enough to search with."""
+
+from collections.abc import Callable
+
+import torch
+
+from helpers.memory import ANSWER_POSITIONS, GIB, PARTS, heads_of
+
+
+def estimate(
+    config,
+    length: int,
+    batch: int = 1,
+    training: bool = False,
+    rank: int = 8,
+    dtype: str = "bfloat16",
+    attention: str = "sdpa",
+    checkpointing: bool = False,
+    last_only: bool = True,
+) -> dict[str, float]:
+    """What a prefill or a LoRA step needs, in closed form; a trace is memory.forecast.
+
+    LoRA is on all linear layers. With H hidden size, I inner size of the MLP, V vocabulary, n and m
+    query and key-value heads of d numbers, L layers, b bytes a number, T tokens in all rows, s
+    tokens a row:
+
+    * weights: b (V H (1, or 2 when the output matrix is not shared) + L (2 H n d + 2 H m d + 3 H
+      I))
+    * adapters: 4 bytes × L × rank × (sum of both sides of the seven linear layers); gradients as
+      much, Adam's moments twice that
+    * inference: cache 2 L m d b T; activations of one layer, b T (4 H + 3 I); logits b V for each
+      position kept
+    * training, kept for the way back in each layer and for each token: 4 H a norm (four bytes), 2 b
+      H inputs of the linear layers, b (2 n d + 2 k d) queries, keys, values and output of attention
+      (k = n, the keys repeated for each query head, unless m = 1), 4 b I in the MLP, 4 (n + m) d
+      where queries and keys are normed, and b s of the mask
+    * with checkpointing only b H of each layer, and one layer in full
+    * scores written out (eager): per token n s (b + 4) kept in training, n s (b + 8) in one layer
+      at inference
+
+    Counted on the tensors that autograd keeps for the models of transformers 5, bias vectors and
+    norms' weights left out. Source of the scheme: Korthikanti et al. 2023, Reducing activation
+    recomputation in large transformer models.
+
+    Args:
+        config: a transformers config.
+        length: tokens of a row.
+        batch: rows.
+        training: a LoRA step, else a prefill.
+        rank: of the adapters.
+        dtype: of the weights, a torch type's name.
+        attention: "sdpa" or "eager".
+        checkpointing: a training step throws activations away and computes them again.
+        last_only: an inference computes logits for its last position only.
+
+    Returns:
+        GiB by part (see PARTS) and their "total".
+    """
+    text, size = config.get_text_config(), getattr(torch, dtype).itemsize
+    hidden, inner, layers, vocabulary = (
+        text.hidden_size,
+        text.intermediate_size,
+        text.num_hidden_layers,
+        text.vocab_size,
+    )
+    heads, shared, width = heads_of(text)
+    tokens = length * batch
+    queries, keys = heads * width, shared * width
+    tied = getattr(config, "tie_word_embeddings", False)
+    parts = dict.fromkeys(PARTS, 0.0)
+    linear = [
+        (hidden, queries),
+        (hidden, keys),
+        (hidden, keys),
+        (queries, hidden),
+        (hidden, inner),
+        (hidden, inner),
+        (inner, hidden),
+    ]
+    body = layers * sum(a * b for a, b in linear)
+    parts["weights"] = size * (vocabulary * hidden * (1 if tied else 2) + body)
+    norms = 4 if text.model_type.startswith("gemma") else 2
+    normed = hasattr(text, "query_pre_attn_scalar") or text.model_type.startswith("qwen3")
+    eager = attention == "eager"
+    if training:
+        parts["adapters"] = parts["gradients"] = 4 * layers * rank * sum(a + b for a, b in linear)
+        parts["optimizer"] = 2 * parts["adapters"]
+        repeated = keys if shared == 1 else queries
+        layer = (
+            norms * 4 * hidden
+            + 2 * size * hidden
+            + size * (2 * queries + 2 * repeated)
+            + 4 * size * inner
+        )
+        layer += 4 * (queries + keys) * normed + (0 if eager else size * length)
+        stored = size * hidden * (layers - 1) + layer if checkpointing else layer * layers
+        parts["activations"] = tokens * (stored + 2 * size * inner)
+        parts["attention scores"] = (
+            eager
+            * tokens
+            * heads
+            * length
+            * ((size + 4) * (1 if checkpointing else layers) + size + 4)
+        )
+        parts["logits"] = batch * ANSWER_POSITIONS * vocabulary * (size + 4 + 4)
+    else:
+        parts["cache"] = 2 * layers * keys * size * tokens
+        scores = eager * tokens * heads * length * (size + 8)
+        last = size * vocabulary * (batch if last_only else tokens)
+        layer = tokens * size * (4 * hidden + 3 * inner)
+        # Three moments compete for the peak: scores, the MLP, the logits.
+        parts |= max(
+            (
+                {
+                    "attention scores": scores,
+                    "activations": tokens * size * (hidden + queries + 2 * keys),
+                },
+                {"activations": layer},
+                {"logits": last, "activations": tokens * size * hidden},
+            ),
+            key=lambda moment: sum(moment.values()),
+        )
+    parts = {name: value / GIB for name, value in parts.items()}
+    return parts | {"total": sum(parts.values())}
+
+
+def longest(config, budget: float, **choices) -> int:
+    """The most tokens a row may have, by the closed form; never more than the model has positions.
+
+    Args:
+        config: a transformers config.
+        budget: GiB.
+        **choices: see `estimate`.
+
+    Returns:
+        Tokens; 0 when nothing fits.
+    """
+    return last_that_fits(
+        lambda length: estimate(config, length, **choices)["total"],
+        budget,
+        config.get_text_config().max_position_embeddings,
+    )
+
+
+def last_that_fits(needs: Callable[[int], float], budget: float, most: int) -> int:
+    """The largest length whose needs stay within a budget, by halving.
+
+    Args:
+        needs: GiB of a length; grows with it.
+        budget: GiB.
+        most: no length beyond this.
+
+    Returns:
+        A length; 0 when not even 1 fits.
+    """
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if needs(middle) <= budget else (low, middle - 1)
+    return low
+
+
+def remedies(config, budget: float, length: int, batch: int, **choices) -> str:
+    """What would make a training step fit, each lever alone with what the closed form makes of it.
+
+    Args:
+        config: a transformers config.
+        budget: GiB.
+        length: tokens of a row.
+        batch: rows.
+        **choices: see `estimate`.
+    """
+    shorter = longest(config, budget, batch=batch, training=True, **choices)
+    levers = [f"max_length {length} → {shorter}"]
+    for lever, change in (
+        ("batch_size", {"batch": 1}),
+        ("gradient_checkpointing", {"checkpointing": True}),
+    ):
+        values = {"batch": batch} | choices | change
+        total = estimate(config, length, training=True, **values)["total"]
+        levers.append(f"{lever} {next(iter(change.values()))}: {total:.1f} GiB")
+    return "; ".join(levers)

@@ -1,0 +1,275 @@
+"""The arguments of `swift sft`: made of parameters, free of contradictions, and small enough."""
+
+import importlib.util
+import json
+import math
+from functools import cache
+from pathlib import Path
+
+from helpers import InputError, estimates, memory
+from helpers.models import find_model, pick_attention, pick_dtype, trusts
+from helpers.parameters import refuse_out_of_range
+from helpers.templating import PromptFormat
+
+PLUGINS = [Path(__file__).with_name(name) for name in ("swift_plugin.py", "cpu_step.py")]
+SAID_ELSEWHERE = {
+    "model": "model",
+    "template": "bos and template",
+    "lora_rank": "rank",
+    "lora_alpha": "alpha",
+    "per_device_train_batch_size": "batch_size",
+    "gradient_accumulation_steps": "rows_per_step",
+    "learning_rate": "learning_rate",
+    "max_length": "max_length",
+    "eval_steps": "evaluations",
+    "save_steps": "evaluations",
+    "seed": "seed",
+}
+"""Arguments of swift, and the parameter that says the same: both at once may contradict."""
+OWN = (
+    "dataset val_dataset output_dir add_version tuner_type resume_from_checkpoint ENV "
+    "external_plugins"
+).split()
+"""Arguments of swift that this book decides: where everything lies, and that it is a LoRA."""
+SWIFT_DEFAULTS = {
+    "per_device_train_batch_size": 1,
+    "gradient_checkpointing": True,
+    "lora_rank": 8,
+    "target_modules": "all-linear",
+    "torch_dtype": "bfloat16",
+    "attn_impl": "sdpa",
+}
+"""What swift does where an argument was taken away."""
+QUANTISERS = {"bnb": "bitsandbytes", "hqq": "hqq", "eetq": "eetq"}
+"""The package that each quant_method of swift needs; none of them is among this book's."""
+
+
+def sft_arguments(
+    *,
+    model: str,
+    prompt_format: PromptFormat,
+    rank: int,
+    alpha: int,
+    dropout: float,
+    steps: int | None,
+    rows_per_step: int,
+    batch_size: int,
+    learning_rate: float,
+    evaluations: int,
+    seed: int,
+    train_rows: int,
+    nproc: int = 1,
+    extra: dict | None = None,
+) -> dict:
+    """Arguments of `swift sft` for one setting; swift runs in the setting's folder.
+
+    Rows of a batch are padded on the left, so that their answers stand together at the end and
+    swift computes no other logits.
+
+    Args:
+        model: see models.find_model.
+        prompt_format: how rows are rendered and cut.
+        rank: of the adapter.
+        alpha: the correction is scaled by alpha / rank.
+        dropout: share of the adapter's input dropped at random.
+        steps: optimizer steps; None where `extra` gives num_train_epochs.
+        rows_per_step: rows an optimizer step sees; accumulation makes up for a smaller batch.
+        batch_size: rows that go through the model at once in each process.
+        learning_rate: peak of the cosine schedule.
+        evaluations: how often to look at val, evenly spread, the end included.
+        seed: order of the rows, initial adapter.
+        train_rows: how many rows there are to learn from.
+        nproc: processes on this machine.
+        extra: further swift arguments, which win over these; None takes one away.
+
+    Raises:
+        InputError: when batch_size × nproc does not divide rows_per_step, when steps and epochs are
+            both given or neither is, when a number is out of range; see `refuse_contradictions`.
+    """
+    import torch
+
+    extra = dict(extra or {})
+    given = {"rank": rank, "alpha": alpha, "dropout": dropout, "learning_rate": learning_rate}
+    given |= {"rows_per_step": rows_per_step, "batch_size": batch_size, "nproc": nproc}
+    for name, value in (given | {"evaluations": evaluations, "seed": seed}).items():
+        refuse_out_of_range(name, value)
+    if rows_per_step % (batch_size * nproc):
+        raise InputError(
+            f"rows_per_step {rows_per_step} is not a multiple of batch_size {batch_size} × "
+            f"nproc {nproc}"
+        )
+    max_steps = total_steps(steps, extra, train_rows, rows_per_step)
+    every = max(1, max_steps // evaluations)
+    arguments = {
+        "model": find_model(model),
+        "model_type": None if trusts(model) else known_model_type(model),
+        "template": "news-bos" if prompt_format.bos else "news",
+        "external_plugins": [str(path) for path in PLUGINS],
+        "callbacks": ["cpu_step"],
+        "dataset": ["train.jsonl"],
+        "val_dataset": ["val.jsonl"],
+        "output_dir": "swift",
+        "logging_dir": "runs",  # what report_to: tensorboard writes outlives swift's own folder
+        "add_version": False,
+        "check_model": False,
+        "torch_dtype": pick_dtype(),
+        "attn_impl": pick_attention(prompt_format.max_length),
+        "tuner_type": "lora",
+        "target_modules": "all-linear",
+        "lora_rank": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": dropout,
+        "max_length": prompt_format.max_length,
+        "truncation_strategy": "delete",  # never needed: bodies are cut before
+        "per_device_train_batch_size": batch_size,
+        "per_device_eval_batch_size": batch_size,
+        "gradient_accumulation_steps": rows_per_step // (batch_size * nproc),
+        "padding_side": "left",
+        "gradient_checkpointing": False,
+        "learning_rate": learning_rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_ratio": 0.1,
+        "max_steps": max_steps,
+        "eval_steps": every,
+        "save_steps": every,
+        "logging_steps": 1,
+        "acc_strategy": "seq",
+        "metric_for_best_model": "seq_acc",  # see training_log.best_step
+        "logging_nan_inf_filter": False,  # a diverged run shall look like one
+        "lazy_tokenize": True,  # swift's own tokenising starts a process for every file
+        "dataloader_num_workers": 0,
+        "report_to": "none",
+        "seed": seed,
+        "use_cpu": None if torch.cuda.is_available() else True,
+    }
+    refuse_contradictions(arguments, extra)
+    return {name: value for name, value in (arguments | extra).items() if value is not None}
+
+
+def refuse_contradictions(arguments: dict, extra: dict) -> None:
+    """Refuse further arguments that say anew, or under half a name, what is said already.
+
+    Args:
+        arguments: of swift, as the parameters decide them.
+        extra: further ones; None takes one away.
+
+    Raises:
+        InputError: for an argument that a parameter or this book decides, if its value is another;
+            for a name that swift would complete or that it spells with underscores.
+    """
+    known = [*arguments, *SAID_ELSEWHERE, *OWN, "max_steps", "num_train_epochs"]
+    for name, value in extra.items():
+        whole = str(name).replace("-", "_")
+        if name not in known and (meant := [own for own in known if own.startswith(whole)]):
+            raise InputError(f"swift would read the argument {name} as {meant[0]}; write it whole")
+        if value is None or value == arguments.get(name):
+            continue
+        if name in SAID_ELSEWHERE and name in arguments:
+            raise InputError(
+                f"{name} {value} contradicts {arguments[name]}, which the parameter "
+                f"{SAID_ELSEWHERE[name]} decides; say it there"
+            )
+        if name in OWN:
+            raise InputError(f"{name} is this book's own and cannot be given to swift; take it out")
+
+
+def total_steps(steps: int | None, extra: dict, train_rows: int, rows_per_step: int) -> int:
+    """Optimizer steps of a run, out of steps or epochs; epochs and max_steps leave `extra`.
+
+    Args:
+        steps: optimizer steps, or None.
+        extra: swift's arguments that may hold num_train_epochs, and max_steps in place of steps.
+        train_rows: how many rows there are.
+        rows_per_step: rows a step sees.
+
+    Raises:
+        InputError: when both are given, or neither.
+    """
+    epochs = extra.pop("num_train_epochs", None)
+    steps = extra.pop("max_steps", steps)
+    sound = steps is None or (type(steps) is int and steps > 0)
+    sound &= epochs is None or (type(epochs) in (int, float) and 0 < epochs < math.inf)
+    if not sound:
+        raise InputError(
+            f"steps is {steps!r} and num_train_epochs {epochs!r}; steps must be a whole number, "
+            "epochs a number, and both above 0"
+        )
+    if epochs is None and steps is None:
+        raise InputError("neither steps nor num_train_epochs says how long to train; give one")
+    if epochs is None:
+        return steps
+    if steps is not None:
+        raise InputError(
+            f"steps {steps} and num_train_epochs {epochs} are both given; "
+            "keep one (steps: null in a profile's setting, steps = None in notebook 04)"
+        )
+    return max(1, math.ceil(epochs * math.ceil(train_rows / rows_per_step)))
+
+
+def known_model_type(model: str) -> str | None:
+    """What swift calls a model's architecture, where its config.json says so by itself.
+
+    swift looks a folder up by its class, which several of its types may share (qwen2, qwen2_gte).
+    """
+    folder = Path(find_model(model))
+    name = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    return name if name in swift_model_types() else None
+
+
+@cache
+def swift_model_types() -> frozenset[str]:
+    """The names in swift's list of language models, read without loading swift itself (seconds)."""
+    import importlib.metadata
+
+    path = importlib.metadata.distribution("ms-swift").locate_file("swift/model/constant.py")
+    spec = importlib.util.spec_from_file_location("swift_constants", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    values = vars(module.LLMModelType).values()
+    return frozenset(value for value in values if isinstance(value, str))
+
+
+def expected_memory(
+    config, arguments: dict, length: int, free: float, nproc: int = 1
+) -> dict[str, float]:
+    """Peak of one training step by part, GiB; see memory.forecast.
+
+    Args:
+        config: the model's transformers config.
+        arguments: of swift.
+        length: most tokens of a row.
+        free: GiB that this machine has left; without a GPU all processes share it.
+        nproc: processes at once.
+
+    Raises:
+        InputError: when a step needs more than is free, with what would help.
+    """
+    values = SWIFT_DEFAULTS | arguments
+    batch = values["per_device_train_batch_size"]
+    choices = {
+        "dtype": values["torch_dtype"],
+        "attention": values["attn_impl"],
+        "rank": values["lora_rank"],
+        "checkpointing": values["gradient_checkpointing"],
+    }
+    layers = {"targets": values["target_modules"], "bits": values.get("quant_bits")}
+    parts = memory.forecast(config, length, batch, training=True, **layers, **choices)
+    budget = free / (nproc if values.get("use_cpu") else 1)
+    if parts["total"] > budget:
+        levers = estimates.remedies(config, budget, length, batch, **choices)
+        raise InputError(
+            f"a step needs about {parts['total']:.1f} GiB and {budget:.1f} are free; "
+            f"what would help: {levers}"
+        )
+    return parts
+
+
+def refuse_missing_quantiser(arguments: dict) -> None:
+    """Raise InputError where swift would quantise by a package that is not installed."""
+    package = QUANTISERS.get(arguments.get("quant_method"))
+    if package and importlib.util.find_spec(package) is None:
+        raise InputError(
+            f"quant_method {arguments['quant_method']} needs the package {package}, which is not "
+            f"installed: .venv/bin/pip install {package}, "
+            "or take quant_method and quant_bits out of the setting"
+        )

@@ -1,0 +1,150 @@
+"""What a comparison lets us say: tests of pairs, and figures and words for the pages."""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from helpers import metrics
+
+STUDY = (0, 9, 10)
+"""Right answers of the study before and after its training, and how many were compared."""
+
+
+def verdict(first, second) -> dict:
+    """Whether one is better than the other on the same rows, in words.
+
+    Args:
+        first: which rows it got right.
+        second: which rows the other got right.
+
+    Returns:
+        "p" (exact McNemar test), "gained" and "lost" (rows that only one of them got right), and
+        "says": first "is better than", "is worse than" or "cannot be told apart from" second.
+    """
+    first, second = np.asarray(first, bool), np.asarray(second, bool)
+    gained, lost = int((first & ~second).sum()), int((second & ~first).sum())
+    p = metrics.mcnemar_p(first, second) if gained + lost else 1.0
+    says = in_words(p, gained - lost)
+    return {"p": p, "gained": gained, "lost": lost, "says": says}
+
+
+def pair_tests(hits: dict[str, np.ndarray], pairs: list[tuple[str, str]]) -> list[dict]:
+    """Exact McNemar tests: for each pair "a", "b" and "p".
+
+    Args:
+        hits: which rows each got right.
+        pairs: names.
+    """
+    return [{"a": a, "b": b, "p": verdict(hits[a], hits[b])["p"]} for a, b in pairs]
+
+
+def pair_table(tests: list[dict]) -> pd.DataFrame:
+    """McNemar tests for people; see `pair_tests`."""
+    lines = [(test["a"], test["b"], f"{test['p']:.2g}") for test in tests]
+    return pd.DataFrame(lines, columns=["a", "b", "p"]).set_index(["a", "b"])
+
+
+def all_pairs(bases: list[str], settings: list[str]) -> list[tuple[str, str]]:
+    """Which pairs are tested: all models with one another, and each setting with the SVM."""
+    pairs = list(combinations([*bases, *settings], 2))
+    return pairs + [(name, "tfidf_svm") for name in settings]
+
+
+def f1_gain(labels: list[str], first: list, second: list, clusters: list[int]) -> dict:
+    """How much macro-F1 the second has over the first; see metrics.macro_f1_gain.
+
+    Args:
+        labels: of the rows.
+        first: answers.
+        second: answers.
+        clusters: rows with the same number are near copies and drawn together.
+
+    Returns:
+        "gain" and "ci95"; of one cluster, which cannot be drawn anew, the widest interval there is.
+    """
+    if len(set(clusters)) > 1:
+        return metrics.macro_f1_gain(labels, first, second, clusters, 0)
+    gain = metrics.macro_f1(labels, second) - metrics.macro_f1(labels, first)
+    return {"gain": gain, "ci95": [-1.0, 1.0]}
+
+
+def headline(results: dict, base: str, best: str) -> dict:
+    """The numbers and words of a comparison's sentences, by the names the pages use.
+
+    Args:
+        results: all of eval/metrics.json.
+        base: the untouched model under the best setting's template.
+        best: the best setting.
+
+    Returns:
+        Shares in per cent, p values, verdicts.
+    """
+    said = {"base": base, "best": best}
+    for key, name in (("base", base), ("best", best)):
+        for mode in ("generate", "score"):
+            said |= in_per_cent(f"{key}_{mode}", results["models"][name][mode])
+        said[f"ece_{key}"] = results["models"][name]["ece"]
+    svm, both = results["baselines"]["tfidf_svm"], results["hybrid"][best]
+    said |= in_per_cent("svm", svm) | in_per_cent("hybrid", both)
+    said |= {"svm_seconds": svm["seconds"], "ece_hybrid": both["ece"]}
+    said |= {"valid_base": 100 * results["models"][base]["generate"]["valid"]}
+    p = {(pair["a"], pair["b"]): pair["p"] for pair in results["mcnemar"]}
+    own = results["models"][best]["score"]["accuracy"]
+    settings = list(results["hybrid"])
+    least = min((p[pair] for pair in combinations(settings, 2)), default=1.0)
+    said["noise"] = "at least one difference" if least <= 0.05 else "no difference"
+    said["verdict_p"] = p[best, "tfidf_svm"]
+    said["verdict"] = in_words(said["verdict_p"], own - svm["accuracy"])
+    said["hybrid_p"] = p[f"{best} + svm", "tfidf_svm"]
+    said["hybrid_verdict"] = in_words(said["hybrid_p"], both["accuracy"] - svm["accuracy"])
+    said["hybrid_over_model_p"] = p[f"{best} + svm", best]
+    ahead = both["accuracy"] - own
+    said["hybrid_over_model"] = in_words(said["hybrid_over_model_p"], ahead)
+    earns = said["verdict"] == "is better than"
+    said["earned"] = "earns its cost" if earns else "does not earn its cost"
+    return said
+
+
+def in_per_cent(name: str, value: dict) -> dict:
+    """An accuracy and its interval as name, name_low and name_high, in per cent."""
+    shares = (value["accuracy"], *value["ci95"])
+    names = (name, f"{name}_low", f"{name}_high")
+    return {key: 100 * share for key, share in zip(names, shares)}
+
+
+def in_words(p: float, ahead: float) -> str:
+    """A verdict in words: at 5 %, by McNemar's p and the difference of the accuracies."""
+    if p > 0.05:
+        return "cannot be told apart from"
+    return "is better than" if ahead > 0 else "is worse than"
+
+
+def reading(base_score: dict, rows: list[dict]) -> dict:
+    """What the untouched model's scores say beside guessing.
+
+    Args:
+        base_score: its accuracy by `score`; see metrics.accuracy.
+        rows: that were asked, with their options.
+
+    Returns:
+        "chance" (per cent right by guessing) and "reading", in words.
+    """
+    chance = float(np.mean([1 / len(row["category"]) for row in rows]))
+    knows = base_score["ci95"][0] > chance
+    more = "it knows more than its free answers show"
+    return {
+        "chance": 100 * chance,
+        "reading": more if knows else "it cannot be told from guessing either",
+    }
+
+
+def study_intervals() -> dict:
+    """What ten rows can say: the study's claim with its intervals, in per cent, and McNemar's p."""
+    before, after, n = STUDY
+    hits = {"study_before": before, "study_after": after}
+    said = {"study_rows": n}
+    for name, right in hits.items():
+        said |= in_per_cent(name, metrics.accuracy([True] * right + [False] * (n - right)))
+    first, second = ([True] * right + [False] * (n - right) for right in STUDY[:2])
+    return said | {"study_p": verdict(second, first)["p"]}
