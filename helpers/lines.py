@@ -20,12 +20,15 @@ EXPANSION_LIMIT = 200
 thousand.
 """
 OTHER_KINDS = {
-    b"PK\x03\x04": "a workbook (.xlsx) or a .zip",
-    b"\xd0\xcf\x11\xe0": "an old workbook (.xls), which must be saved as .xlsx,",
-    b"\x1f\x8b": "packed (.gz)",
-    b"PAR1": "a .parquet file",
+    b"PK\x03\x04": "a workbook (.xlsx) or a .zip by its content; name it so, or unpack it",
+    b"\xd0\xcf\x11\xe0": "an old workbook (.xls) by its content; save it as .xlsx",
+    b"\x1f\x8b": "packed (.gz) by its content; name it so",
+    b"PAR1": "a .parquet file by its content; name it so",
+    b"version https://git-lfs": "a pointer of Git LFS, not the data; fetch it with git lfs pull",
+    b"<!doctype html": "a web page, not the data; download the file itself",
+    b"<html": "a web page, not the data; download the file itself",
 }
-"""What is no text, by how it begins."""
+"""What is no data in text, by how it begins (in lower case where it is text), and what to do."""
 ESCAPED = re.compile("[\udc80-\udcff]")
 """A byte that is not sound in the file's encoding, as the codec lets it through."""
 
@@ -59,10 +62,10 @@ def read_text(path: Path) -> Iterator[str]:
     size = 0
     with open_bytes(path) as file:
         chunk = file.read(2**20)
-        if kind := next(
-            (kind for mark, kind in OTHER_KINDS.items() if chunk.startswith(mark)), None
-        ):
-            raise InputError(f"{path} is {kind} by its content; name it so, or unpack it")
+        begins = chunk[:64].removeprefix(codecs.BOM_UTF8).lstrip()
+        for mark, kind in OTHER_KINDS.items():
+            if begins.startswith(mark) or begins.lower().startswith(mark):
+                raise InputError(f"{path} is {kind}")
         if chunk[:4].count(0) >= 2:
             raise InputError(f"{path} is UTF-32, or UTF-16 without a mark; save it as UTF-8")
         if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

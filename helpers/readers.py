@@ -106,7 +106,7 @@ def read_jsonl(path: Path) -> Rows:
             value = json.loads(line.lstrip("\ufeff"), object_pairs_hook=with_unique_names)
         except (ValueError, RecursionError) as error:
             fault = line_fault(line) or json_fault(error)
-            opens = clean(line) in ("[", "{", "[{")
+            opens = clean(line) in ("[", "{") or clean(line).startswith("[{")
             way = "; one object a line, please; an array of them is .json" if opens else ""
             yield f"line {number}", Fault(fault.reason, fault.detail + way)
         else:

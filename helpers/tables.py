@@ -249,11 +249,12 @@ def read_xlsx(path: Path, sheet: str | None = None) -> Rows:
                 f"there are {there}"
             )
         refuse_doubtful_cells(path, page)
-        page.reset_dimensions()  # what a file says of its size may be wrong
+        if sheet is None:
+            refuse_alike(path, page, book.worksheets[1:])
         empty = True
-        for row in with_header(path, sheet_records(path, page), padded=True):
+        for where, row in with_header(path, sheet_records(path, page), padded=True):
             empty = False
-            yield row
+            yield (where if len(pages) == 1 else f"sheet {page.title!r} {where}"), row
         if empty and len(pages) > 1:
             raise InputError(
                 f"{path}: the sheet {page.title!r} holds no rows; name one with `sheet`: "
@@ -267,6 +268,7 @@ def sheet_records(path: Path, page) -> Iterator[tuple[str, list, None]]:
     """Records of a sheet: place and values."""
     from openpyxl.utils.escape import unescape
 
+    page.reset_dimensions()  # what a file says of its size may be wrong
     rows = enumerate(page.iter_rows(), 1)
     while True:
         try:
@@ -280,6 +282,25 @@ def sheet_records(path: Path, page) -> Iterator[tuple[str, list, None]]:
             value = CellError(cell.value) if cell.data_type == "e" else cell.value
             values.append(unescape(value) if isinstance(value, str) else value)
         yield f"row {number}", values, None
+
+
+def refuse_alike(path: Path, page, others: list) -> None:
+    """Raise InputError where another visible sheet has rows of the same columns: none names it, and
+    they would be missing without a word.
+    """
+
+    def beginning(one) -> list[set[str]]:  # the columns, and what stands in the first row
+        filled = (fields for _, fields, _ in sheet_records(path, one) if not is_blank(fields))
+        return [{clean(str(f)) for f in fields if f is not None} for fields in islice(filled, 2)]
+
+    names = beginning(page)
+    for other in others:
+        there = beginning(other) if names and other.sheet_state == "visible" else []
+        if len(there) == 2 and names[0] <= there[0]:
+            raise InputError(
+                f"{path}: the sheets {page.title!r} and {other.title!r} have the same columns; "
+                "name one with `sheet`, or put their rows on one sheet"
+            )
 
 
 def refuse_doubtful_cells(path: Path, page) -> None:

@@ -16,6 +16,11 @@ from playwright.sync_api import sync_playwright
 
 from helpers import ROOT, adapters, files, models, sources, templating
 
+LONGEST = (
+    "test_lab test_book test_training_runs test_classify test_scoring test_profiles test_heads "
+    "test_budgets test_browser test_odd_sizes test_export test_models"
+).split()
+"""Files that take minutes. They begin first, so that no core waits for the last of them alone."""
 SCRATCH = "路径 有空格"
 """The scratch copy's folder: a path with spaces and Chinese characters, as readers have them."""
 
@@ -49,6 +54,12 @@ def project_environment(folder: Path) -> dict[str, str]:
     """An environment in which a copy of the project uses its own helpers, not this one's."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     return own | {"PYTHONPATH": str(folder)}
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first; what stands in one file keeps its order."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 @pytest.fixture(scope="session")

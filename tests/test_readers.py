@@ -395,9 +395,9 @@ def test_a_workbook(tmp_path):
     book.save(tmp_path / "a.xlsx")
     rows = list(read_file(tmp_path / "a.xlsx"))
     assert rows == [
-        ("row 2", {"text": "甲\n乙\r", "output": 1}),
-        ("row 3", {"text": None, "output": None}),
-        ("row 4", {"text": "丙", "output": True}),
+        ("sheet '一' row 2", {"text": "甲\n乙\r", "output": 1}),
+        ("sheet '一' row 3", {"text": None, "output": None}),
+        ("sheet '一' row 4", {"text": "丙", "output": True}),
     ]
     assert rows_of(tmp_path / "a.xlsx", sheet="二") == [{"text": "丁", "二": "A"}]
     assert column_names(tmp_path / "a.xlsx", "二") == ["text", "二"]
@@ -555,6 +555,40 @@ def test_what_is_no_text_is_called_what_it_is(tmp_path, form):
     packed = save(tmp_path / f"c.{form}", gzip.compress(GOOD_TABLE.encode()))
     with pytest.raises(InputError, match=r"is packed \(.gz\)"):
         rows_of(packed)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        ("\ufeff\n<!DOCTYPE html><html></html>", "is a web page, not the data"),
+        ("<HTML><body>404</body></HTML>", "is a web page, not the data"),
+    ],
+)
+def test_what_stands_in_the_place_of_data_is_said(tmp_path, content, said):
+    for form in ("csv", "jsonl", "json"):
+        with pytest.raises(InputError, match=said):
+            rows_of(save(tmp_path / f"a.{form}", content))
+
+
+def test_an_array_over_several_lines_of_a_file_of_lines_is_said(tmp_path):
+    first = rows_of(save(tmp_path / "a.jsonl", '[{"text": "a"},\n{"text": "b"}]'))[0]
+    assert "an array of them is .json" in first
+
+
+def test_sheets_with_the_same_columns_are_not_passed_over(tmp_path):
+    rows = ["text", "output"], ["甲", "A"]
+    book, _ = workbook(tmp_path, *rows, sheets=["二"])
+    third = book.create_sheet("三")
+    for row in rows:
+        third.append(row)
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(InputError, match="sheets '一' and '三' have the same columns; name one"):
+        rows_of(tmp_path / "a.xlsx")
+    assert rows_of(tmp_path / "a.xlsx", sheet="三") == [{"text": "甲", "output": "A"}]
+    third.sheet_state = "hidden"
+    book.save(tmp_path / "b.xlsx")
+    assert len(rows_of(tmp_path / "b.xlsx")) == 1
 
 
 @pytest.mark.parametrize("indent", [None, 1])
