@@ -19,6 +19,22 @@ def choose(rows: list[dict], scores: list) -> list[str]:
     return [row["category"][int(np.argmax(values))] for row, values in zip(rows, scores)]
 
 
+def choose_among(rows: list[dict], classes: list[str], values: np.ndarray) -> list[str]:
+    """For each row its option with the highest score; one that training never saw comes last.
+
+    Args:
+        rows: with their options.
+        classes: that were learned.
+        values: rows × classes.
+    """
+    places = {label: place for place, label in enumerate(classes)}
+    scores = [
+        [line[places[option]] if option in places else -np.inf for option in row["category"]]
+        for row, line in zip(rows, values)
+    ]
+    return choose(rows, scores)
+
+
 def svm_baseline(train: list[dict], test: list[dict]) -> tuple[list[str], float]:
     """Predictions of a linear SVM over characters and their pairs, and seconds of training.
 
@@ -67,13 +83,8 @@ def logistic_baseline(
     regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
     regression.fit(train_features, labels)
     seconds = time.perf_counter() - started
-    places = {label: i for i, label in enumerate(regression.classes_)}
     values = regression.predict_log_proba(test_features)
-    scores = [
-        [line[places[option]] if option in places else -np.inf for option in row["category"]]
-        for row, line in zip(rows, values)
-    ]
-    return choose(rows, scores), seconds
+    return choose_among(rows, list(regression.classes_), values), seconds
 
 
 def cross_validated(rows: list[dict], clusters: list[int]) -> list[bool]:
@@ -95,30 +106,6 @@ def cross_validated(rows: list[dict], clusters: list[int]) -> list[bool]:
             answers, _ = svm_baseline(others, fresh)
             right += [answer == row["output"] for answer, row in zip(answers, fresh)]
     return right
-
-
-def balanced_order(labels: list[str], seed: int) -> list[int]:
-    """Places of rows drawn so that every class comes equally often; rare rows come again.
-
-    Args:
-        labels: of the rows.
-        seed: of the drawing.
-
-    Returns:
-        As many places as there are rows.
-    """
-    rng = np.random.default_rng(seed)
-    classes = sorted(set(labels))
-    if not classes:
-        return []
-    decks = {
-        name: rng.permutation([i for i, x in enumerate(labels) if x == name]) for name in classes
-    }
-    order = []
-    for turn in range(-(-len(labels) // len(classes))):
-        for name in rng.permutation(classes):
-            order.append(int(decks[name][turn % len(decks[name])]))
-    return order[: len(labels)]
 
 
 def svm_answers(train: list[dict], rows: list[dict]) -> list[str] | None:

@@ -293,27 +293,6 @@ def judge(decision: dict, probabilities: list, places: list[int]) -> pd.DataFram
     return pd.DataFrame(lines)
 
 
-def judge_sets(decision: dict, probabilities: list, places: list[int]) -> dict:
-    """How many prediction sets hold the label, and how large they are.
-
-    Args:
-        decision: see `learn`.
-        probabilities: for each row, of its options.
-        places: for each row, the place of its label.
-
-    Returns:
-        "level", "held" (share of rows), "size" (mean number of options left), "n".
-    """
-    left = prediction_sets(probabilities, decision["sets"]["threshold"])
-    held = [place in options for place, options in zip(places, left)]
-    return {
-        "level": decision["sets"]["level"],
-        "held": float(np.mean(held)) if held else float("nan"),
-        "size": float(np.mean([len(options) for options in left])) if left else float("nan"),
-        "n": len(places),
-    }
-
-
 def write_decision(adapter: Path, decision: dict) -> None:
     """Keep beside an adapter how its probabilities are to be read.
 

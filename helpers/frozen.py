@@ -5,7 +5,7 @@ import time
 import numpy as np
 import torch
 
-from helpers import models, templating
+from helpers import baselines, models, templating
 from helpers.adapters import AdapterPrompt
 
 
@@ -42,24 +42,17 @@ def frozen_baseline(
     Returns:
         An option for each row, and the seconds of reading and learning the training rows.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     prompt_format = adapter_prompt.prompt_format
     attention = models.pick_attention(prompt_format.max_length)
     model = models.load_model(adapter_prompt.model, attention=attention)
+
+    def features(some: list[dict]) -> np.ndarray:  # rows × hidden size
+        fitted = templating.fit_all(tokenizer, prompt_format, some)
+        return last_hidden_states(model, [prompt.ids for prompt in fitted])
+
     started = time.perf_counter()
-    fitted = templating.fit_all(tokenizer, prompt_format, train)
-    features = last_hidden_states(model, [prompt.ids for prompt in fitted])
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    classifier.fit(features, [row["output"] for row in train])
-    seconds = time.perf_counter() - started
-    fitted = templating.fit_all(tokenizer, prompt_format, rows)
-    features = last_hidden_states(model, [prompt.ids for prompt in fitted])
-    scores = classifier.predict_log_proba(features)  # rows × classes
-    answers = []
-    for row, line in zip(rows, scores):
-        score = dict(zip(classifier.classes_, line))
-        answers.append(max(row["category"], key=lambda option: score.get(option, -np.inf)))
-    return answers, seconds
+    learned = features(train)
+    reading = time.perf_counter() - started
+    labels = [row["output"] for row in train]
+    answers, learning = baselines.logistic_baseline(learned, labels, features(rows), rows)
+    return answers, reading + learning

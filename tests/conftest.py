@@ -13,6 +13,7 @@ from filelock import FileLock
 from matplotlib import pyplot as plt
 from peft import LoraConfig, get_peft_model
 from playwright.sync_api import sync_playwright
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from helpers import ROOT, adapters, files, models, sources, templating
 
@@ -201,3 +202,21 @@ def draw_adapter():
         files.write_json(folder / "summary.json", {})
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def encoder_folder(tmp_path_factory):
+    """A BERT of one layer with drawn weights, its tokenizer and a head for two classes."""
+    folder = tmp_path_factory.mktemp("encoder")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted(set("油画法院足球的新闻"))]
+    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=512).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+    )
+    BertForSequenceClassification(config).save_pretrained(folder)
+    return folder

@@ -1,7 +1,5 @@
 """The classifiers without a language model, on texts whose answer is plain to see."""
 
-from collections import Counter
-
 import numpy as np
 import pytest
 
@@ -65,20 +63,6 @@ def test_a_regression_on_features_answers_with_options():
     assert answers == ["Art"]  # with two classes the library has one column of weights
     with pytest.raises(InputError, match="two classes"):
         baselines.logistic_baseline(features[:2], ["Art", "Art"], test, rows)
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_balanced_order_draws_every_class_alike(seed):
-    labels = ["often"] * 80 + ["seldom"] * 15 + ["once"] * 5
-    order = baselines.balanced_order(labels, seed)
-    drawn = Counter(labels[i] for i in order)
-    assert len(order) == 100 and max(drawn.values()) - min(drawn.values()) <= 1
-    for name in ("seldom", "once"):  # no row of a class comes again before all have come
-        times = Counter(i for i in order if labels[i] == name)
-        assert len(times) == labels.count(name)
-        assert max(times.values()) - min(times.values()) <= 1
-    assert order == baselines.balanced_order(labels, seed) != baselines.balanced_order(labels, 7)
-    assert baselines.balanced_order([], 0) == [] and baselines.balanced_order(["a"], 0) == [0]
 
 
 def test_the_sample_s_svm_is_as_good_as_it_was(sample):

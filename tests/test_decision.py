@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from helpers import InputError, decision, hybrid
+from helpers import InputError, comparison, decision, hybrid
 
 
 def drawn(n, seed, options=4, sharpness=2.5):
@@ -135,8 +135,10 @@ def test_the_quantile_of_prediction_sets_is_the_finite_samples(n, below):
 def test_prediction_sets_hold_the_label_as_often_as_they_say():
     held = []
     for seed in range(100):
-        learned = decision.learn(*drawn(100, seed))
-        held.append(decision.judge_sets(learned, *drawn(500, 5000 + seed))["held"])
+        threshold = decision.learn(*drawn(100, seed))["sets"]["threshold"]
+        probabilities, places = drawn(500, 5000 + seed)
+        left = decision.prediction_sets(probabilities, threshold)
+        held.append(comparison.set_summary(left, places)["accuracy"])
     assert 0.89 < np.mean(held) < 0.93
 
 

@@ -35,6 +35,7 @@ CASES = {
     "val never looked at": {"test": 7, "looked": False},
     "a head beside it": {"test": 7, "head": True},
     "a head and 1 test row": {"test": 1, "head": True, "val": 1},
+    "every baseline": {"test": 7, "ladder": True},
 }
 
 
@@ -136,16 +137,22 @@ def stub_answers(kind):
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.filterwarnings("ignore")
-def test_chapter_five_runs_through(name, small, tmp_path, monkeypatch):
+def test_chapter_five_runs_through(name, small, encoder_folder, tmp_path, monkeypatch):
     case = CASES[name]
     make_run(tmp_path / "run", small, case)
     monkeypatch.setattr(models, "load_model", lambda *given, **choices: small[1])
     monkeypatch.setattr(asking, "answers", stub_answers(case.get("answers")))
-    run_cells("05-evaluation", run_dir=str(tmp_path / "run"), probe_rows=2)
+    given = {"run_dir": str(tmp_path / "run"), "probe_rows": 2}
+    if case.get("ladder"):
+        given |= {"ladder": True, "encoder": str(encoder_folder)}
+    run_cells("05-evaluation", **given)
     results = json.loads((tmp_path / "run" / "eval" / "metrics.json").read_text(encoding="utf-8"))
     share = results["models"]["rank2"]["score"]
     assert share["n"] == case["test"]
     assert share["ci95"][0] <= share["accuracy"] <= share["ci95"][1]
+    asked_for = ["frozen_logistic", "encoder"] if case.get("ladder") else []
+    assert set(results["baselines"]) == {"majority", "tfidf_svm", *asked_for}
+    assert all(results["baselines"][name]["seconds"] > 0 for name in asked_for)
     assert list(results["heads"]) == (["head"] if case.get("head") else [])
     if case.get("head"):
         own, pairs = results["heads"]["head"], [(p["a"], p["b"]) for p in results["mcnemar"]]
