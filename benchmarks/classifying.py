@@ -17,12 +17,13 @@ import torch
 from benchmarks.scoring import timed
 from helpers import classify, files, models, scoring, templating
 from helpers.adapters import AdapterPrompt, write_prompt
+from helpers.classifier import Classifier
 from helpers.sources import read_source
 
 TURNS = 3
 
 
-def untouched(folder: Path, labels: list[str]) -> classify.Classifier:
+def untouched(folder: Path, labels: list[str]) -> Classifier:
     """A classifier whose adapter changes nothing, its model loaded."""
     from peft import LoraConfig, get_peft_model
 
@@ -32,7 +33,7 @@ def untouched(folder: Path, labels: list[str]) -> classify.Classifier:
     get_peft_model(network, LoraConfig(r=1, target_modules="all-linear")).save_pretrained(adapter)
     prompt_format = templating.PromptFormat(templating.PLAIN, 256, True)
     write_prompt(adapter, AdapterPrompt(models.PACKAGED, prompt_format, labels))
-    classifier = classify.Classifier(adapter)
+    classifier = Classifier(adapter)
     assert classifier.tokenizer and classifier.model
     return classifier
 

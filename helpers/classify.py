@@ -5,14 +5,10 @@ What was answered stands in a journal beside the table until the table is whole,
 interrupted run goes on where it was.
 """
 
-import fcntl
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -22,138 +18,19 @@ import pandas as pd
 from tqdm import tqdm
 
 from helpers import InputError, models, scoring, templating, writers
-from helpers.adapters import adapter_digest, read_prompt
-from helpers.decision import TARGETS, option_probabilities, read_decision
+from helpers.classifier import Classifier
 from helpers.files import below_root
-from helpers.hybrid import ARRAYS, combine, load_linear, option_margins
+from helpers.journal import Journal, open_journal
 from helpers.metrics import wilson
 from helpers.review import write_review
-from helpers.settings import best_adapter, place_of
+from helpers.settings import place_of
 from helpers.sources import Article, read_articles
 
-METHODS = ("hybrid", "model")
 ADDED = ("answer", "probability", "second", "second_probability", "look", "note")
 """The columns that a table gets beside the reader's own."""
 BLOCK_ROWS, BLOCK_CHARACTERS = 512, 8_000_000
 """A block ends with the row that reaches either: it bounds memory, and what is sorted by length."""
-
-
-class Classifier:
-    """An adapter at work: how it is asked, and how its probabilities are read.
-
-    Args:
-        adapter: its folder, below the project's root unless absolute; None for the best on val of
-            the newest run.
-        method: "hybrid" (model and linear classifier weighed) or "model"; None for the hybrid
-            where chapter 05 has left one.
-        target: share of wrong answers among those that go out unseen.
-
-    Raises:
-        InputError: for an adapter that is none, an unknown method or target.
-    """
-
-    def __init__(
-        self, adapter: Path | str | None = None, method: str | None = None, target: float = 0.05
-    ):
-        self.adapter = best_adapter() if adapter is None else below_root(adapter)
-        if not self.adapter.is_dir():
-            raise InputError(f"{adapter}: no such folder; give an adapter's, or none for the best")
-        self.digest = adapter_digest(self.adapter)
-        self.prompt = read_prompt(self.adapter)
-        if target not in TARGETS:
-            known = ", ".join(f"{value:g}" for value in TARGETS)
-            raise InputError(f"target {target!r} is unknown; chapter 05 learns {known}")
-        if method not in (None, *METHODS):
-            raise InputError(f"method {method!r} is unknown; there are: {', '.join(METHODS)}")
-        self.target = target
-        self.decision = read_decision(self.adapter)
-        both = bool(self.decision and self.decision["hybrid"])
-        both = both and (self.adapter / ARRAYS).is_file()
-        if method == "hybrid" and not both:
-            raise InputError(
-                f"{self.adapter} has no hybrid: chapter 05 learns it; or say method model"
-            )
-        self.method = method or METHODS[not both]
-        self.linear = load_linear(self.adapter) if self.method == "hybrid" else None
-
-    @cached_property
-    def tokenizer(self):
-        """The base model's tokenizer."""
-        return models.load_tokenizer(self.prompt.model)
-
-    @cached_property
-    def model(self):
-        """The base model with the adapter merged in, loaded when it is first asked."""
-        attention = models.pick_attention(self.prompt.prompt_format.max_length)
-        return models.load_model(self.prompt.model, self.adapter, attention=attention)
-
-    @property
-    def learned(self) -> dict | None:
-        """What chapter 05 learned for this method and target: threshold, rows_needed, …"""
-        if not self.decision:
-            return None
-        return self.decision[self.method]["targets"].get(f"{self.target:g}")
-
-    @property
-    def threshold(self) -> float | None:
-        """The probability from which an answer goes out unseen; None where none is promised."""
-        return self.learned["threshold"] if self.learned else None
-
-    def probabilities(self, rows: list[dict], logprobs: list) -> list[np.ndarray]:
-        """For each row the probabilities of its options.
-
-        Args:
-            rows: with "text" and "category".
-            logprobs: for each row, nats of each of its options.
-        """
-        if self.method == "hybrid":
-            weights = self.decision["hybrid"]["weights"]
-            return combine(weights, logprobs, option_margins(self.linear, rows))
-        temperature = self.decision["model"]["temperature"] if self.decision else 1.0
-        return option_probabilities(logprobs, temperature)
-
-    def ask(self, rows: list[dict]) -> list[list[float]]:
-        """For each row nats of each of its options.
-
-        Args:
-            rows: with "text" and "category".
-        """
-        prompts = templating.fit_all(self.tokenizer, self.prompt.prompt_format, rows)
-        menus = [row["category"] for row in rows]
-        ids = [prompt.ids for prompt in prompts]
-        return [r["logprobs"] for r in scoring.ask(self.model, self.tokenizer, ids, menus)]
-
-    def answer(self, text: str, options: list[str] | None = None) -> pd.Series:
-        """The probabilities of an article's options, the likeliest first.
-
-        Args:
-            text: the article.
-            options: what may be answered; None for the adapter's labels.
-        """
-        row = {"id": "article", "text": text, "category": list(options or self.prompt.labels)}
-        probabilities = self.probabilities([row], self.ask([row]))[0]
-        table = pd.Series(probabilities, index=row["category"], name="probability")
-        return table.sort_values(ascending=False, kind="stable")
-
-    def about(self) -> str:
-        """What a reader must know of how `look` is decided, on one line."""
-        if not self.decision:
-            return (
-                "look stays empty: chapter 05 has not learned from which probability on an answer "
-                "of this adapter may go out"
-            )
-        if not self.learned:
-            return f"look is set on every row: chapter 05 learned nothing for {self.target:g}"
-        if self.threshold is None:
-            return (
-                f"look is set on every row: val is too small, or too often answered wrong, to "
-                f"promise at most {100 * self.target:g} % of errors; "
-                f"{self.learned['rows_needed'] or 'no number of'} rows would do"
-            )
-        return (
-            f"look is set below a probability of {self.threshold:.3f}: on val at most "
-            f"{100 * self.target:g} % of the answers above it are wrong"
-        )
+Numbered = list[tuple[int, Article]]
 
 
 class Report(NamedTuple):
@@ -391,9 +268,6 @@ def table_columns(own: list[str], say: Callable) -> dict[str, str]:
     return names
 
 
-Numbered = list[tuple[int, Article]]
-
-
 def blocks(read: Callable) -> Iterator[Numbered]:
     """The articles of a file with their numbers, a block at a time; the same blocks every time."""
     block, characters = [], 0
@@ -405,96 +279,6 @@ def blocks(read: Callable) -> Iterator[Numbered]:
             block, characters = [], 0
     if block:
         yield block
-
-
-class Journal:
-    """What is answered so far: a line a row, block by block, behind a line that says of what.
-
-    Args:
-        path: the file, locked and open for reading and writing.
-        file: as it was opened.
-    """
-
-    def __init__(self, path: Path, file):
-        self.path, self.file = path, file
-        self.numbers: set[int] = set()
-
-    def begin(self, header: dict) -> None:
-        """Go on behind what is there; a last line that was cut off goes."""
-        self.file.seek(0)
-        content = self.file.read()
-        whole = content[: content.rfind(b"\n") + 1]
-        lines = whole.splitlines()
-        if not lines or json.loads(lines[0]) != header:
-            whole, lines = b"", []
-        self.numbers = {json.loads(line)["row"] for line in lines[1:]}
-        self.file.truncate(len(whole))
-        self.file.seek(0, os.SEEK_END)
-        if not whole:
-            self.write([header])
-
-    def write(self, lines: list[dict]) -> None:
-        """Add lines; the system has them when this returns, or none of them."""
-        end = self.file.seek(0, os.SEEK_END)
-        left = "".join(json.dumps(line) + "\n" for line in lines).encode()
-        try:
-            while left:  # nothing is buffered, and a disk may take a part only
-                left = left[self.file.write(left) :]
-        except OSError as error:
-            os.truncate(self.path, end)
-            raise InputError(
-                f"answers could not be written to {self.path.parent} ({error.strerror}); what was "
-                "answered is kept: make room and run the same again"
-            ) from None
-
-    def read(self) -> Iterator[dict]:
-        """The lines of rows."""
-        with self.path.open("rb") as file:
-            next(file)
-            for line in file:
-                yield json.loads(line)
-
-    def remove(self) -> None:
-        """The table is whole: nothing is needed any more."""
-        self.path.unlink()
-
-
-@contextmanager
-def open_journal(folder: Path, key: str, about: dict, say: Callable) -> Iterator[Journal]:
-    """The journal of one piece of work, locked against another process.
-
-    Args:
-        folder: of the table.
-        key: see `work_key`.
-        about: the file, how it is read, and the adapter. An interrupted run that is about the same
-            but has another key is mentioned and forgotten: the file's content has changed.
-        say: takes a line for the reader.
-    """
-    path = folder / f".answers-{key[:16]}.jsonl"
-    for other in folder.glob(".answers-*.jsonl"):
-        with other.open("rb") as file:
-            same = file.readline() == (json.dumps(about) + "\n").encode()
-            if same and other != path and lock(file):
-                name = Path(about["file"]).name
-                say(f"{name} has changed since a run was interrupted; this one begins anew")
-                other.unlink()
-    with path.open("a+b", buffering=0) as file:
-        if not lock(file):
-            raise InputError(
-                f"another process is answering the same file into {folder}; wait for it"
-            )
-        journal = Journal(path, file)
-        journal.begin(about)
-        yield journal
-
-
-def lock(file) -> bool:
-    """Lock a file until it is closed; False where another process has it."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def answer_missing(

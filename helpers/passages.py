@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from helpers import InputError
-from helpers.classify import Classifier
+from helpers.classifier import Classifier
 from helpers.templating import fit, render
 
 SENTENCE = re.compile(r"[^。！？!?；;\n]*[。！？!?；;\n]+[”’」』）)\]]*\s*|[^。！？!?；;\n]+")

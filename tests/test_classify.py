@@ -30,6 +30,7 @@ from helpers import (
     templating,
     writers,
 )
+from helpers.classifier import Classifier
 
 LABELS = ["Art", "Law", "Sports"]
 FORMAT = templating.PromptFormat(templating.PLAIN, 96, True)
@@ -101,7 +102,7 @@ def run(file, adapter, out, **options):
     own = {name: options.pop(name) for name in ("method", "target") if name in options}
     lines = []
     report = classify.classify_file(
-        classify.Classifier(adapter, **own), file, out, say=lines.append, **options
+        Classifier(adapter, **own), file, out, say=lines.append, **options
     )
     return report, "\n".join(lines)
 
@@ -344,13 +345,13 @@ def test_no_two_files_or_adapters_share_a_table(tmp_path, adapter, fake):
 def test_adapters_that_cannot_be_asked(tmp_path, adapter):
     (adapter / "prompt.json").unlink()
     with pytest.raises(InputError, match="write the file by hand"):
-        classify.Classifier(adapter)
+        Classifier(adapter)
     with pytest.raises(InputError, match="no such folder"):
-        classify.Classifier(tmp_path / "none")
+        Classifier(tmp_path / "none")
     with pytest.raises(InputError, match="no adapter in"):
-        classify.Classifier(tmp_path)
+        Classifier(tmp_path)
     with pytest.raises(InputError, match=r"it lies in .*/drawn/adapter"):
-        classify.Classifier(adapter.parent)
+        Classifier(adapter.parent)
 
 
 def setting(run, name, accuracy, loss, best=4, when=0):

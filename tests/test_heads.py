@@ -11,7 +11,6 @@ from helpers import (
     InputError,
     adapters,
     asking,
-    classify,
     comparison,
     entrants,
     export,
@@ -24,6 +23,7 @@ from helpers import (
     training_log,
 )
 from helpers.adapters import AdapterHead
+from helpers.classifier import Classifier
 
 LABELS = ["Art", "Law", "Sports"]
 WORDS = {"Art": "绘画", "Law": "法院", "Sports": "球赛"}
@@ -116,7 +116,7 @@ def test_a_trained_head_answers_and_its_answers_are_kept(trained, tokenizer, tmp
 def test_who_needs_words_refuses_a_head_in_one_line(trained, capsys):
     run, _ = trained
     adapter = run / "train" / "head" / "adapter"
-    for ask in (export.export_model, classify.Classifier):
+    for ask in (export.export_model, Classifier):
         with pytest.raises(InputError, match="holds a classification head, which chapter 5"):
             ask(adapter)
     with pytest.raises(InputError, match="no adapter in"):

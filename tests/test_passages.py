@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import InputError, classify, passages, scoring, templating
+from helpers import InputError, passages, scoring, templating
+from helpers.classifier import Classifier
 
 OPTIONS = ["Art", "Law", "Sports"]
 TEXT = "球队在加时赛中取胜。画家举办了展览！“法院开庭。”\n观众鼓掌"
@@ -30,7 +31,7 @@ def classifier(tmp_path_factory, draw_adapter):
     folder = tmp_path_factory.mktemp("run") / "train" / "drawn"
     form = templating.PromptFormat(templating.PLAIN, 64, True)
     draw_adapter(folder, form, OPTIONS, r=4)
-    return classify.Classifier(folder / "adapter")
+    return Classifier(folder / "adapter")
 
 
 def among(classifier, text):

@@ -61,10 +61,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     given = parse(arguments)
     from helpers import classify  # torch takes seconds: not before the arguments are sound
+    from helpers.classifier import Classifier
 
     try:
         adapter = given.adapter and from_here(given.adapter)
-        classifier = classify.Classifier(adapter, given.method, given.target)
+        classifier = Classifier(adapter, given.method, given.target)
         print(f"▶ {given.file} · adapter {shown(classifier.adapter)} ({classifier.method})")
         report = classify.classify_file(
             classifier,

@@ -1,0 +1,134 @@
+"""An adapter at work: how it is asked, and how its probabilities are read."""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers import InputError, models, scoring, templating
+from helpers.adapters import adapter_digest, read_prompt
+from helpers.decision import TARGETS, option_probabilities, read_decision
+from helpers.files import below_root
+from helpers.hybrid import ARRAYS, combine, load_linear, option_margins
+from helpers.settings import best_adapter
+
+METHODS = ("hybrid", "model")
+
+
+class Classifier:
+    """An adapter at work: how it is asked, and how its probabilities are read.
+
+    Args:
+        adapter: its folder, below the project's root unless absolute; None for the best on val of
+            the newest run.
+        method: "hybrid" (model and linear classifier weighed) or "model"; None for the hybrid
+            where chapter 05 has left one.
+        target: share of wrong answers among those that go out unseen.
+
+    Raises:
+        InputError: for an adapter that is none, an unknown method or target.
+    """
+
+    def __init__(
+        self, adapter: Path | str | None = None, method: str | None = None, target: float = 0.05
+    ):
+        self.adapter = best_adapter() if adapter is None else below_root(adapter)
+        if not self.adapter.is_dir():
+            raise InputError(f"{adapter}: no such folder; give an adapter's, or none for the best")
+        self.digest = adapter_digest(self.adapter)
+        self.prompt = read_prompt(self.adapter)
+        if target not in TARGETS:
+            known = ", ".join(f"{value:g}" for value in TARGETS)
+            raise InputError(f"target {target!r} is unknown; chapter 05 learns {known}")
+        if method not in (None, *METHODS):
+            raise InputError(f"method {method!r} is unknown; there are: {', '.join(METHODS)}")
+        self.target = target
+        self.decision = read_decision(self.adapter)
+        both = bool(self.decision and self.decision["hybrid"])
+        both = both and (self.adapter / ARRAYS).is_file()
+        if method == "hybrid" and not both:
+            raise InputError(
+                f"{self.adapter} has no hybrid: chapter 05 learns it; or say method model"
+            )
+        self.method = method or METHODS[not both]
+        self.linear = load_linear(self.adapter) if self.method == "hybrid" else None
+
+    @cached_property
+    def tokenizer(self):
+        """The base model's tokenizer."""
+        return models.load_tokenizer(self.prompt.model)
+
+    @cached_property
+    def model(self):
+        """The base model with the adapter merged in, loaded when it is first asked."""
+        attention = models.pick_attention(self.prompt.prompt_format.max_length)
+        return models.load_model(self.prompt.model, self.adapter, attention=attention)
+
+    @property
+    def learned(self) -> dict | None:
+        """What chapter 05 learned for this method and target: threshold, rows_needed, …"""
+        if not self.decision:
+            return None
+        return self.decision[self.method]["targets"].get(f"{self.target:g}")
+
+    @property
+    def threshold(self) -> float | None:
+        """The probability from which an answer goes out unseen; None where none is promised."""
+        return self.learned["threshold"] if self.learned else None
+
+    def probabilities(self, rows: list[dict], logprobs: list) -> list[np.ndarray]:
+        """For each row the probabilities of its options.
+
+        Args:
+            rows: with "text" and "category".
+            logprobs: for each row, nats of each of its options.
+        """
+        if self.method == "hybrid":
+            weights = self.decision["hybrid"]["weights"]
+            return combine(weights, logprobs, option_margins(self.linear, rows))
+        temperature = self.decision["model"]["temperature"] if self.decision else 1.0
+        return option_probabilities(logprobs, temperature)
+
+    def ask(self, rows: list[dict]) -> list[list[float]]:
+        """For each row nats of each of its options.
+
+        Args:
+            rows: with "text" and "category".
+        """
+        prompts = templating.fit_all(self.tokenizer, self.prompt.prompt_format, rows)
+        menus = [row["category"] for row in rows]
+        ids = [prompt.ids for prompt in prompts]
+        return [r["logprobs"] for r in scoring.ask(self.model, self.tokenizer, ids, menus)]
+
+    def answer(self, text: str, options: list[str] | None = None) -> pd.Series:
+        """The probabilities of an article's options, the likeliest first.
+
+        Args:
+            text: the article.
+            options: what may be answered; None for the adapter's labels.
+        """
+        row = {"id": "article", "text": text, "category": list(options or self.prompt.labels)}
+        probabilities = self.probabilities([row], self.ask([row]))[0]
+        table = pd.Series(probabilities, index=row["category"], name="probability")
+        return table.sort_values(ascending=False, kind="stable")
+
+    def about(self) -> str:
+        """What a reader must know of how `look` is decided, on one line."""
+        if not self.decision:
+            return (
+                "look stays empty: chapter 05 has not learned from which probability on an answer "
+                "of this adapter may go out"
+            )
+        if not self.learned:
+            return f"look is set on every row: chapter 05 learned nothing for {self.target:g}"
+        if self.threshold is None:
+            return (
+                f"look is set on every row: val is too small, or too often answered wrong, to "
+                f"promise at most {100 * self.target:g} % of errors; "
+                f"{self.learned['rows_needed'] or 'no number of'} rows would do"
+            )
+        return (
+            f"look is set below a probability of {self.threshold:.3f}: on val at most "
+            f"{100 * self.target:g} % of the answers above it are wrong"
+        )

@@ -1,0 +1,100 @@
+"""What is answered so far, kept so that an interrupted run goes on where it was."""
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from helpers import InputError
+
+
+class Journal:
+    """What is answered so far: a line a row, block by block, behind a line that says of what.
+
+    Args:
+        path: the file, locked and open for reading and writing.
+        file: as it was opened.
+    """
+
+    def __init__(self, path: Path, file):
+        self.path, self.file = path, file
+        self.numbers: set[int] = set()
+
+    def begin(self, header: dict) -> None:
+        """Go on behind what is there; a last line that was cut off goes."""
+        self.file.seek(0)
+        content = self.file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        lines = whole.splitlines()
+        if not lines or json.loads(lines[0]) != header:
+            whole, lines = b"", []
+        self.numbers = {json.loads(line)["row"] for line in lines[1:]}
+        self.file.truncate(len(whole))
+        self.file.seek(0, os.SEEK_END)
+        if not whole:
+            self.write([header])
+
+    def write(self, lines: list[dict]) -> None:
+        """Add lines; the system has them when this returns, or none of them."""
+        end = self.file.seek(0, os.SEEK_END)
+        left = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        try:
+            while left:  # nothing is buffered, and a disk may take a part only
+                left = left[self.file.write(left) :]
+        except OSError as error:
+            os.truncate(self.path, end)
+            raise InputError(
+                f"answers could not be written to {self.path.parent} ({error.strerror}); what was "
+                "answered is kept: make room and run the same again"
+            ) from None
+
+    def read(self) -> Iterator[dict]:
+        """The lines of rows."""
+        with self.path.open("rb") as file:
+            next(file)
+            for line in file:
+                yield json.loads(line)
+
+    def remove(self) -> None:
+        """The table is whole: nothing is needed any more."""
+        self.path.unlink()
+
+
+@contextmanager
+def open_journal(folder: Path, key: str, about: dict, say: Callable) -> Iterator[Journal]:
+    """The journal of one piece of work, locked against another process.
+
+    Args:
+        folder: of the table.
+        key: see classify.work_key.
+        about: the file, how it is read, and the adapter. An interrupted run that is about the same
+            but has another key is mentioned and forgotten: the file's content has changed.
+        say: takes a line for the reader.
+    """
+    path = folder / f".answers-{key[:16]}.jsonl"
+    for other in folder.glob(".answers-*.jsonl"):
+        with other.open("rb") as file:
+            same = file.readline() == (json.dumps(about) + "\n").encode()
+            if same and other != path and lock(file):
+                name = Path(about["file"]).name
+                say(f"{name} has changed since a run was interrupted; this one begins anew")
+                other.unlink()
+    with path.open("a+b", buffering=0) as file:
+        if not lock(file):
+            raise InputError(
+                f"another process is answering the same file into {folder}; wait for it"
+            )
+        journal = Journal(path, file)
+        journal.begin(about)
+        yield journal
+
+
+def lock(file) -> bool:
+    """Lock a file until it is closed; False where another process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
