@@ -1,15 +1,20 @@
 """A BERT-like encoder, all of its weights trained: what such tasks got before language models."""
 
-import tempfile
+import itertools
+import math
 import time
 
 import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from helpers import InputError, models
 from helpers.baselines import choose_among
 
 POSITIONS = 512
 """Most tokens of an article: what encoders of this kind have positions for. The rest is cut."""
+BATCH = 16
+"""Rows at once."""
 
 
 def encoder_baseline(
@@ -43,16 +48,14 @@ def encoder_baseline(
         AutoModelForSequenceClassification,
         AutoTokenizer,
         DataCollatorWithPadding,
-        Trainer,
-        TrainingArguments,
-        set_seed,
+        get_linear_schedule_with_warmup,
     )
 
     classes = sorted({row["output"] for row in train})
     if len(classes) < 2:
         raise InputError("an encoder needs training rows of two classes at least")
     folder, own = models.find_model(model), {"trust_remote_code": models.trusts(model)}
-    set_seed(seed)
+    torch.manual_seed(seed)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **own)
         network = AutoModelForSequenceClassification.from_pretrained(
@@ -74,24 +77,26 @@ def encoder_baseline(
     examples = encoded(train)
     for example, row in zip(examples, train):
         example["labels"] = classes.index(row["output"])
-    with tempfile.TemporaryDirectory() as scratch:
-        choices = TrainingArguments(
-            scratch,
-            num_train_epochs=epochs,
-            per_device_train_batch_size=16,
-            per_device_eval_batch_size=16,
-            learning_rate=learning_rate,
-            warmup_steps=0.1,  # a share of all steps
-            save_strategy="no",
-            logging_strategy="no",
-            report_to="none",
-            seed=seed,
-            use_cpu=not torch.cuda.is_available(),
-        )
-        collator = DataCollatorWithPadding(tokenizer)
-        trainer = Trainer(network, choices, collator, examples)
-        started = time.perf_counter()
-        trainer.train()
-        seconds = time.perf_counter() - started
-        values = trainer.predict(encoded(rows)).predictions  # rows × classes
-    return choose_among(rows, classes, values), seconds
+    network.to("cuda" if torch.cuda.is_available() else "cpu")
+    pad = DataCollatorWithPadding(tokenizer)
+    batches = DataLoader(examples, BATCH, shuffle=True, collate_fn=pad)
+    steps = math.ceil(epochs * len(batches))
+    optimizer = torch.optim.AdamW(network.parameters(), learning_rate)
+    schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(steps / 10), steps)
+    started = time.perf_counter()
+    network.train()
+    # swift changes the library's own trainer wherever it was imported, so we step by ourselves
+    rounds = itertools.chain.from_iterable(itertools.repeat(batches))
+    for batch in tqdm(itertools.islice(rounds, steps), total=steps, desc="encoder", unit="step"):
+        network(**batch.to(network.device)).loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    seconds = time.perf_counter() - started
+    network.eval()
+    values = []
+    with torch.inference_mode():
+        for batch in DataLoader(encoded(rows), BATCH, collate_fn=pad):
+            values.append(network(**batch.to(network.device)).logits.cpu())  # batch × classes
+    return choose_among(rows, classes, torch.cat(values).numpy()), seconds
