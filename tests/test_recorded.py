@@ -9,16 +9,23 @@ from tools import recorded
 
 def make_record(shares):
     """A record of trainings named rank8, rank8-seed43 …, with these shares of right answers."""
-    models = {
-        name: {"generate": {"accuracy": share, "ci95": [0, 1], "n": 200}}
-        for name, share in shares.items()
+    own = {name: {"accuracy": share, "ci95": [0, 1], "n": 200} for name, share in shares.items()}
+    models = {name: {"generate": value, "score": value} for name, value in own.items()}
+    # alone all are as likely luck; with the classifier only the first two are not
+    p = {name: 0.2 for name in shares} | {
+        f"{name} + svm": 0.01 if "-x" in name else 0.06 for name in shares
     }
     seeds = {name: int(name.partition("-seed")[2] or 42) for name in shares}
     return {
         "date": "2026-01-02",
         "device": "two cores",
         "trainings": {name: {"seed": seed} for name, seed in seeds.items()},
-        "metrics": {"models": models | {"base-plain": models["rank8"]}},
+        "metrics": {
+            "models": models | {"base-plain": models["rank8"]},
+            "hybrid": own,
+            "baselines": {"tfidf_svm": {"accuracy": 0.4}},
+            "mcnemar": [{"a": name, "b": "tfidf_svm", "p": value} for name, value in p.items()],
+        },
     }
 
 
@@ -37,3 +44,4 @@ def test_the_seeds_table_says_what_chance_does(tmp_path, monkeypatch, other, ver
     assert "| rank8-x | 90.0 | 94.0 | 92.0 | 2.8 |" in page
     assert "moved rank8-x by 4.0 points" in page and verdict in page
     assert "base-plain" not in page and "200 test rows" in page
+    assert "Of these 4 trainings, 0 alone" in page and "and 2 together with it" in page
