@@ -249,8 +249,9 @@ def read_xlsx(path: Path, sheet: str | None = None) -> Rows:
                 f"there are {there}"
             )
         refuse_doubtful_cells(path, page)
-        if sheet is None:
-            refuse_alike(path, page, book.worksheets[1:])
+        others = [other for other in book.worksheets[1:] if other.sheet_state == "visible"]
+        if sheet is None and others:
+            refuse_alike(path, page, others)
         empty = True
         for where, row in with_header(path, sheet_records(path, page), padded=True):
             empty = False
@@ -285,8 +286,8 @@ def sheet_records(path: Path, page) -> Iterator[tuple[str, list, None]]:
 
 
 def refuse_alike(path: Path, page, others: list) -> None:
-    """Raise InputError where another visible sheet has rows of the same columns: none names it, and
-    they would be missing without a word.
+    """Raise InputError where one of the other sheets has rows of the same columns: nobody named it,
+    and they would be missing without a word.
     """
 
     def beginning(one) -> list[set[str]]:  # the columns, and what stands in the first row
@@ -295,8 +296,8 @@ def refuse_alike(path: Path, page, others: list) -> None:
 
     names = beginning(page)
     for other in others:
-        there = beginning(other) if names and other.sheet_state == "visible" else []
-        if len(there) == 2 and names[0] <= there[0]:
+        there = beginning(other)
+        if names and len(there) == 2 and names[0] <= there[0]:
             raise InputError(
                 f"{path}: the sheets {page.title!r} and {other.title!r} have the same columns; "
                 "name one with `sheet`, or put their rows on one sheet"

@@ -13,7 +13,6 @@ from filelock import FileLock
 from matplotlib import pyplot as plt
 from peft import LoraConfig, get_peft_model
 from playwright.sync_api import sync_playwright
-from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from helpers import ROOT, adapters, files, models, sources, templating
 
@@ -207,6 +206,8 @@ def draw_adapter():
 @pytest.fixture(scope="session")
 def encoder_folder(tmp_path_factory):
     """A BERT of one layer with drawn weights, its tokenizer and a head for two classes."""
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+
     folder = tmp_path_factory.mktemp("encoder")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted(set("油画法院足球的新闻"))]
     (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
@@ -218,5 +219,6 @@ def encoder_folder(tmp_path_factory):
         num_attention_heads=2,
         intermediate_size=64,
     )
+    torch.manual_seed(0)
     BertForSequenceClassification(config).save_pretrained(folder)
     return folder

@@ -5,6 +5,7 @@ from pathlib import Path
 from matplotlib import pyplot as plt
 
 from helpers import comparison, plotting
+from helpers.curves import curve_frame
 from helpers.files import write_text
 
 
@@ -66,7 +67,7 @@ def draw_curve(axes, curves: dict[str, list[dict]]) -> None:
         curves: "curve" of eval/metrics.json.
     """
     for name, points in curves.items():
-        frame = curves.curve_frame(points)
+        frame = curve_frame(points)
         rows, right = frame["rows"], 100 * frame["accuracy"]
         bars = 100 * plotting.spread(frame["accuracy"], frame["low"], frame["high"])
         drawn = axes.errorbar(rows, right, yerr=bars, fmt="o-", capsize=3, label=name)

@@ -142,17 +142,30 @@ def rare_table(rare: dict) -> str:
     return "\n".join([title, "", head, "|---|---|---|", *lines])
 
 
-def verdict_lines(metrics: dict) -> str:
-    """What McNemar's test lets one say of each setting and the linear SVM, in words."""
+def svm_verdicts(metrics: dict) -> dict[str, tuple[str, float]]:
+    """How each setting, head and hybrid stands to the linear SVM: in words, and McNemar's p.
+
+    Args:
+        metrics: the content of a run's eval/metrics.json.
+    """
     from helpers.comparison import score_shares  # slow to load
     from helpers.verdicts import in_words
 
     right = {name: share["accuracy"] for name, share in score_shares(metrics).items()}
-    lines = []
-    for pair in metrics["mcnemar"]:
-        if pair["b"] == "tfidf_svm" and pair["a"] in right:
-            said = in_words(pair["p"], right[pair["a"]] - right["tfidf_svm"])
-            lines.append(f"* **{pair['a']}** {said} the linear SVM (p = {pair['p']:.2g}).")
+    tests = {pair["a"]: pair["p"] for pair in metrics["mcnemar"] if pair["b"] == "tfidf_svm"}
+    return {
+        name: (in_words(p, right[name] - right["tfidf_svm"]), p)
+        for name, p in tests.items()
+        if name in right
+    }
+
+
+def verdict_lines(metrics: dict) -> str:
+    """What McNemar's test lets one say of each setting and the linear SVM, in words."""
+    lines = [
+        f"* **{name}** {said} the linear SVM (p = {p:.2g})."
+        for name, (said, p) in svm_verdicts(metrics).items()
+    ]
     return "\n".join(["So on these rows:", "", *lines]) if lines else ""
 
 
@@ -245,17 +258,13 @@ def against_svm(metrics: dict) -> str:
     Args:
         metrics: the content of a run's eval/metrics.json.
     """
-    wins = {"": 0, " + svm": 0}  # alone, and together with the linear classifier
-    shares = {name: modes["score"]["accuracy"] for name, modes in metrics["models"].items()}
-    shares |= {f"{name} + svm": value["accuracy"] for name, value in metrics["hybrid"].items()}
-    p = {pair["a"]: pair["p"] for pair in metrics["mcnemar"] if pair["b"] == "tfidf_svm"}
-    svm = metrics["baselines"]["tfidf_svm"]["accuracy"]
-    for name in metrics["hybrid"]:
-        for end in wins:
-            wins[end] += p[name + end] <= 0.05 and shares[name + end] > svm
+    said = svm_verdicts(metrics)
+    better = {name for name, (words, _) in said.items() if words == "is better than"}
+    alone = [name for name in metrics["hybrid"] if name in better]
+    together = [name for name in metrics["hybrid"] if f"{name} + svm" in better]
     return (
-        f"Of these {len(metrics['hybrid'])} trainings, {wins['']} alone can be told to be better "
-        f"than the linear classifier at 5 %, and {wins[' + svm']} together with it (McNemar's "
+        f"Of these {len(metrics['hybrid'])} trainings, {len(alone)} alone can be told to be better "
+        f"than the linear classifier at 5 %, and {len(together)} together with it (McNemar's "
         "test, by scoring)."
     )
 
