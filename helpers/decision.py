@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import InputError, one_line
+from helpers.adapters import adapter_digest
 from helpers.files import DAMAGE, write_json
 
 DECISION = "decision.json"
@@ -297,10 +298,10 @@ def write_decision(adapter: Path, decision: dict) -> None:
     """Keep beside an adapter how its probabilities are to be read.
 
     Args:
-        adapter: its folder; gets decision.json.
+        adapter: its folder, weights and all; gets decision.json.
         decision: "model": {"temperature", …of `learn`}, "hybrid": {"weights", …} or None.
     """
-    write_json(Path(adapter) / DECISION, decision)
+    write_json(Path(adapter) / DECISION, {"adapter": adapter_digest(adapter), **decision})
 
 
 def read_decision(adapter: Path) -> dict | None:
@@ -310,7 +311,7 @@ def read_decision(adapter: Path) -> dict | None:
         adapter: its folder.
 
     Raises:
-        InputError: when the file is damaged.
+        InputError: when the file is damaged, or was learned on another adapter's answers.
     """
     path = Path(adapter) / DECISION
     if not path.is_file():
@@ -334,6 +335,12 @@ def read_decision(adapter: Path) -> dict | None:
         raise InputError(
             f"{path} is not sound ({one_line(error)}); remove it, and chapter 05 writes it anew"
         ) from None
+    # a file that names no adapter is from before they were named
+    if decision.get("adapter") not in (None, adapter_digest(adapter)):
+        raise InputError(
+            f"{path} was learned on the answers of another adapter, so its probabilities and "
+            "promises do not hold here; remove it, and chapter 05 writes it anew"
+        )
     return decision
 
 

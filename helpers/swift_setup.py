@@ -17,6 +17,7 @@ SAID_ELSEWHERE = {
     "template": "bos and template",
     "lora_rank": "rank",
     "lora_alpha": "alpha",
+    "lora_dropout": "dropout",
     "per_device_train_batch_size": "batch_size",
     "gradient_accumulation_steps": "rows_per_step",
     "learning_rate": "learning_rate",
@@ -80,7 +81,7 @@ def sft_arguments(
         seed: order of the rows, initial adapter.
         train_rows: how many rows there are to learn from.
         nproc: processes on this machine.
-        extra: further swift arguments, which win over these; None takes one away.
+        extra: further swift arguments; None takes one away.
 
     Raises:
         InputError: when batch_size × nproc does not divide rows_per_step, when steps and epochs are
@@ -183,10 +184,15 @@ def total_steps(steps: int | None, extra: dict, train_rows: int, rows_per_step: 
         rows_per_step: rows a step sees.
 
     Raises:
-        InputError: when both are given, or neither.
+        InputError: when both are given, or neither, or two numbers of steps.
     """
     epochs = extra.pop("num_train_epochs", None)
-    steps = extra.pop("max_steps", steps)
+    most = extra.pop("max_steps", steps)
+    if None not in (steps, most) and most != steps:
+        raise InputError(
+            f"max_steps {most} contradicts {steps}, which the parameter steps decides; say it there"
+        )
+    steps = most
     sound = steps is None or (type(steps) is int and steps > 0)
     sound &= epochs is None or (type(epochs) in (int, float) and 0 < epochs < math.inf)
     if not sound:

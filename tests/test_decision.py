@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from helpers import InputError, comparison, decision, hybrid
+from helpers import InputError, adapters, comparison, decision, hybrid
 
 
 def drawn(n, seed, options=4, sharpness=2.5):
@@ -170,8 +170,11 @@ def test_what_is_written_is_read_and_damage_is_one_line(tmp_path):
     assert decision.read_decision(tmp_path) is None
     learned = decision.learn(*drawn(100, 0))
     content = {"model": learned | {"temperature": 1.5}, "hybrid": None}
+    for name in adapters.WEIGHTS:
+        (tmp_path / name).write_text("an adapter")
     decision.write_decision(tmp_path, content)
-    assert decision.read_decision(tmp_path) == json.loads(json.dumps(content))
+    read = decision.read_decision(tmp_path)
+    assert {name: read[name] for name in content} == json.loads(json.dumps(content))
     sound = json.dumps(content)
     for damaged in (
         json.dumps({"model": {}, "hybrid": None}),
@@ -194,3 +197,18 @@ def test_what_is_written_is_read_and_damage_is_one_line(tmp_path):
     (tmp_path / "decision.json").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="is not sound"):
         decision.read_decision(tmp_path)
+
+
+def test_what_was_learned_on_another_adapter_is_refused(tmp_path):
+    for folder, weights in (("one", "weights"), ("other", "weights that differ")):
+        (tmp_path / folder).mkdir()
+        for name in adapters.WEIGHTS:
+            (tmp_path / folder / name).write_text(weights)
+    content = {"model": decision.learn(*drawn(100, 0)) | {"temperature": 1.0}, "hybrid": None}
+    decision.write_decision(tmp_path / "one", content)
+    kept = (tmp_path / "one" / decision.DECISION).read_text(encoding="utf-8")
+    (tmp_path / "other" / decision.DECISION).write_text(kept, encoding="utf-8")
+    with pytest.raises(InputError, match="on the answers of another adapter"):
+        decision.read_decision(tmp_path / "other")
+    (tmp_path / "other" / decision.DECISION).write_text(json.dumps(content), encoding="utf-8")
+    assert decision.read_decision(tmp_path / "other")["hybrid"] is None  # no adapter is named

@@ -118,8 +118,8 @@ def test_an_exception_is_quoted_whole():
 
 
 def test_arguments_suit_this_machine_and_can_be_overridden():
-    given = arguments(extra={"lora_dropout": 0.1})
-    assert (given["lora_rank"], given["lora_dropout"]) == (16, 0.1)
+    given = arguments(extra={"warmup_ratio": 0.2})
+    assert (given["lora_rank"], given["warmup_ratio"]) == (16, 0.2)
     assert given["template"] == "news-bos" and given["torch_dtype"] == models.pick_dtype()
     assert given["eval_steps"] * 3 <= given["max_steps"]
     assert given["per_device_train_batch_size"] * given["gradient_accumulation_steps"] == 8
@@ -136,7 +136,8 @@ def test_arguments_suit_this_machine_and_can_be_overridden():
         (None, {"num_train_epochs": 1}, 13),  # 100 rows, eight a step
         (None, {"num_train_epochs": 2.5}, 33),
         (40, {"num_train_epochs": 1, "max_steps": None}, 13),
-        (40, {"max_steps": 6}, 6),
+        (None, {"max_steps": 6}, 6),
+        (40, {"max_steps": 40}, 40),
     ],
 )
 def test_steps_or_epochs_say_how_long(steps, extra, total):
@@ -181,6 +182,8 @@ def test_a_length_that_is_none_is_refused(steps, extra):
         ({"per_device_train_batch_size": 1}, "contradicts 4, which the parameter batch_size"),
         ({"gradient_accumulation_steps": 1}, "which the parameter rows_per_step"),
         ({"lora_rank": 4}, "lora_rank 4 contradicts 16, which the parameter rank"),
+        ({"max_steps": 6}, "max_steps 6 contradicts 40, which the parameter steps"),
+        ({"lora_dropout": 0.2}, "the parameter dropout"),
         ({"max_length": 99}, "the parameter max_length"),
         ({"eval_steps": 7}, "the parameter evaluations"),
         ({"lora_r": 4}, "would read the argument lora_r as lora_rank"),  # as argparse does
