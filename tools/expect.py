@@ -1,8 +1,10 @@
 """Say how long a book will take on this machine: `python -m tools.expect sample`.
 
 The rate at which this machine multiplies matrices is measured for a second; the profile says how
-many tokens are learned from and read. What share of that rate training and asking reach, and how
-long a notebook takes to start, was measured once (benchmarks/, two cores).
+many tokens are learned from and read. A token costs its products and, on any machine, the moving of
+its activations between them, which a faster product does not shorten. Both costs were fitted to
+epochs of the Fudan corpus on three machines: 0.087 TFLOP/s a core in float32, 0.2 and 1.2 in
+bfloat16. How long a notebook takes to start was measured once, on two cores.
 """
 
 import json
@@ -11,10 +13,12 @@ import time
 
 import torch
 
-from helpers import InputError, models, profiles
+from helpers import InputError, curves, models, profiles
 
-TRAINING_SHARE, ASKING_SHARE = 0.45, 0.8
-"""Of the product rate, reached by a training step and by a pass over prompts."""
+PRODUCT_SHARE = 0.8
+"""Of the product rate, reached by the products of a training step or of a pass over prompts."""
+TRAINING_MOVES, ASKING_MOVES = 1.35e-3, 0.53e-3
+"""Seconds a token, on one core, of everything that is not a product, in two-byte types."""
 START_SECONDS = 20
 """For a notebook's kernel, its imports and the tokenizer, on one core."""
 
@@ -50,27 +54,39 @@ def operations_a_token(config: dict) -> float:
     return 2.0 * config["num_hidden_layers"] * layer
 
 
-def expected_minutes(profile: profiles.Profile, rate: float, config: dict) -> float:
-    """Minutes that a profile's book takes, as far as its products decide it.
+def expected_minutes(
+    profile: profiles.Profile, rate: float, config: dict, cores: int, number_bytes: int
+) -> float:
+    """Minutes that a profile's book takes.
 
     Args:
         profile: what is trained and asked.
-        rate: operations a second; see `product_rate`.
+        rate: operations a second of all cores; see `product_rate`.
         config: the content of the model's config.json.
+        cores: that share the work.
+        number_bytes: of an activation's number, 2 in bfloat16 and 4 in float32.
     """
     values, once = profile.values, operations_a_token(config)
     settings = [profile.training_parameters(name) for name in profile.settings]
     rows = values["data"]
     # every model is asked about the test rows, the tuned ones about the validation rows, too
     questions = (rows.get("test_limit") or 1000) * 1.3 + (rows.get("val_limit") or 60)
-    entrants = len(settings) + len(profile.base_names)
+    asked = questions * (len(settings) + len(profile.base_names))
+    for setting in settings:
+        points = len(curves.curve_steps(setting.get("steps") or 100)) if setting.get("curve") else 0
+        asked += points * curves.CURVE_ROWS
+    read = asked * values["max_length"] * 1.2
     learned = sum(
         (setting.get("steps") or 100) * setting.get("rows_per_step", 4) * setting["max_length"]
         for setting in settings
     )
-    read = questions * entrants * values["max_length"] * 1.2
+    products, moves = once / (PRODUCT_SHARE * rate), number_bytes / 2 / cores
+    # a single training leaves the other notebook's cores to what else there is to do
+    at_once = min(values["side_by_side"]["notebooks"], cores)
+    busy = min(at_once, len(settings)) / at_once
     # forward and backward for the inputs of frozen layers: twice a forward pass
-    seconds = 2 * learned * once / (TRAINING_SHARE * rate) + read * once / (ASKING_SHARE * rate)
+    seconds = learned * (2 * products + TRAINING_MOVES * moves) / busy
+    seconds += read * (products + ASKING_MOVES * moves)
     return (seconds + START_SECONDS * (7 + 2 * len(settings)) + 60) / 60
 
 
@@ -83,12 +99,14 @@ def main() -> None:
     if torch.cuda.is_available() or profile.values["model"] != models.PACKAGED:
         print(f"▶ {profile.values['title']}: how long it takes here is not known")
         return
-    rate = product_rate(models.pick_dtype())
-    config = models.packaged_model() / "config.json"
-    minutes = expected_minutes(profile, rate, json.loads(config.read_text(encoding="utf-8")))
+    dtype = models.pick_dtype()
+    rate = product_rate(dtype)
+    config = json.loads((models.packaged_model() / "config.json").read_text(encoding="utf-8"))
+    size = torch.empty(0, dtype=getattr(torch, dtype)).element_size()
+    minutes = expected_minutes(profile, rate, config, cores, size)
     print(
         f"▶ {profile.values['title']}: about {minutes:.0f} minutes when all is to be made "
-        f"({cores} cores, {rate / 1e12:.2f} TFLOP/s in {models.pick_dtype()})",
+        f"({cores} cores, {rate / 1e12:.2f} TFLOP/s in {dtype})",
         flush=True,
     )
 

@@ -1,0 +1,52 @@
+"""How long a book will take: what makes it longer, and by how much at most."""
+
+import json
+
+import pytest
+
+from helpers import models, profiles
+from tools import expect
+
+
+@pytest.fixture(scope="module")
+def minutes():
+    """minutes(profile, rate, …) with the packaged model's configuration."""
+    config = json.loads((models.packaged_model() / "config.json").read_text(encoding="utf-8"))
+
+    def of(name, rate, cores=2, number_bytes=2):
+        return expect.expected_minutes(
+            profiles.read_profile(name), rate, config, cores, number_bytes
+        )
+
+    return of
+
+
+def test_operations_of_a_token_are_those_of_its_products():
+    config = {
+        "hidden_size": 4, "intermediate_size": 10, "num_attention_heads": 2, "head_dim": 3,
+        "num_key_value_heads": 1, "num_hidden_layers": 5,
+    }  # fmt: skip
+    # a layer: query 4 × 6, key and value 4 × 3 each, output 6 × 4; three of 4 × 10
+    assert expect.operations_a_token(config) == 2 * 5 * (24 + 24 + 24 + 120)
+
+
+def test_a_faster_product_shortens_the_products_alone(minutes):
+    times = [minutes("sample", rate) for rate in (0.2e12, 0.4e12, 0.8e12, 1e18, 1e21)]
+    assert times == sorted(times, reverse=True)
+    assert times[0] < 2 * times[1]
+    assert times[3] == pytest.approx(times[4], rel=1e-3) and times[4] > 5
+
+
+def test_wider_numbers_and_fewer_cores_take_longer(minutes):
+    assert minutes("sample", 1e12) < minutes("sample", 1e12, number_bytes=4)
+    assert minutes("sample", 1e12) < minutes("sample", 1e12, cores=1)
+
+
+def test_profiles_stand_in_their_order(minutes):
+    times = [minutes(name, 0.4e12) for name in ("tiny", "quick", "sample", "fudan")]
+    assert times == sorted(times)
+
+
+def test_the_sample_takes_what_it_took(minutes):
+    """1,432 to 1,503 s with a set-up of one minute, on two cores with 0.4 TFLOP/s together."""
+    assert 18 < minutes("sample", 0.4e12) < 26
