@@ -3,6 +3,7 @@
 import random
 import warnings
 from collections import Counter, defaultdict
+from itertools import islice
 
 from helpers import InputError
 from helpers.parameters import refuse_out_of_range
@@ -49,6 +50,19 @@ def find_rare(given: list[str], labels: list[str], clusters: list[int]) -> dict[
     }
 
 
+def fold_counts(share: float) -> tuple[int, int]:
+    """How many folds to take, of how many, so that they hold about a share of the rows.
+
+    One of the fewest, where that comes within an eighth of the share; else several.
+
+    Args:
+        share: above 0 and at most 0.5.
+    """
+    single = round(1 / share)
+    tried = [(1, single), *((round(share * folds), folds) for folds in range(2, single + 10))]
+    return next((k, n) for k, n in tried if k and abs(k / n / share - 1) < 1 / 8)
+
+
 def hold_out(
     rows: list[int], labels: list[str], clusters: list[int], share: float, seed: int
 ) -> tuple[list[int], list[int]]:
@@ -74,7 +88,9 @@ def hold_out(
     free = [i for i in rows if clusters[i] not in single]
     ours, theirs = [labels[i] for i in free], [clusters[i] for i in free]
     counts = Counter(ours)
-    folds = max(2, min(round(1 / share), max(counts.values(), default=0)))
+    taken, wanted = fold_counts(share)
+    folds = max(2, min(wanted, max(counts.values(), default=0)))
+    taken = taken if folds == wanted else 1
     if len(set(theirs)) < folds or len(counts) < 2:
         raise InputError(
             f"{len(rows)} rows in {len(set().union(*groups.values()))} groups of near copies are "
@@ -85,7 +101,8 @@ def hold_out(
     with warnings.catch_warnings():
         # a class rarer than the folds is absent from some: no harm here
         warnings.simplefilter("ignore", UserWarning)
-        _, places = next(splitter.split(free, ours, theirs))
+        parts = islice(splitter.split(free, ours, theirs), taken)
+        places = sorted(int(place) for _, part in parts for place in part)
     held = {clusters[free[place]] for place in places}
     for label, group in groups.items():
         if group <= held:  # nobody would learn the class

@@ -1,6 +1,7 @@
 """Splits: stratified, no near copy on both sides, rare classes named and never in the way."""
 
 import random
+from collections import Counter
 
 import pytest
 
@@ -122,6 +123,14 @@ def test_a_class_of_one_row_is_fine_where_nothing_is_cut_from_training():
 def test_a_wrong_choice_for_rare_classes_is_one_line():
     with pytest.raises(InputError, match="rare_classes is 'keep'"):
         split(*with_rare([0]), rare_classes="keep")
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.22, 0.25, 0.3, 0.4, 0.42, 0.5])
+def test_a_share_is_held_out_to_an_eighth(share):
+    labels = ["A", "B", "C", "D"] * 150
+    places = splits.make_splits(["train"] * 600, labels, list(range(600)), 0.1, share, {}, seed=3)
+    assert len(places["test"]) == pytest.approx(600 * share, rel=1 / 8)
+    assert Counter(labels[i] for i in places["test"]).most_common()[-1][1] >= 2
 
 
 @pytest.mark.parametrize("share", [0, -0.2, 0.9, 10, float("nan")])
