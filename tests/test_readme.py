@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from helpers import ROOT
-from tools.results import table
+from tools.results import cell, table
 
 READMES = ("README.md", "README.zh.md")
 PAGES = (*READMES, "CONTRIBUTING.md", "book/index.md", "book/your-data.md", "book/cluster.md")
@@ -66,6 +66,16 @@ def test_its_conclusions_are_those_of_the_record(readme, metrics):
     )
     assert (NEVER_IN_FORM[readme] in read(readme)) == silent
     assert f" {metrics['baselines']['tfidf_svm']['n']} " in read(readme)
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_its_figures_of_the_real_corpus_are_recorded(readme):
+    kept = json.loads(read("book/results/fudan.json"))["metrics"]
+    tuned, svm = kept["models"]["rank16-prompt"]["score"], kept["baselines"]["tfidf_svm"]
+    line = next(line for line in read(readme).splitlines() if f"{tuned['n']:,}" in line)
+    figures = re.findall(r"\d+\.\d", line)
+    for share in (tuned, svm):
+        assert set(re.findall(r"\d+\.\d", cell(share))) <= set(figures)
 
 
 def test_both_languages_have_the_same_commands_figures_links_and_tables():
