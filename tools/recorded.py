@@ -98,9 +98,9 @@ def corpus_picture(record: dict) -> str:
 
 
 def trainings_table(trainings: dict[str, dict]) -> str:
-    """How each setting was trained, and what that cost."""
+    """How each setting was trained, and what that cost; settings with the shortest rows first."""
     lines = []
-    for name, own in trainings.items():
+    for name, own in sorted(trainings.items(), key=lambda one: one[1].get("max_length") or 0):
         measured = [own.get("minutes"), own.get("peak_gib")]
         measured = ["–" if value is None else f"{value:.1f}" for value in measured]
         said = [name, *(own.get(key) or "as given" for key in ("template", "rank", "max_length"))]
