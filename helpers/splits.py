@@ -3,7 +3,7 @@
 import random
 import warnings
 from collections import Counter, defaultdict
-from itertools import islice
+from itertools import chain, islice
 
 from helpers import InputError
 from helpers.parameters import refuse_out_of_range
@@ -59,7 +59,8 @@ def fold_counts(share: float) -> tuple[int, int]:
         share: above 0 and at most 0.5.
     """
     single = round(1 / share)
-    tried = [(1, single), *((round(share * folds), folds) for folds in range(2, single + 10))]
+    several = ((round(share * folds), folds) for folds in range(2, single + 10))
+    tried = chain([(1, single)], several)  # a small share is met at once, by very many folds
     return next((k, n) for k, n in tried if k and abs(k / n / share - 1) < 1 / 8)
 
 

@@ -18,6 +18,7 @@ SAID_ELSEWHERE = {
     "lora_rank": "rank",
     "lora_alpha": "alpha",
     "lora_dropout": "dropout",
+    "max_steps": "steps",
     "per_device_train_batch_size": "batch_size",
     "gradient_accumulation_steps": "rows_per_step",
     "learning_rate": "learning_rate",
@@ -158,7 +159,7 @@ def refuse_contradictions(arguments: dict, extra: dict) -> None:
         InputError: for an argument that a parameter or this book decides, if its value is another;
             for a name that swift would complete or that it spells with underscores.
     """
-    known = [*arguments, *SAID_ELSEWHERE, *OWN, "max_steps", "num_train_epochs"]
+    known = [*arguments, *SAID_ELSEWHERE, *OWN, "num_train_epochs"]
     for name, value in extra.items():
         whole = str(name).replace("-", "_")
         if name not in known and (meant := [own for own in known if own.startswith(whole)]):
@@ -166,12 +167,23 @@ def refuse_contradictions(arguments: dict, extra: dict) -> None:
         if value is None or value == arguments.get(name):
             continue
         if name in SAID_ELSEWHERE and name in arguments:
-            raise InputError(
-                f"{name} {value} contradicts {arguments[name]}, which the parameter "
-                f"{SAID_ELSEWHERE[name]} decides; say it there"
-            )
+            raise contradiction(name, value, arguments[name])
         if name in OWN:
             raise InputError(f"{name} is this book's own and cannot be given to swift; take it out")
+
+
+def contradiction(name: str, value, decided) -> InputError:
+    """What to say of an argument of swift whose value is not the one that a parameter decides.
+
+    Args:
+        name: a key of SAID_ELSEWHERE.
+        value: that the argument was given.
+        decided: what the parameter makes of it.
+    """
+    return InputError(
+        f"{name} {value} contradicts {decided}, which the parameter {SAID_ELSEWHERE[name]} "
+        "decides; say it there"
+    )
 
 
 def total_steps(steps: int | None, extra: dict, train_rows: int, rows_per_step: int) -> int:
@@ -189,9 +201,7 @@ def total_steps(steps: int | None, extra: dict, train_rows: int, rows_per_step: 
     epochs = extra.pop("num_train_epochs", None)
     most = extra.pop("max_steps", steps)
     if None not in (steps, most) and most != steps:
-        raise InputError(
-            f"max_steps {most} contradicts {steps}, which the parameter steps decides; say it there"
-        )
+        raise contradiction("max_steps", most, steps)
     steps = most
     sound = steps is None or (type(steps) is int and steps > 0)
     sound &= epochs is None or (type(epochs) in (int, float) and 0 < epochs < math.inf)

@@ -133,6 +133,10 @@ def test_a_share_is_held_out_to_an_eighth(share):
     assert Counter(labels[i] for i in places["test"]).most_common()[-1][1] >= 2
 
 
+def test_a_tiny_share_is_not_searched_for():
+    assert splits.fold_counts(1e-9) == (1, 10**9)
+
+
 @pytest.mark.parametrize("share", [0, -0.2, 0.9, 10, float("nan")])
 def test_a_share_that_cannot_be_cut_is_one_line(share):
     labels = ["A", "B"] * 20

@@ -13,7 +13,7 @@ import time
 
 import torch
 
-from helpers import InputError, curves, models, profiles
+from helpers import InputError, models, profiles
 
 PRODUCT_SHARE = 0.8
 """Of the product rate, reached by the products of a training step or of a pass over prompts."""
@@ -71,15 +71,15 @@ def expected_minutes(
     rows = values["data"]
     # every model is asked about the test rows, the tuned ones about the validation rows, too
     questions = (rows.get("test_limit") or 1000) * 1.3 + (rows.get("val_limit") or 60)
-    asked = questions * (len(settings) + len(profile.base_names))
+    asked, learned = questions * (len(settings) + len(profile.base_names)), 0
     for setting in settings:
-        points = len(curves.curve_steps(setting.get("steps") or 100)) if setting.get("curve") else 0
-        asked += points * curves.CURVE_ROWS
+        steps = setting.get("steps") or 100
+        learned += steps * setting.get("rows_per_step", 4) * setting["max_length"]
+        if setting.get("curve"):
+            from helpers.curves import CURVE_ROWS, curve_steps  # slow to load
+
+            asked += len(curve_steps(steps)) * CURVE_ROWS
     read = asked * values["max_length"] * 1.2
-    learned = sum(
-        (setting.get("steps") or 100) * setting.get("rows_per_step", 4) * setting["max_length"]
-        for setting in settings
-    )
     products, moves = once / (PRODUCT_SHARE * rate), number_bytes / 2 / cores
     # a single training leaves the other notebook's cores to what else there is to do
     at_once = min(values["side_by_side"]["notebooks"], cores)
@@ -102,8 +102,7 @@ def main() -> None:
     dtype = models.pick_dtype()
     rate = product_rate(dtype)
     config = json.loads((models.packaged_model() / "config.json").read_text(encoding="utf-8"))
-    size = torch.empty(0, dtype=getattr(torch, dtype)).element_size()
-    minutes = expected_minutes(profile, rate, config, cores, size)
+    minutes = expected_minutes(profile, rate, config, cores, getattr(torch, dtype).itemsize)
     print(
         f"▶ {profile.values['title']}: about {minutes:.0f} minutes when all is to be made "
         f"({cores} cores, {rate / 1e12:.2f} TFLOP/s in {dtype})",
