@@ -183,6 +183,7 @@ def packaged_model() -> Path:
                 del model.config.quantization_config
             model.save_pretrained(scratch / PACKAGED)
             tokenizer.save_pretrained(scratch / PACKAGED)
+            shorten_tokenizer(scratch / PACKAGED / "tokenizer.json")
             bar.update()
             terms = importlib.resources.files(package) / "data"
             for name in ("GEMMA_TERMS.html", "NOTICE.md"):
@@ -201,6 +202,20 @@ def packaged_model() -> Path:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return target
+
+
+def shorten_tokenizer(path: Path) -> None:
+    """Write a tokenizer.json anew without white space, each merge as one string: the same tokenizer
+    in a third of the bytes, and every process that loads it starts seconds sooner.
+
+    Args:
+        path: of a byte-pair tokenizer in which no piece of a merge holds a space.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
+    merges = [" ".join(pair) for pair in content["model"]["merges"]]
+    assert all(merge.count(" ") == 1 for merge in merges)
+    content["model"]["merges"] = merges
+    path.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")), "utf-8")
 
 
 def qwen_tokenizer():

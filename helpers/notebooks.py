@@ -13,10 +13,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-
-import papermill
-from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from helpers import ROOT, InputError
@@ -37,6 +33,13 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
     Raises:
         InputError: for a wrong parameter or a cell that failed.
     """
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    # jsonschema compiles a grammar of web addresses when it is imported, for seconds; it goes on
+    # without it, and no notebook holds an address that it would check
+    sys.modules.setdefault("rfc3987_syntax", None)
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
     known = papermill.inspect_notebook(str(notebook))
     try:
         refuse_wrong(
