@@ -6,13 +6,15 @@ matrix product but the reading and writing of activations for operations of one 
 are what this file joins.
 """
 
+from functools import wraps
+
 import torch
 from peft.tuners.lora import Linear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from swift.callbacks import TrainerCallback
 from swift.callbacks.mapping import callbacks_map
 from torch.autograd import Function
-from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
+from transformers.models.gemma3.modeling_gemma3 import Gemma3ForCausalLM, Gemma3RMSNorm
 
 
 class CpuStep(TrainerCallback):
@@ -27,7 +29,7 @@ callbacks_map["cpu_step"] = CpuStep
 
 def slim(model, mixed: bool) -> None:
     """Replace the forward passes of a LoRA model's output matrix and, on a CPU, of its adapted
-    linear layers and Gemma's norms.
+    linear layers and of Gemma's norms and last layer.
 
     mixed: whether autocast runs the step in fewer bytes than the adapters have. On a GPU peft's own
     layers stay: other libraries hook into them there. What is itself trained (a norm, a base
@@ -46,6 +48,31 @@ def slim(model, mixed: bool) -> None:
         elif isinstance(module, Gemma3RMSNorm) and not module.weight.requires_grad:
             scale = 1 + module.weight.detach().float()
             module.forward = lambda x, scale=scale, eps=module.eps: Norm.apply(x, scale, eps)
+        elif isinstance(module, Gemma3ForCausalLM):
+            shorten_last_layer(module)
+
+
+def shorten_last_layer(model: Gemma3ForCausalLM) -> None:
+    """Let the last layer go on, behind its attention, with the positions whose logits are asked
+    for: nothing reads the others, and the loss of a short answer asks for few.
+    """
+    layer, whole, keep = model.model.layers[-1], model.forward, slice(None)
+
+    # no hook: peft calls forward itself; wrapped, for swift looks at its arguments' names
+    @wraps(whole)
+    def forward(*args, logits_to_keep=0, **kwargs):
+        nonlocal keep
+        last = isinstance(logits_to_keep, int)
+        keep = slice(-logits_to_keep, None) if last else logits_to_keep
+        return whole(*args, logits_to_keep=0, **kwargs)
+
+    def last_layer(hidden, **kwargs):
+        seen, _ = layer.self_attn(hidden_states=layer.input_layernorm(hidden), **kwargs)
+        hidden = (hidden + layer.post_attention_layernorm(seen))[:, keep]
+        read = layer.mlp(layer.pre_feedforward_layernorm(hidden))
+        return hidden + layer.post_feedforward_layernorm(read)
+
+    model.forward, layer.forward = forward, last_layer
 
 
 def flatten_rows(head) -> None:

@@ -53,7 +53,7 @@ def test_loss_and_gradients_stay(make):
     plain, slimmed = adapted_model(make), adapted_model(make)
     cpu_step.slim(slimmed, mixed=False)
     replaced = [module for module in slimmed.modules() if "forward" in vars(module)]
-    assert len(replaced) == 1 + 2 * 7 + (2 * 6 + 1) * (make == "gemma3_text")
+    assert len(replaced) == 1 + 2 * 7 + (2 * 6 + 1 + 2) * (make == "gemma3_text")
     (loss, gradients), (other, others) = learned(plain), learned(slimmed)
     assert other == pytest.approx(loss, rel=1e-5)
     assert gradients.keys() == others.keys() and len(gradients) == 2 * 2 * 7
@@ -77,6 +77,33 @@ def test_in_two_bytes_it_is_no_farther_from_the_truth_than_before():
             ** 0.5
         )
     assert 0 < errors[1] < 1.2 * errors[0]
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("keep", [0, 1, 4, [3, 4, 11]])
+def test_the_last_layer_goes_on_with_the_logits_asked_for(keep, checkpointing):
+    """As swift asks for them: the last positions, or of a single row any."""
+    # the task that swift names, with which peft calls forward and no hook
+    plain, slimmed = (adapted_model("gemma3_text", task_type="CAUSAL_LM") for _ in range(2))
+    cpu_step.slim(slimmed, mixed=False)
+    mlp, sizes = slimmed.get_base_model().model.layers[-1].mlp, []
+    mlp.register_forward_hook(lambda module, args, output: sizes.append(output.shape[1]))
+    ids = torch.randint(100, (3, 12), generator=torch.Generator().manual_seed(1))
+    logits = []
+    for model in (plain, slimmed):
+        if checkpointing:
+            model.enable_input_require_grads()
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        wanted = torch.tensor(keep) if isinstance(keep, list) else keep
+        logits.append(model(ids, logits_to_keep=wanted).logits)
+        logits[-1].square().mean().backward()
+    asked = len(keep) if isinstance(keep, list) else keep or 12
+    assert set(sizes) == {asked} and len(sizes) == 1 + checkpointing
+    torch.testing.assert_close(*logits, rtol=1e-4, atol=1e-4)
+    for weight, other in zip(plain.parameters(), slimmed.parameters()):
+        if weight.requires_grad:
+            size = weight.grad.abs().max().item()
+            torch.testing.assert_close(other.grad, weight.grad, rtol=1e-3, atol=1e-4 * size)
 
 
 @pytest.mark.parametrize("lora", [{"lora_dropout": 0.1}, {"use_dora": True}, {"lora_bias": True}])
