@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, GenerationConfig
 
 from helpers import InputError, budgets
 from helpers.predictions import keep_predictions
@@ -265,27 +265,30 @@ def generate(
     return text, spelled.get(tuple(written)) or texts.get(text.strip())
 
 
-@torch.inference_mode()
-def write_on(model, tokenizer, prompt: list[int], new_tokens: int = 40) -> str:
-    """What the model writes behind a prompt, greedily, whether it answers or not.
+def write_on(model, tokenizer, prompts: list[list[int]], new_tokens: int = 40) -> list[str]:
+    """What the model writes behind prompts, greedily, whether it answers or not.
 
     Args:
         model: a causal language model.
         tokenizer: its tokenizer.
-        prompt: token ids.
+        prompts: token ids of each prompt.
         new_tokens: most tokens to write; the end token ends it sooner.
     """
-    written: list[int] = []
-    cache, feed = DynamicCache(), prompt
-    while len(written) < new_tokens:
-        ids = torch.tensor([feed], device=model.device)
-        output = model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        token = output.logits[0, -1].argmax().item()
-        if token == tokenizer.eos_token_id:
-            break
-        written.append(token)
-        feed = [token]
-    return tokenizer.decode(written)
+    width, end = max(map(len, prompts)), tokenizer.eos_token_id
+    greedy = GenerationConfig(
+        max_new_tokens=new_tokens, do_sample=False, eos_token_id=end, pad_token_id=end
+    )
+    texts, size = [], max(1, budgets.tokens_at_once(model, width) // width)
+    for start in range(0, len(prompts), size):
+        batch = prompts[start : start + size]
+        # padded on the left: what is written follows each prompt's last token
+        ids = [[end] * (width - len(prompt)) + prompt for prompt in batch]
+        seen = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in batch]
+        ids, seen = (torch.tensor(part, device=model.device) for part in (ids, seen))
+        written = model.generate(ids, attention_mask=seen, generation_config=greedy)[:, width:]
+        for line in written.tolist():
+            texts.append(tokenizer.decode(line[: line.index(end)] if end in line else line))
+    return texts
 
 
 def ask_in_batches(
@@ -310,7 +313,8 @@ def ask_in_batches(
     Raises:
         InputError: when a single prompt does not fit in memory.
     """
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    # by length, and of one length (most are cut to it) by menu: little is padded
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), len(menus[i])))
     if tokens_at_once is None and prompts:
         tokens_at_once = budgets.tokens_at_once(model, len(prompts[order[-1]]))
     while order:

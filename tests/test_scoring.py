@@ -1,4 +1,5 @@
 import unicodedata
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -315,11 +316,29 @@ def test_line_separators_inside_a_label_do_not_split_predictions(tmp_path):
 
 
 def test_what_a_model_writes_on_is_the_librarys_greedy_search(base, tokenizer, rows):
-    prompt = templating.fit(tokenizer, plain(128), rows[0]).ids
-    library = base.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False)
-    assert scoring.write_on(base, tokenizer, prompt, 12) == tokenizer.decode(
-        library[0, len(prompt) :]
-    )
+    """One prompt at a time there, all at once and of unlike length here."""
+    prompts = [
+        templating.fit(tokenizer, plain(limit), row).ids for limit, row in zip((128, 90, 160), rows)
+    ]
+    alone = [
+        base.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False)[0, len(prompt) :]
+        for prompt in prompts
+    ]
+    assert scoring.write_on(base, tokenizer, prompts, 12) == tokenizer.batch_decode(alone)
+
+
+def test_what_is_written_ends_before_the_end_token(base, tokenizer, rows):
+    """Beside a row that goes on, and whatever the model's own way of writing is."""
+    prompts = [templating.fit(tokenizer, plain(90), row).ids for row in rows[:2]]
+    free = [
+        base.generate(torch.tensor([ids]), max_new_tokens=6, do_sample=False) for ids in prompts
+    ]
+    ids = [line[0, len(prompt) :].tolist() for prompt, line in zip(prompts, free)]
+    third = next(token for token in ids[0] if token not in ids[1])
+    ends_there = SimpleNamespace(eos_token_id=third, decode=tokenizer.decode)
+    first, second = scoring.write_on(base, ends_there, prompts, 6)
+    assert first == tokenizer.decode(ids[0][: ids[0].index(third)])
+    assert second == tokenizer.decode(ids[1])
 
 
 def test_the_modes_divide_and_subtract_as_they_say():

@@ -90,7 +90,7 @@ def test_five_rows_over_http_are_answered_as_here(server, tokenizer, sample):
     texts = []
     for row in sample["test"][:5]:
         prompt = templating.fit(tokenizer, FORMAT, row | {"category": LABELS})
-        ours = scoring.write_on(network, tokenizer, prompt.ids, NEW_TOKENS)
+        [ours] = scoring.write_on(network, tokenizer, [prompt.ids], NEW_TOKENS)
         body = {"model": "news", "max_tokens": NEW_TOKENS, "temperature": 0}
         answer = post(address + "completions", body | {"prompt": prompt.text})
         assert answer["choices"][0]["text"] == ours
