@@ -306,10 +306,11 @@ def forecast(
     and next to nothing allocated. Adapters, their gradients and Adam's two moments are four-byte
     floats, as swift keeps them; what is alive at the peak is told apart by its shape.
 
-    Layers of one kind need alike, so not all of a deep model are traced. An inference holds one
-    layer's activations at a time: six layers show its peak, and the weights and the cache of the
-    others are added. A training step is traced with six and with eight layers; each further one
-    adds half of what these two differ by.
+    Layers of one kind need alike, so not all of a deep model are traced: two where all are of one
+    kind, and six where kinds alternate, as in Gemma. An inference holds one layer's activations at
+    a time: these few show its peak, and the weights and the cache of the others are added. A
+    training step is also traced with two layers more; each further one adds half of what these two
+    steps differ by.
 
     Args:
         config: a transformers config.
@@ -331,18 +332,22 @@ def forecast(
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     text = config.get_text_config()
-    if training and (further := text.num_hidden_layers - 8) > 0:
+    depth, enough = text.num_hidden_layers, enough_layers(text)
+    if training and (further := depth - enough - 2) > 0:
         step = (length, batch, training, rank, targets, dtype, attention, checkpointing)
-        few, more = (forecast(first_layers(config, count), *step, bits=bits) for count in (6, 8))
+        few, more = (
+            forecast(first_layers(config, count), *step, bits=bits)
+            for count in (enough, enough + 2)
+        )
         parts = {part: more[part] + further * (more[part] - few[part]) / 2 for part in PARTS}
         return parts | {"total": sum(parts.values())}
     model = build_on_meta(config, dtype, attention)
     weights, adapters, cache = weights_gib(model), 0.0, 0.0
     # Layers with a sliding window and those without fill a cache at different paces.
-    alike = chunk is None or len(set(getattr(text, "layer_types", None) or ["full"])) == 1
-    if not training and not bits and alike and text.num_hidden_layers > 6:
+    alike = chunk is None or of_one_kind(text)
+    if not training and not bits and alike and depth > enough:
         shown = forecast(
-            first_layers(config, 6), length, batch, dtype=dtype, attention=attention,
+            first_layers(config, enough), length, batch, dtype=dtype, attention=attention,
             last_only=last_only, chunk=chunk,
         )  # fmt: skip
         parts = shown | {"weights": weights, "cache": cache_gib(config, length, batch, dtype)}
@@ -398,6 +403,24 @@ def forecast(
     parts["activations"] = max(0.0, parts["activations"] - adapters - cache)
     parts["cache"] = cache
     return parts | {"total": sum(parts.values())}
+
+
+def of_one_kind(text) -> bool:
+    """Whether all layers of a text model's config are alike: none has a window that another lacks.
+
+    Args:
+        text: a transformers config, see its get_text_config.
+    """
+    return len(set(getattr(text, "layer_types", None) or ["full"])) == 1
+
+
+def enough_layers(text) -> int:
+    """How many layers show what each further one needs.
+
+    Args:
+        text: see `of_one_kind`.
+    """
+    return 2 if of_one_kind(text) else 6
 
 
 def first_layers(config, count: int):
