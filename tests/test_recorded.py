@@ -19,6 +19,7 @@ def make_record(shares):
     return {
         "date": "2026-01-02",
         "device": "two cores",
+        "settings": {"Training": "7 steps of 2 rows, learning rate 0.1, seed 42"},
         "trainings": {name: {"seed": seed} for name, seed in seeds.items()},
         "metrics": {
             "models": models | {"base-plain": models["rank8"]},
@@ -44,4 +45,5 @@ def test_the_seeds_table_says_what_chance_does(tmp_path, monkeypatch, other, ver
     assert "| rank8-x | 90.0 | 94.0 | 92.0 | 2.8 |" in page
     assert "moved rank8-x by 4.0 points" in page and verdict in page
     assert "base-plain" not in page and "200 test rows" in page
+    assert "trained for 7 steps of 2 rows, learning rate 0.1. Every" in page
     assert "Of these 4 trainings, 0 alone" in page and "and 2 together with it" in page

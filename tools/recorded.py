@@ -242,8 +242,10 @@ def seed_tables() -> str:
         else "So the settings differ by more than the seed did."
     )
     count = next(iter(shares.values()))["n"]
+    trained = record["settings"]["Training"].split(", seed")[0]
     said = (
-        f"Measured on {record['date']}: {record['device']}. Every share rests on {count} test rows."
+        f"Measured on {record['date']}: {record['device']}. Each setting trained for {trained}. "
+        f"Every share rests on {count} test rows."
     )
     moves = (
         f"The seed alone moved {moved.idxmax()} by {moved.max():.1f} points. The means of the best "
