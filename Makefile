@@ -45,7 +45,7 @@ export: .venv/.ready ## merge ADAPTER= into a model's folder that other programs
 
 test: .venv/.ready-test ## run the tests, the tiny profile among them
 	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check .
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder  # one thread a test; how many at once, and their order, are conftest's
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder  # one thread a test, a test a core (one more gains nothing and takes half as much memory again); the order is conftest's
 
 bench: .venv/.ready-test ## time this book's parts beside others', by hand, alone on the machine
 	@$(BIN)/python -m benchmarks

@@ -111,7 +111,7 @@ rule train:
         summary=f"{RUN}/train/{{setting}}/summary.json",
     params:
         given=lambda wildcards: given("04-training", wildcards.setting),
-    priority: 1  # the longest first
+    priority: 2  # the longest first: what is short fills the gaps that are left
     threads: SHARE
     shell:
         RUN_NOTEBOOK
@@ -128,6 +128,7 @@ rule ask_base:
         touch(f"{RUN}/eval/{{base}}/.asked"),
     wildcard_constraints:
         base="base-.*",
+    priority: 1
     threads: SHARE
     shell:
         PYTHON + " -m tools.ask {RUN} {wildcards.base}"
@@ -142,6 +143,7 @@ rule ask_tuned:
         touch(f"{RUN}/eval/{{setting}}/.asked"),
     wildcard_constraints:
         setting="(?!base-).*",
+    priority: 1
     threads: ASK_SHARE
     shell:
         PYTHON + " -m tools.ask {RUN} {wildcards.setting}"

@@ -56,13 +56,6 @@ def project_environment(folder: Path) -> dict[str, str]:
     return own | {"PYTHONPATH": str(folder)}
 
 
-def pytest_xdist_auto_num_workers(config):
-    """One test process more than there are cores: many a test waits for a browser, a server or a
-    program that it started.
-    """
-    return (os.cpu_count() or 1) + 1
-
-
 def pytest_collection_modifyitems(items):
     """The longest files first; what stands in one file keeps its order."""
     places = {name: place for place, name in enumerate(LONGEST)}
