@@ -43,7 +43,7 @@ classify: .venv/.ready ## answer the articles of FILE=my.xlsx [ADAPTER= OUT= COL
 export: .venv/.ready ## merge ADAPTER= into a model's folder that other programs can serve
 	@$(BIN)/python -m tools.export $(call said,ADAPTER,adapter)
 
-# One thread a test and a test a core: one more gained nothing and took half as much memory again. The order is conftest's.
+# One thread a test and a test a core: one more gained nothing. The order is conftest's.
 test: .venv/.ready-test ## run the tests, the tiny profile among them
 	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check .
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
