@@ -438,6 +438,7 @@ def on_shapes(
     run: Callable[[torch.nn.Module], object],
     dtype: str = "bfloat16",
     attention: str = "sdpa",
+    cached: int | None = None,
 ) -> float:
     """Weights and peak of whatever run(model) does, on tensors without contents.
 
@@ -446,17 +447,23 @@ def on_shapes(
         run: called once with the model.
         dtype: of the weights, a torch type's name.
         attention: "sdpa" or "eager".
+        cached: tokens of an inference whose keys and values stay, where nothing else of a layer
+            does. Then a few layers are traced, and the cache of the others is added.
 
     Returns:
         GiB.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    model = build_on_meta(config, dtype, attention).eval()
-    weights = weights_gib(model)
+    model, text = build_on_meta(config, dtype, attention).eval(), config.get_text_config()
+    untraced = weights_gib(model)
+    if cached and (enough := enough_layers(text)) < text.num_hidden_layers:
+        few = first_layers(config, enough)
+        untraced += cache_gib(config, cached, dtype=dtype) - cache_gib(few, cached, dtype=dtype)
+        model = build_on_meta(few, dtype, attention).eval()
     with FakeTensorMode(), torch.no_grad():
         replace_meta_tensors(model)
-        return weights + traced(lambda: run(model))["peak_gib"]
+        return untraced + traced(lambda: run(model))["peak_gib"]
 
 
 def cache_gib(config, length: int, batch: int = 1, dtype: str = "bfloat16") -> float:

@@ -160,30 +160,20 @@ def cure_curves(config, points: list[int], options: list[str], tokenizer) -> dic
     return curves
 
 
-def scorer_gib(config, tree: scoring.Tree, length: int, layers: int = 4) -> float:
+def scorer_gib(config, tree: scoring.Tree, length: int) -> float:
     """Weights and peak of scoring the options behind one article, GiB.
 
-    A few layers show the peak, for the scorer holds one layer's activations at a time. The weights
-    and the cache of the others are added.
-
     Args:
-        config: of a model whose layers are all of one kind.
+        config: of the study's model.
         tree: of the options.
         length: of the article, in tokens.
-        layers: that are traced.
     """
 
     def score(network):
         cache = scoring.prefill(network, [[0] * length], length)
         return scoring.read_trees(network, [tree], [length], length, cache)
 
-    few = memory.first_layers(config, layers)
-    rest = [
-        memory.weights_gib(memory.build_on_meta(one, "bfloat16", "sdpa"))
-        + memory.cache_gib(one, length)
-        for one in (config, few)
-    ]
-    return memory.on_shapes(few, score) + rest[0] - rest[1]
+    return memory.on_shapes(config, score, cached=length)
 
 
 def reach(points: list[int], values: list[float], budget: float, most: int) -> int:

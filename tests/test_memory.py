@@ -172,15 +172,17 @@ def test_a_training_that_cannot_fit_stops_with_what_would_help():
     assert shorter["total"] < 0.03
 
 
+SHALLOW = {
+    "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 8, "sliding_window": 96,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 500,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("kind", ["qwen3", "gemma3_text"])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("chunk", [None, 64])
 def test_a_few_layers_of_an_inference_show_what_all_of_them_need(kind, attention, chunk):
-    shape = {
-        "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 8, "sliding_window": 96,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 500,
-    }  # fmt: skip
-    config = AutoConfig.for_model(kind, **shape)
+    config = AutoConfig.for_model(kind, **SHALLOW)
     quick = memory.forecast(config, 256, attention=attention, chunk=chunk)
 
     def whole(model):
@@ -192,14 +194,10 @@ def test_a_few_layers_of_an_inference_show_what_all_of_them_need(kind, attention
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_few_layers_of_a_training_step_show_what_all_of_them_need(monkeypatch, checkpointing):
-    shape = {
-        "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 6,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 500,
-    }  # fmt: skip
-    config = AutoConfig.for_model("qwen3", **shape)
+    config = AutoConfig.for_model("qwen3", **SHALLOW)
     step = {"training": True, "checkpointing": checkpointing}
     few = memory.forecast(config, 256, **step)
-    monkeypatch.setattr(memory, "enough_layers", lambda text: 6)
+    monkeypatch.setattr(memory, "enough_layers", lambda text: text.num_hidden_layers)
     whole = memory.forecast(config, 256, **step)
     # a trace of many storages may miss so much of its peak
     assert few["total"] == pytest.approx(whole["total"], rel=memory.SLACK)

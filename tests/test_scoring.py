@@ -65,14 +65,17 @@ def test_cached_scores_hold_beyond_the_sliding_window(base, tokenizer, sample):
     )
 
 
+def library_writes(base, prompt, new_tokens):
+    """What the library's own greedy search writes behind one prompt: token ids."""
+    whole = base.generate(torch.tensor([prompt]), max_new_tokens=new_tokens, do_sample=False)
+    return whole[0, len(prompt) :].tolist()
+
+
 def test_generation_is_the_librarys_greedy_search(base, tokenizer, rows):
     for row in rows:
         prompt = templating.fit(tokenizer, plain(160), row).ids
         mine = ask(base, tokenizer, prompt, row["category"])["generated"]
-        library = base.generate(torch.tensor([prompt]), max_new_tokens=16, do_sample=False)[
-            0, len(prompt) :
-        ]
-        assert tokenizer.decode(library).startswith(mine)
+        assert tokenizer.decode(library_writes(base, prompt, 16)).startswith(mine)
 
 
 def test_generation_writes_a_label_to_its_end_outside_of_the_tree(base, tokenizer):
@@ -85,9 +88,7 @@ def test_generation_writes_a_label_to_its_end_outside_of_the_tree(base, tokenize
     ]
     options = ["Thursday. Fri: Friday", "Sunday"]
     text = ask(base, tokenizer, prompt, options)["generated"]
-    library = base.generate(torch.tensor([prompt]), max_new_tokens=16, do_sample=False)[
-        0, len(prompt) :
-    ]
+    library = library_writes(base, prompt, 16)
     assert text.strip().startswith("Thursday. Fri") and tokenizer.decode(library).startswith(text)
 
 
@@ -320,20 +321,14 @@ def test_what_a_model_writes_on_is_the_librarys_greedy_search(base, tokenizer, r
     prompts = [
         templating.fit(tokenizer, plain(limit), row).ids for limit, row in zip((128, 90, 160), rows)
     ]
-    alone = [
-        base.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False)[0, len(prompt) :]
-        for prompt in prompts
-    ]
+    alone = [library_writes(base, prompt, 12) for prompt in prompts]
     assert scoring.write_on(base, tokenizer, prompts, 12) == tokenizer.batch_decode(alone)
 
 
 def test_what_is_written_ends_before_the_end_token(base, tokenizer, rows):
     """Beside a row that goes on, and whatever the model's own way of writing is."""
     prompts = [templating.fit(tokenizer, plain(90), row).ids for row in rows[:2]]
-    free = [
-        base.generate(torch.tensor([ids]), max_new_tokens=6, do_sample=False) for ids in prompts
-    ]
-    ids = [line[0, len(prompt) :].tolist() for prompt, line in zip(prompts, free)]
+    ids = [library_writes(base, prompt, 6) for prompt in prompts]
     third = next(token for token in ids[0] if token not in ids[1])
     ends_there = SimpleNamespace(eos_token_id=third, decode=tokenizer.decode)
     first, second = scoring.write_on(base, ends_there, prompts, 6)
