@@ -306,7 +306,7 @@ def forecast(
     and next to nothing allocated. Adapters, their gradients and Adam's two moments are four-byte
     floats, as swift keeps them; what is alive at the peak is told apart by its shape.
 
-    Layers of one kind need alike, so not all of a deep model are traced: two where all are of one
+    Layers of one kind need alike, so not all of a deep model are traced: three where all are of one
     kind, and six where kinds alternate, as in Gemma. An inference holds one layer's activations at
     a time: these few show its peak, and the weights and the cache of the others are added. A
     training step is also traced with two layers more; each further one adds half of what these two
@@ -415,12 +415,13 @@ def of_one_kind(text) -> bool:
 
 
 def enough_layers(text) -> int:
-    """How many layers show what each further one needs.
+    """How many layers show what each further one needs: a first one, a last one, of which less may
+    run, and one between; where kinds alternate, one round of them.
 
     Args:
         text: see `of_one_kind`.
     """
-    return 2 if of_one_kind(text) else 6
+    return 3 if of_one_kind(text) else 6
 
 
 def first_layers(config, count: int):

@@ -29,9 +29,10 @@ def test_todays_library_asks_for_the_same():
 def test_a_few_layers_of_the_scorer_show_what_all_of_them_need(monkeypatch, tokenizer):
     config = out_of_memory.recorded_config("Qwen1.5-1.8B")
     tree = scoring.option_tree(tokenizer, tokenizer.eos_token_id, ["Art", "Politics", "Sports"])
-    few = out_of_memory.scorer_gib(config, tree, 1500)
+    short, few = (out_of_memory.scorer_gib(config, tree, length) for length in (500, 1500))
     monkeypatch.setattr(memory, "enough_layers", lambda text: text.num_hidden_layers)
-    full = out_of_memory.scorer_gib(config, tree, 1500)
+    whole, full = (out_of_memory.scorer_gib(config, tree, length) for length in (500, 1500))
+    assert short == pytest.approx(whole, rel=1e-6)
     # a trace of many storages may miss so much of its peak (see memory.StorageTracker)
     assert few * (1 - memory.SLACK) <= full <= few * (1 + 1e-6)
 
