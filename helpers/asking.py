@@ -23,6 +23,7 @@ def answers(
     adapter_prompt: AdapterPrompt | AdapterHead,
     rows: list[dict],
     adapter: Path | None = None,
+    calibrate: bool = True,
 ) -> list[dict]:
     """A model's answers to rows, kept in a folder while nothing changes that they depend on.
 
@@ -32,6 +33,7 @@ def answers(
         adapter_prompt: the model, and how it is asked.
         rows: with ids of their own.
         adapter: the adapter's folder; None asks the untouched model.
+        calibrate: whether each row is asked a second time, behind an article without content.
 
     Returns:
         A line for each row, in their order; see scoring.predict, and of a head `head_answers`.
@@ -48,8 +50,10 @@ def answers(
     }
     load = partial(models.load_model, adapter_prompt.model, adapter, attention=attention)
     prompts = templating.fit_all(tokenizer, prompt_format, rows)
-    without_content = [row | {"text": CONTENT_FREE} for row in rows]
-    free = templating.fit_all(tokenizer, prompt_format, without_content)
+    free = None
+    if calibrate:
+        without_content = [row | {"text": CONTENT_FREE} for row in rows]
+        free = templating.fit_all(tokenizer, prompt_format, without_content)
     return scoring.predict(folder, load, tokenizer, rows, prompts, free, key)
 
 

@@ -21,6 +21,10 @@ SPARE_TOKENS = 4
 """How many tokens beyond the longest option may be written: it may be spelled another way."""
 CHUNK = 1024
 """Tokens of a prompt that are read at once: bounds the memory of a long one."""
+WORTH_SHARING = 16
+"""Tokens that all prompts of a batch begin with, from which on they are read once for all: behind
+them attention wants a mask, which costs more than a few tokens would.
+"""
 MODES = ("generate", "score", "normalised", "calibrated")
 CODE = Path(__file__).read_text(encoding="utf-8")
 """This file as it was loaded: answers depend on it, too."""
@@ -115,6 +119,8 @@ def ask_batch(model, tokenizer, prompts: list[list[int]], menus: list[list[str]]
 def prefill(model, prompts: list[list[int]], width: int) -> DynamicCache:
     """Keys and values of prompts, read CHUNK tokens at a time; no logits are computed.
 
+    What all of them begin with, such as a template's instruction, is read once.
+
     Args:
         model: a causal language model.
         prompts: token ids, padded here on the right.
@@ -124,11 +130,23 @@ def prefill(model, prompts: list[list[int]], width: int) -> DynamicCache:
     cache = DynamicCache()
     padded = [prompt + [0] * (width - len(prompt)) for prompt in prompts]
     ids = torch.tensor(padded, device=model.device)  # batch × width
-    with without_last_mlp(model):
-        for start in range(0, width, CHUNK):
-            part = ids[:, start : start + CHUNK]
-            position = torch.arange(start, start + part.shape[1], device=model.device)[None]
+
+    def read(rows: torch.Tensor, first: int, end: int) -> None:
+        for start in range(first, end, CHUNK):
+            stop = min(start + CHUNK, end)
+            position = torch.arange(start, stop, device=model.device)[None]
+            part = rows[:, start:stop]
             model.base_model(part, position_ids=position, past_key_values=cache, use_cache=True)
+
+    alike = [len(set(tokens)) == 1 for tokens in zip(*prompts)]
+    shared = [*alike, False].index(False) if len(prompts) > 1 else 0
+    with without_last_mlp(model):
+        if shared >= WORTH_SHARING:
+            read(ids[:1], 0, shared)
+            cache.batch_repeat_interleave(len(prompts))
+        else:
+            shared = 0
+        read(ids, shared, width)
     return cache
 
 
@@ -359,7 +377,7 @@ def predict(
     tokenizer,
     rows: list[dict],
     prompts: list[Prompt],
-    free: list[Prompt],
+    free: list[Prompt] | None,
     key: dict,
 ) -> list[dict]:
     """Answers for rows in their order; those made before from the same inputs are read back.
@@ -370,7 +388,8 @@ def predict(
         tokenizer: its tokenizer.
         rows: with ids of their own.
         prompts: of the rows; see templating.fit_all.
-        free: the rows' prompts with a content-free article, for calibration.
+        free: the rows' prompts with a content-free article, for calibration; None leaves
+            "calibrated" out.
         key: what answers depend on beside prompts and options (the model, its adapter, its
             precision); when anything of it changes, all are made anew.
 
@@ -382,20 +401,23 @@ def predict(
         InputError: when two rows share an id; when the disk is full (what was written is kept).
     """
     inputs = [
-        (row["id"], row.get("source_id"), row["category"], row["output"], prompt.ids, prior.ids)
-        for row, prompt, prior in zip(rows, prompts, free)
+        (row["id"], row.get("source_id"), row["category"], row["output"], prompt.ids)
+        for row, prompt in zip(rows, prompts)
     ]
-    key = key | {"inputs": sha256(json.dumps([CODE, inputs]).encode()).hexdigest()}
+    without_content = [prompt.ids for prompt in free] if free else None
+    asked = json.dumps([CODE, inputs, without_content])
+    key = key | {"inputs": sha256(asked.encode()).hexdigest()}
 
     def ask_missing(missing: list[int]) -> Iterator[dict[int, dict]]:
         model, priors = load(), {}
         ids, menus = [prompts[i].ids for i in missing], [rows[i]["category"] for i in missing]
         for batch, results, seconds in ask_in_batches(model, tokenizer, ids, menus):
             places, answers = [missing[i] for i in batch], {}
-            pairs = [(free[i].ids, rows[i]["category"]) for i in places]
-            add_priors(model, tokenizer, priors, pairs)
+            if free:
+                pairs = [(free[i].ids, rows[i]["category"]) for i in places]
+                add_priors(model, tokenizer, priors, pairs)
             for i, result in zip(places, results):
-                prior = priors[prior_key(free[i].ids, rows[i]["category"])]
+                prior = priors[prior_key(free[i].ids, rows[i]["category"])] if free else None
                 judged = judge(result, rows[i]["category"], prior)
                 share = {"seconds": round(seconds / len(batch), 4)}
                 answers[i] = {"tokens": len(prompts[i].ids)} | judged | share
@@ -427,13 +449,13 @@ def add_priors(
     priors |= {key: result["logprobs"] for key, result in zip(fresh, results)}
 
 
-def judge(result: dict, options: list[str], prior: list[float]) -> dict:
+def judge(result: dict, options: list[str], prior: list[float] | None) -> dict:
     """The prediction of each mode, and what it was decided by.
 
     Args:
         result: of one row, from `ask_batch`.
         options: of the row, in its order.
-        prior: nats of the options behind a content-free article.
+        prior: nats of the options behind a content-free article; None leaves "calibrated" out.
 
     Returns:
         generate: the option that was written, None where it was none. score: the largest
@@ -441,7 +463,9 @@ def judge(result: dict, options: list[str], prior: list[float]) -> dict:
         largest once `prior` is subtracted (Zhao et al. 2021).
     """
     scores = np.array(result["logprobs"])
-    by = {"score": scores, "normalised": scores / result["tokens"], "calibrated": scores - prior}
+    by = {"score": scores, "normalised": scores / result["tokens"]}
+    if prior is not None:
+        by["calibrated"] = scores - prior
     judged = {
         mode: {"prediction": options[int(np.argmax(values))], "logprobs": values.tolist()}
         for mode, values in by.items()

@@ -115,7 +115,7 @@ def make_run(run, small, case):
 def stub_answers(kind):
     """Predictions in the form of scoring.predict, right or wrong as a case wants them."""
 
-    def answers(folder, tokenizer, prompt, rows, adapter=None):
+    def answers(folder, tokenizer, prompt, rows, adapter=None, calibrate=True):
         if isinstance(prompt, AdapterHead):
             return asking.head_answers(folder, tokenizer, prompt, rows, adapter)
         rng = np.random.default_rng(len(rows))
@@ -129,7 +129,8 @@ def stub_answers(kind):
             result["tokens"] = [2] * len(nats)
             line = {"id": row["id"], "source_id": None, "label": row["output"], "seconds": 0.1}
             line |= {"options": row["category"], "tokens": 50}
-            lines.append(line | scoring.judge(result, row["category"], [-1.0] * len(nats)))
+            prior = [-1.0] * len(nats) if calibrate else None
+            lines.append(line | scoring.judge(result, row["category"], prior))
         return lines
 
     return answers

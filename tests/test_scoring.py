@@ -92,10 +92,14 @@ def test_generation_writes_a_label_to_its_end_outside_of_the_tree(base, tokenize
     assert text.strip().startswith("Thursday. Fri") and tokenizer.decode(library).startswith(text)
 
 
-def test_nothing_depends_on_batch_or_order(base, tokenizer, rows):
-    """Alone or together, in either order, beside longer rows or shorter ones."""
+@pytest.mark.parametrize("template", templating.TEMPLATES)
+def test_nothing_depends_on_batch_or_order(base, tokenizer, rows, template):
+    """Alone or together, in either order, beside longer rows or shorter ones; the editor's
+    instruction is read once for all of a batch.
+    """
+    text = templating.TEMPLATES[template]
     prompts = [
-        templating.fit(tokenizer, plain(limit), row).ids
+        templating.fit(tokenizer, PromptFormat(text, limit, True), row).ids
         for row, limit in zip(rows, (100, 130, 160, 700))
     ]
     menus = [row["category"] for row in rows]
@@ -106,6 +110,26 @@ def test_nothing_depends_on_batch_or_order(base, tokenizer, rows):
         assert second["logprobs"] == pytest.approx(first["logprobs"], abs=1e-4)
         assert third["logprobs"] == pytest.approx(first["logprobs"], abs=1e-4)
         assert first["generated"] == second["generated"] == third["generated"]
+
+
+def test_what_all_prompts_begin_with_is_read_once(base, monkeypatch):
+    """Also where it is all that a prompt has, and where the rest takes several chunks."""
+    monkeypatch.setattr(scoring, "CHUNK", 24)
+    start = list(range(1000, 1000 + scoring.WORTH_SHARING))
+    rest = list(range(2000, 2000 + scoring.CHUNK + 5))
+    read = []
+    hook = base.get_input_embeddings().register_forward_hook(
+        lambda module, given, output: read.append(tuple(given[0].shape))
+    )
+    try:
+        cache = scoring.prefill(base, [start, start + rest], len(start + rest))
+        short = scoring.prefill(base, [start[1:], start[1:] + rest[:3]], len(start) + 2)
+    finally:
+        hook.remove()
+    assert read[:3] == [(1, len(start)), (2, scoring.CHUNK), (2, 5)]
+    assert read[3:] == [(2, len(start) + 2)]  # too few to be worth it
+    assert cache.get_seq_length() == len(start + rest)
+    assert short.get_seq_length() == len(start) + 2
 
 
 @pytest.mark.parametrize("make", ["llama", "qwen2", "qwen3"])
@@ -236,8 +260,21 @@ def test_an_interrupted_evaluation_goes_on(base, tokenizer, rows, tmp_path):
         raise AssertionError("nothing was missing")
 
     scoring.predict(tmp_path / "b", never, **arguments)
-    with pytest.raises(AssertionError, match="nothing was missing"):
-        scoring.predict(tmp_path / "b", never, **(arguments | {"key": {"model": "another"}}))
+    for change in ({"key": {"model": "another"}}, {"free": None}, {"free": prompts[::-1]}):
+        with pytest.raises(AssertionError, match="nothing was missing"):
+            scoring.predict(tmp_path / "b", never, **(arguments | change))
+
+
+def test_rows_that_are_not_calibrated_are_asked_once(base, tokenizer, rows, tmp_path):
+    prompts = templating.fit_all(tokenizer, plain(128), rows)
+    both = [
+        scoring.predict(tmp_path / name, lambda: base, tokenizer, rows, prompts, free, {})
+        for name, free in (("calibrated", prompts), ("not", None))
+    ]
+    for line, other in zip(*both):
+        assert line.keys() - other.keys() == {"calibrated"}
+        assert other["score"]["logprobs"] == pytest.approx(line["score"]["logprobs"], abs=1e-4)
+        assert other["generate"] == line["generate"]
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def main() -> None:
         asking.answers(run / "eval" / name, tokenizer, prompt, test, adapter)
         if adapter and not head:
             val = sources.read_rows(run / "data" / "val.jsonl")
-            asking.answers(run / "eval" / name / "val", tokenizer, prompt, val, adapter)
+            asking.answers(run / "eval" / name / "val", tokenizer, prompt, val, adapter, False)
     except InputError as error:
         sys.exit(f"✗ {name}: {error}")
 
