@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from helpers.classifier import Classifier
 from helpers.files import below_root
 from helpers.journal import Journal, open_journal
 from helpers.metrics import wilson
-from helpers.review import write_review
+from helpers.review import refuse_filled, write_review
 from helpers.settings import place_of
 from helpers.sources import Article, read_articles
 
@@ -91,7 +92,7 @@ def classify_file(
 
     Raises:
         InputError: for what is wrong with any of these, before the first row is asked; for a full
-            disk, what was answered is kept.
+            disk, what was answered is kept; for a review file that a person has filled in.
     """
     if on_bad_row not in ("look", "error"):
         raise InputError(f"on_bad_row is {on_bad_row!r}; it must be 'look' or 'error'")
@@ -105,6 +106,8 @@ def classify_file(
     def read() -> Iterator[Article]:
         return read_articles(source, columns, sheet, classifier.prompt.labels)
 
+    if review is not None:
+        refuse_filled(review)
     survey = look_through(source, read, on_bad_row)
     key = work_key(classifier, survey.digest, columns, sheet)
     if out is None:
@@ -147,9 +150,10 @@ def read_table(path: Path, show_text: bool, characters: int = 14) -> pd.DataFram
     Returns:
         Columns article (where it may be shown) and those of ADDED, without an empty look or note.
     """
+    as_written = {"keep_default_na": False, "na_values": [""]}  # None may be a label
     readers = {
-        ".csv": pd.read_csv,
-        ".xlsx": pd.read_excel,
+        ".csv": partial(pd.read_csv, **as_written),
+        ".xlsx": partial(pd.read_excel, **as_written),
         ".jsonl": lambda file: pd.read_json(file, lines=True),
     }
     table = readers[path.suffix.lower()](path)

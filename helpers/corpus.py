@@ -58,8 +58,16 @@ def labelled(splits: dict[str, Dataset]) -> tuple[Dataset, list[str]]:
 
     Returns:
         The rows, and for each the split that it came from.
+
+    Raises:
+        InputError: when no row has a label.
     """
     parts = {name: rows.select(places(rows, True)) for name, rows in splits.items()}
+    if not any(map(len, parts.values())):
+        raise InputError(
+            "no row of this source has a label, so there is nothing to learn from; fill the column "
+            "of labels, or map the one that holds them: `columns: {output: NAME}`"
+        )
     return concatenate_datasets([*parts.values()]), [name for name in parts for _ in parts[name]]
 
 

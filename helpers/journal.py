@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from helpers import InputError
@@ -23,14 +23,19 @@ class Journal:
         self.numbers: set[int] = set()
 
     def begin(self, header: dict) -> None:
-        """Go on behind what is there; a last line that was cut off goes."""
+        """Go on behind what is there; a last line that was cut off goes, and so does a journal that
+        is damaged or about something else.
+        """
         self.file.seek(0)
         content = self.file.read()
         whole = content[: content.rfind(b"\n") + 1]
-        lines = whole.splitlines()
-        if not lines or json.loads(lines[0]) != header:
-            whole, lines = b"", []
-        self.numbers = {json.loads(line)["row"] for line in lines[1:]}
+        try:
+            first, *lines = map(json.loads, whole.splitlines() or [b"null"])
+            sound = first == header and all("logprobs" in line or "note" in line for line in lines)
+            self.numbers = {line["row"] for line in lines} if sound else set()
+        except (ValueError, TypeError, KeyError):  # what a crash of the machine may leave
+            sound, self.numbers = False, set()
+        whole = whole if sound else b""
         self.file.truncate(len(whole))
         self.file.seek(0, os.SEEK_END)
         if not whole:
@@ -75,13 +80,17 @@ def open_journal(folder: Path, key: str, about: dict, say: Callable) -> Iterator
     """
     path = folder / f".answers-{key[:16]}.jsonl"
     for other in folder.glob(".answers-*.jsonl"):
-        with other.open("rb") as file:
+        with suppress(OSError), other.open("rb") as file:  # another's may not be for us to read
             same = file.readline() == (json.dumps(about) + "\n").encode()
             if same and other != path and lock(file):
                 name = Path(about["file"]).name
                 say(f"{name} has changed since a run was interrupted; this one begins anew")
                 other.unlink()
-    with path.open("a+b", buffering=0) as file:
+    try:
+        opened = path.open("a+b", buffering=0)
+    except OSError as error:
+        raise InputError(f"{path} cannot be opened ({error.strerror}); remove it") from None
+    with opened as file:
         if not lock(file):
             raise InputError(
                 f"another process is answering the same file into {folder}; wait for it"

@@ -16,11 +16,13 @@ from helpers import InputError
 
 LEAST = {"seed": 0, "val_share": 0, "test_share": 0, "dropout": 0} | dict.fromkeys(
     "rank alpha steps rows_per_step batch_size max_length evaluations checkpoint_rows nproc "
-    "train_limit val_limit test_limit probe_rows val_rows".split(),
+    "train_limit val_limit test_limit probe_rows val_rows orders".split(),
     1,
 )
 """The least that a number may be, by parameter."""
-MOST = {"seed": 2**32 - 1}
+MOST = {"seed": 2**32 - 2}  # an exercise draws with the next one, too
+LENGTHS = ("lengths", "candidate_lengths")
+"""Lists of whole numbers of tokens."""
 SHARES = ("val_share", "test_share", "dropout")
 """These stay below one."""
 SETTING = re.compile(r"(?!base-|majority$)[a-z0-9][a-z0-9.-]{0,99}(?<!-varied)")
@@ -76,6 +78,8 @@ def read_yaml(text: str):
         return yaml.load(text, PlainLoader)
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
+    except RecursionError:
+        raise ValueError("its values are nested too deeply") from None
 
 
 def declared_types(code: str) -> dict[str, str]:
@@ -105,7 +109,7 @@ def refuse_wrong(given: dict, declared: dict[str, str]) -> None:
     Raises:
         InputError: for a name that is not declared, a value of another type, or one out of range.
     """
-    if unknown := sorted(given.keys() - declared.keys()):
+    if unknown := sorted(map(str, given.keys() - declared.keys())):
         raise InputError(
             f"this notebook has no parameter {', '.join(unknown)}; it has: {', '.join(declared)}"
         )
@@ -136,9 +140,11 @@ def refuse_out_of_range(name: str, value) -> None:
     """
     if name == "setting":
         refuse_setting(value)
+    if name in LENGTHS and not all(type(item) is int and item > 0 for item in value or []):
+        raise InputError(f"{name} is {value}; it lists whole numbers above 0, as in [128, 256]")
     if not isinstance(value, int | float):
         return
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{name} is {value}; it must be a number")
     if value < LEAST.get(name, value):
         raise InputError(f"{name} is {value}; it must be {LEAST[name]} or more")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from helpers import ROOT, InputError
 from helpers.adapters import refuse_task
+from helpers.files import below_root
 from helpers.parameters import parameters_of, read_yaml, refuse_setting, refuse_wrong
 from helpers.templating import TEMPLATES, find_template, template_name
 
@@ -43,6 +44,8 @@ CHAPTERS = (
     "08-classify-your-articles",
 )
 """The notebooks, in the order in which they are read and run."""
+DECIDED = set("run_dir source model bos show_text setting settings candidate_lengths".split())
+"""Parameters of notebooks that no section of a profile says: the chapters have to agree on them."""
 TRAINING = ("task", "template", "rank", "alpha", "max_length", "cut", "seed", "nproc", "balance")
 """What a setting may say beside the keys of `training`; all else goes to swift."""
 
@@ -132,6 +135,10 @@ def read_profile(name: str) -> Profile:
             key, naming it; for what a notebook would refuse, before the first one runs.
     """
     profile = Profile(name, check(name, load(name)))
+    try:
+        refuse_braces(local_files(profile.values["source"]))
+    except (InputError, TypeError) as error:
+        raise InputError(f"profiles/{name}.yml: source: {error}") from None
     for chapter in CHAPTERS:
         declared = parameters_of(ROOT / "notebooks" / f"{chapter}.ipynb")
         for setting in profile.settings if chapter == "04-training" else [None]:
@@ -139,8 +146,8 @@ def read_profile(name: str) -> Profile:
                 given = profile.parameters(chapter, setting)
                 json.dumps(given)
                 refuse_wrong(given, declared)
-                template_files(given)
-            except (InputError, TypeError) as error:
+                refuse_braces(template_files(given))
+            except (InputError, TypeError, ValueError, RecursionError) as error:
                 whose = f"setting {setting!r}: " if setting else f"{chapter}: "
                 raise InputError(f"profiles/{name}.yml: {whose}{error}") from None
     return profile
@@ -188,6 +195,14 @@ def check(name: str, values: dict) -> dict:
             wanted = " or ".join(kind.__name__ for kind in kinds)
             said = f"is {values[key]!r}, no {wanted}" if key in values else "is missing"
             raise InputError(f"{path}: {key} {said}")
+    for section in ("data", "prompts", "training", "evaluation", "memory"):
+        if decided := DECIDED & {str(key) for key in values[section]}:
+            raise InputError(
+                f"{path}: {section} says {', '.join(sorted(decided))}, which the profile decides; "
+                "source, model, bos, show_text and candidate_lengths stand at its top"
+            )
+    if not values["source"]:
+        raise InputError(f"{path}: source is empty; name one")
     beside = values["side_by_side"]
     whole = all(type(value) is int and value > 0 for value in beside.values())
     if beside.keys() != {"notebooks", "gib"} or not whole:
@@ -259,12 +274,19 @@ def local_files(source: str | list[str]) -> list[str]:
     """The files of a profile's source that lie on this machine; none for a hub's id."""
     files = []
     for one in [source] if isinstance(source, str) else source:
-        path = ROOT / ("data/sample" if one == "sample" else one)
+        path = below_root("data/sample" if one == "sample" else one)
         if path.is_dir():
             files += [str(file) for file in sorted(path.rglob("*")) if is_split(file)]
         elif path.is_file():
             files.append(str(path))
     return files
+
+
+def refuse_braces(files: list[str]) -> None:
+    """Raise InputError for a file's name that Snakemake would read as a pattern."""
+    for file in files:
+        if set("{}") & set(file):
+            raise InputError(f"{file}: a name with {{ or }} cannot be followed; rename it")
 
 
 def template_files(given: dict) -> list[str]:
@@ -278,12 +300,12 @@ def template_files(given: dict) -> list[str]:
     """
     template = given.get("template", next(iter(TEMPLATES)))
     find_template(template)
-    return [] if template in TEMPLATES else [str(ROOT / template)]
+    return [] if template in TEMPLATES else [str(below_root(template))]
 
 
 def is_split(file: Path) -> bool:
     """Whether a file in a source's folder may hold rows."""
-    rows = re.search(r"\.(jsonl|json|csv|tsv|xlsx|parquet)(\.gz)?$", file.name)
+    rows = re.search(r"\.(jsonl|json|csv|tsv|xlsx|parquet)(\.gz)?$", file.name.lower())
     return bool(file.is_file() and rows)
 
 

@@ -117,6 +117,28 @@ class Review:
         return line
 
 
+def refuse_filled(path: Path) -> None:
+    """Raise InputError where a review file is there and holds a person's labels.
+
+    Args:
+        path: of a file that would be written anew.
+    """
+    from openpyxl import load_workbook
+
+    if not path.is_file():
+        return
+    try:
+        rows = load_workbook(path, read_only=True).worksheets[0].iter_rows(values_only=True)
+        place = next(rows).index("output")
+        filled = any(row[place : place + 1] not in ((), (None,)) for row in rows)
+    except Exception:  # whatever openpyxl meets in a file that is no review
+        return
+    if filled:
+        raise InputError(
+            f"{path} holds labels that a person chose, which would be lost; write to another file"
+        )
+
+
 def drop_down(row: int, count: int):
     """A choice among the cells of a row of the hidden sheet.
 

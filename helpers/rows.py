@@ -317,7 +317,10 @@ def parse_list(text: str) -> list | tuple:
             value = ast.literal_eval(text)
             tokens = tokenize.generate_tokens(io.StringIO(text).readline)
             kinds = [token.type for token in tokens if token.type != tokenize.NL]
-        except (ValueError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError):
+        except (
+            *(ValueError, TypeError, SyntaxError, MemoryError, RecursionError),
+            tokenize.TokenError,
+        ):
             raise Fault("the options are no list", f": {shown(text)}") from None
         # Python takes 'a' 'b' for one string; an array of numpy prints two like that.
         if any(a == b == tokenize.STRING for a, b in pairwise(kinds)):
@@ -364,19 +367,36 @@ def no_column(key: str, columns: dict[str, str | None], names: list[str]) -> Fau
     """
     there = ", ".join(map(shown, names[:8])) + (" …" if len(names) > 8 else "")
     usual = next((name for name in USUAL_NAMES[key] if name in names), "NAME")
-    own = {other: name for other, name in columns.items() if name != LAYOUT[other]}
-    mapping = {other: usual if other == key else own.get(other) for other in {**own, key: usual}}
-    plain_yaml = {None: "null"} | {
+    mapping = own_mapping(columns) | {key: usual}
+    yaml = as_yaml(mapping)
+    return Fault(
+        f"no column {columns[key]!r} for {key}",
+        f"; there are {there or 'none'}: map them with `columns`, as in `columns: {yaml}` "
+        f"below `data:` in a profile, `columns = {mapping}` in a parameters cell, "
+        f"`-y 'columns: {yaml}'` for papermill",
+    )
+
+
+def own_mapping(columns: dict[str, str | None]) -> dict[str, str | None]:
+    """What a layout maps otherwise than usual.
+
+    Args:
+        columns: the layout.
+    """
+    return {key: name for key, name in columns.items() if name != LAYOUT[key]}
+
+
+def as_yaml(mapping: dict[str, str | None]) -> str:
+    """A mapping of columns as a reader writes it.
+
+    Args:
+        mapping: names of columns, or None, by text, category and output.
+    """
+    plain = {None: "null"} | {
         name: name if re.fullmatch(r"\w+", name) else json.dumps(name, ensure_ascii=False)
         for name in filter(None, mapping.values())
     }
-    yaml = ", ".join(f"{other}: {plain_yaml[name]}" for other, name in mapping.items())
-    return Fault(
-        f"no column {columns[key]!r} for {key}",
-        f"; there are {there or 'none'}: map them with `columns`, as in `columns: {{{yaml}}}` "
-        f"below `data:` in a profile, `columns = {mapping}` in a parameters cell, "
-        f"`-y 'columns: {{{yaml}}}'` for papermill",
-    )
+    return "{" + ", ".join(f"{key}: {plain[name]}" for key, name in mapping.items()) + "}"
 
 
 def check_row(raw: dict, columns: dict, options: list[str] | None, number: str) -> dict:

@@ -4,7 +4,6 @@ Memory is bounded: rows are streamed, and what `read_source` returns is memory-m
 stands in helpers/rows.py, how a file is read in helpers/readers.py.
 """
 
-import json
 import re
 import tempfile
 from collections import Counter
@@ -23,6 +22,7 @@ from helpers.rows import (
     LAYOUT,
     USUAL_NAMES,
     Fault,
+    as_yaml,
     both,
     check_columns,
     check_row,
@@ -30,6 +30,7 @@ from helpers.rows import (
     label_of,
     no_column,
     other_spelling,
+    own_mapping,
     refuse_other_labels,
     shown,
     spelling,
@@ -173,12 +174,12 @@ class Menus:
 
     Args:
         name: of the file.
-        column: of the options; None where there is none.
+        columns: its layout; no column for category where a row brings no options.
     """
 
-    def __init__(self, name: str, column: str | None):
-        self.name, self.column = name, column
-        self.single: set[str] | None = None if column is None else set()
+    def __init__(self, name: str, columns: dict[str, str | None]):
+        self.name, self.columns = name, columns
+        self.single: set[str] | None = None if columns["category"] is None else set()
 
     def add(self, options: list[str]) -> None:
         """See the options of a row."""
@@ -190,11 +191,12 @@ class Menus:
     def refuse_labels(self) -> None:
         """All rows were seen. Raises InputError when the options are labels."""
         if self.single and len(self.single) > 1:
-            name = json.dumps(self.column, ensure_ascii=False)
+            column = self.columns["category"]
+            mapping = own_mapping(self.columns) | {"category": None, "output": column}
             raise InputError(
-                f"{self.name}: column {self.column!r} offers a single option in every row, so that "
+                f"{self.name}: column {column!r} offers a single option in every row, so that "
                 f"no answer could be wrong; if it holds the labels, set `columns` to "
-                f"{{category: null, output: {name}}}"
+                f"{as_yaml(mapping)}"
             )
 
 
@@ -244,7 +246,7 @@ class Reading:
         for part in parts:
             menu = (options or []) if part.columns["category"] is None else None
             column, own = part.columns["output"], []
-            has_labels, menus = column is None, Menus(part.name, part.columns["category"])
+            has_labels, menus = column is None, Menus(part.name, part.columns)
             for where, raw in part.read():
                 number += 1
                 try:
@@ -360,9 +362,11 @@ def read_articles(
     if not path.is_file():
         raise InputError(f"{shown(str(file))}: no such file")
     layout = check_columns(columns)
-    names = column_names(path, sheet)
+    names = column_names(path, sheet) or column_names(path, sheet, most=None)
     if not names:
-        raise InputError(f"{path} holds no rows")
+        rows = read_file(path, sheet)
+        fault = next((f": {where}: {row}" for where, row in rows if isinstance(row, Fault)), None)
+        raise InputError(f"{path} holds no {'sound row' + fault if fault else 'rows'}")
     needed = {key for key in layout if key == "text" or key in (columns or {})}
     needed |= set() if options else {"category"}
     if {layout[key] for key in needed} - {None, *names}:
@@ -380,7 +384,7 @@ def articles(
     path: Path, columns: dict, sheet: str | None, options: list[str] | None
 ) -> Iterator[Article]:
     """What `read_articles` returns, its arguments checked."""
-    menus = Menus(str(path), columns["category"])
+    menus = Menus(str(path), columns)
     for number, (where, raw) in enumerate(read_file(path, sheet), 1):
         place = f"{path.name} {where}"
         if isinstance(raw, Fault):
@@ -399,7 +403,7 @@ def articles(
             raise InputError(
                 f"{path} {where}: the label is spelled otherwise than its option: "
                 f"{both(row['output'], option)}; spell it alike, or read no labels: set `columns` "
-                "to {output: null}"
+                f"to {as_yaml(own_mapping(columns) | {'output': None})}"
             )
         if menu is None:
             menus.add(row["category"])

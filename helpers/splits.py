@@ -92,7 +92,7 @@ def hold_out(
     taken, wanted = fold_counts(share)
     folds = max(2, min(wanted, max(counts.values(), default=0)))
     taken = taken if folds == wanted else 1
-    if len(set(theirs)) < folds or len(counts) < 2:
+    if len(set(theirs)) < folds or len(counts) < 2 or max(counts.values()) < folds:
         raise InputError(
             f"{len(rows)} rows in {len(set().union(*groups.values()))} groups of near copies are "
             f"too few to hold out {share:.0%} of them: two classes of two groups are the least; "
@@ -141,7 +141,7 @@ def make_splits(
             in training alone, "drop" leaves their rows out.
 
     Raises:
-        InputError: for a rare class or too few rows.
+        InputError: for a rare class, too few rows, or a split that another has whole.
     """
     for name, part in (("val_share", val_share), ("test_share", test_share)):
         if not 0 < part <= 0.5:
@@ -168,7 +168,15 @@ def make_splits(
             sides["train"], sides[split] = hold_out(sides["train"], labels, clusters, share, seed)
         held = {clusters[i] for i in sides[split]}
         for other in ("train", "val") if split == "test" else ("train",):
-            sides[other] = [i for i in sides[other] if clusters[i] not in held]
+            left = [i for i in sides[other] if clusters[i] not in held]
+            if sides[other] and not left:
+                raise InputError(
+                    f"all {len(sides[other])} rows of {other} are copies or near copies of rows "
+                    f"of {split}, and no row may stand in both: give {other} rows of its own, or "
+                    f"take the file of {split if other == 'train' else other} away, and one is cut "
+                    "from the training rows"
+                )
+            sides[other] = left
     drawn = {}
     for split in SPLITS:
         rows = sides[split]

@@ -76,7 +76,7 @@ def csv_records(
                 values[column].add(field)
         if inner := whole_rows(lines, len(fields), delimiter):
             opening = first + opening_line(lines, delimiter)
-            if repeats_values(inner, values):
+            if counts_on(lines, fields, delimiter) or repeats_values(inner, values):
                 refuse(opening, "a quote opens here and swallows whole rows")
             suspects.append((opening, inner))
         if fields:
@@ -121,6 +121,24 @@ def whole_rows(lines: list[str], width: int, delimiter: str) -> list[list[str]]:
     return [[field if len(field) <= 64 else "" for field in row] for row in rows]
 
 
+def counts_on(lines: list[str], fields: list[str], delimiter: str) -> bool:
+    """Whether each line of a record but its first begins with the next number of the row before it:
+    rows of an index, swallowed by a stray quote.
+
+    Args:
+        lines: of the record.
+        fields: of the record.
+        delimiter: between fields.
+    """
+    if len(lines) < 2 or len(fields) < 2 or not re.fullmatch(r"[0-9]{1,18}", fields[0]):
+        return False
+    return all(
+        line.startswith(f"{int(fields[0]) + number}{delimiter}")
+        and line.count(delimiter) == len(fields) - 1
+        for number, line in enumerate(lines[1:], 1)
+    )
+
+
 def repeats_values(rows: list[list[str]], values: dict[int, set[str]]) -> bool:
     """Whether lines within a field hold in some column what rows hold there, as with labels.
 
@@ -144,7 +162,8 @@ def with_header(path: Path, records: Iterator, padded: bool = False) -> Rows:
     Args:
         path: the file.
         records: place, fields and fault of each; those that hold nothing at the end are ignored.
-        padded: whether records leave out empty fields at their end.
+        padded: whether records leave out empty fields at their end, or have more of them than
+            there are columns.
     """
     names: list[str] = []
     blank: list[str] = []
@@ -156,7 +175,11 @@ def with_header(path: Path, records: Iterator, padded: bool = False) -> Rows:
         else:
             yield from ((place, dict.fromkeys(filter(None, names))) for place in blank)
             blank = []
-            row = table_row(names, fields + [None] * (len(names) - len(fields)) * padded)
+            if padded:  # a sheet has cells as far as anything was ever written or painted
+                while len(fields) > len(names) and is_blank(fields[-1:]):
+                    fields = fields[:-1]
+                fields = fields + [None] * (len(names) - len(fields))
+            row = table_row(names, fields)
             raw = row.raw if isinstance(row, Fault) else row
             yield where, Fault(fault.reason, fault.detail, mended(raw)) if fault else row
 
@@ -308,14 +331,16 @@ def refuse_doubtful_cells(path: Path, page) -> None:
     """Raise InputError for cells that would be read as empty and are not, and for hidden rows.
 
     Of merged cells only the first holds the value; a formula that no office program has computed
-    holds none. A row that a filter hides may be meant or not.
+    holds none, or a 0 where the writer asks for all to be computed on opening. A row that a filter
+    hides may be meant or not.
     """
     # Some programs write a prefix before each element's name.
     merged = re.compile(rb'<(?:\w+:)?mergeCell\b[^>]*\bref="([A-Z0-9:]+)"')
+    nothing = b"0?" if is_to_be_computed(path) else b""
     bare = re.compile(
         rb'<(?:\w+:)?c\b(?![^>]*\bt="str")(?=[^>]*\br="([A-Z0-9]+)")[^>]*>\s*'
         rb"<(?:\w+:)?f\b(?:[^>]*/>|[^>]*>[^<]*</(?:\w+:)?f>)"
-        rb"\s*(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v></(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
+        rb"\s*(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>%b</(?:\w+:)?v>)?\s*</(?:\w+:)?c>" % nothing
     )
     hidden = re.compile(  # with a cell that holds something
         rb'<(?:\w+:)?row\b(?=[^>]*\bhidden="(?:1|true)")[^>]*\br="(\d+)"[^>]*(?<!/)>'
@@ -339,3 +364,12 @@ def refuse_doubtful_cells(path: Path, page) -> None:
                     f"{path}: the formula in {cell} has no value; open and save the file in Excel"
                 )
             rest = part[-4096:]
+
+
+def is_to_be_computed(path: Path) -> bool:
+    """Whether a workbook asks for its formulas to be computed when it is opened: what wrote it has
+    not done so.
+    """
+    with zipfile.ZipFile(path) as packed:
+        parts = [name for name in packed.namelist() if name.endswith("workbook.xml")]
+        return any(b'fullCalcOnLoad="1"' in packed.read(name) for name in parts)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
 
-from helpers import ROOT, InputError
+from helpers import InputError
+from helpers.files import below_root
 from helpers.rows import Fault, decode, shown
 
 PLAIN = "输入: {text}\n分类: {options}\n输出: "
@@ -61,10 +62,10 @@ def find_template(name: str) -> str:
     """
     if name in TEMPLATES:
         return TEMPLATES[name]
-    path = ROOT / name
     try:
+        path = below_root(name)
         content = path.read_bytes() if path.is_file() else None
-    except OSError:  # a template's own text in place of a file's name may be too long for one
+    except (InputError, OSError):  # a template's own text in place of a file's name
         content = None
     if content is None:
         raise InputError(

@@ -4,6 +4,7 @@ import csv
 import datetime
 import json
 import math
+import os
 import re
 import tempfile
 from collections.abc import Iterable
@@ -45,6 +46,8 @@ def check_target(path: Path, forms: tuple[str, ...] = FORMS) -> None:
         ) from None
     if path.is_dir():
         raise InputError(f"{path} is a folder; give a file's name in it")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise InputError(f"{path} may not be written; name another file")
     if path.suffix.lower() not in forms:
         raise InputError(f"{path}: unknown ending; a table is written as {', '.join(forms)}")
     if not path.parent.is_dir():

@@ -15,6 +15,7 @@ import tracemalloc
 import numpy as np
 import pandas as pd
 import pytest
+from openpyxl import load_workbook
 
 from helpers import (
     ROOT,
@@ -219,6 +220,50 @@ def test_an_interrupted_run_goes_on_without_asking_twice(tmp_path, adapter, fake
     assert len(fake.prompts) == 100 - before and not set(asked) & set(fake.prompts)
     assert out.read_bytes() == reference.out.read_bytes()
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:-30] + bytes(30) + b"\n",  # as after a power cut
+        lambda content: b"\n" + content,
+        lambda content: content + b"7\n",
+        lambda content: content + b'{"row": 3}\n',
+        lambda content: b"\xff\n" + content,
+    ],
+)
+def test_a_damaged_journal_is_begun_anew(tmp_path, adapter, fake, damage):
+    file, out = write(tmp_path / "in.jsonl", articles(30)), tmp_path / "out.csv"
+    reference, _ = run(file, adapter, tmp_path / "at once.csv")
+    interrupted(fake, file, adapter, out, 10)
+    [journal] = tmp_path.glob(".answers-*")
+    journal.write_bytes(damage(journal.read_bytes()))
+    run(file, adapter, out)
+    assert out.read_bytes() == reference.out.read_bytes()
+
+
+def test_a_journal_that_cannot_be_opened_is_named(tmp_path, adapter, fake):
+    file, out = write(tmp_path / "in.jsonl", articles(30)), tmp_path / "out.csv"
+    interrupted(fake, file, adapter, out, 10)
+    [journal] = tmp_path.glob(".answers-*")
+    journal.unlink()
+    journal.mkdir()
+    (tmp_path / ".answers-0123456789abcdef.jsonl").mkdir()  # another's is passed by
+    with pytest.raises(InputError, match=r"\.answers-.* cannot be opened .*remove it"):
+        run(file, adapter, out)
+
+
+def test_a_review_that_was_filled_in_is_not_written_over(tmp_path, adapter, fake):
+    file, review = write(tmp_path / "in.jsonl", articles(3)), tmp_path / "r.xlsx"
+    for _ in range(2):
+        run(file, adapter, tmp_path / "a.csv", review=review)
+    book = load_workbook(review)
+    book["review"]["F2"] = "Law"
+    book.save(review)
+    before = review.read_bytes()
+    with pytest.raises(InputError, match="labels that a person chose"):
+        run(file, adapter, tmp_path / "a.csv", review=review)
+    assert review.read_bytes() == before
 
 
 def test_a_file_that_changed_is_begun_anew(tmp_path, adapter, fake):
@@ -514,3 +559,13 @@ def test_the_least_sure_row_is_one_that_was_answered():
     assert classify.least_sure([{"id": 0}, None, {"id": 2}], answers) == {"id": 2}
     with pytest.raises(InputError, match="no row of this file could be answered"):
         classify.least_sure([None], pd.DataFrame({"probability": [None]}))
+
+
+@pytest.mark.parametrize("form", ["csv", "xlsx", "jsonl"])
+def test_an_answer_may_be_called_none(tmp_path, form):
+    path = tmp_path / f"a.{form}"
+    writers.write_table(
+        path, ["text", *classify.ADDED], [["甲", "None", 0.5, "N/A", 0.4, True, None]]
+    )
+    table = classify.read_table(path, show_text=False)
+    assert (table["answer"][0], table["second"][0]) == ("None", "N/A")

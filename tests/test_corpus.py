@@ -183,3 +183,8 @@ def test_one_class_of_one_row_is_drawn_with_whole_ticks():
     assert all(float(tick).is_integer() for tick in figure.axes[0].get_xticks())
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["$x$"]
     plt.close(figure)
+
+
+def test_a_source_without_any_label_says_what_to_fill():
+    with pytest.raises(InputError, match=r"no row of this source has a label.*columns"):
+        corpus.labelled({"train": rows_of(["甲", "乙"], [None, None])})

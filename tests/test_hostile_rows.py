@@ -18,7 +18,7 @@ from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from pyarrow import parquet
 
 from helpers import InputError, files, sources
-from helpers.rows import Fault, clean, label_of, spelling
+from helpers.rows import Fault, clean, label_of, spelling, text_of
 
 EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES", 100))
 often = settings(
@@ -42,6 +42,14 @@ ODD = st.sampled_from(list("\"',;|\t\r\n\\[]{}<>\0\x1c\x85\u2028\ufeff\u3000\u20
 TEXT = st.text(st.characters(codec="utf-8") | ODD, min_size=1, max_size=30).filter(clean)
 
 
+def is_article(value):
+    """Whether a text is none of the words for a gap, such as NA."""
+    try:
+        return bool(text_of(value))
+    except Fault:
+        return False
+
+
 def is_writable(value):
     """Whether a workbook can hold a value."""
     text = str(value)
@@ -51,7 +59,7 @@ def is_writable(value):
 @st.composite
 def rows(draw, usable=lambda value: True):
     """Rows as a source may hold them; labels may be missing, ids repeat."""
-    text = TEXT.filter(usable)
+    text, article = TEXT.filter(usable), TEXT.filter(usable).filter(is_article)
     label = st.one_of(st.integers(-9, 9), st.booleans(), st.sampled_from([0.0, 1.0, 7.0]), text)
     menu = st.lists(label.filter(is_label), min_size=1, max_size=4, unique_by=label_of)
     own = st.one_of(st.none(), st.integers(0, 3), text.filter(lambda text: "\0" not in text))
@@ -59,7 +67,7 @@ def rows(draw, usable=lambda value: True):
     for _ in range(draw(st.integers(1, 4))):
         options = draw(menu)
         output = draw(st.sampled_from([*options, None]))
-        made.append({"id": draw(own), "text": draw(text), "category": options, "output": output})
+        made.append({"id": draw(own), "text": draw(article), "category": options, "output": output})
     assume(not is_refused(made))
     return made
 

@@ -238,7 +238,18 @@ def odd(tmp_path, monkeypatch):
         ("max_length: true", "takes int for the parameter max_length, not True"),
         ("max_length: 0", "max_length is 0; it must be 1 or more"),
         ("seed: -1", "seed is -1; it must be 0 or more"),
-        ("seed: 4294967296", "it must be 4294967295 or less"),
+        ("seed: 4294967295", "it must be 4294967294 or less"),
+        ("candidate_lengths: ['256']", "candidate_lengths is .*whole numbers above 0"),
+        ("candidate_lengths: [256, true]", "candidate_lengths is"),
+        ("memory: {lengths: [0]}", "06-out-of-memory: lengths is"),
+        ("prompts: {orders: 0}", "orders is 0; it must be 1 or more"),
+        ("source: []", "source is empty"),
+        ("source: [1]", "source: "),
+        ("data: {source: my.csv}", "data says source, which the profile decides"),
+        ("training: {run_dir: x, model: y}", "training says model, run_dir"),
+        ("data: {1: 2, colour: red}", "has no parameter 1, colour"),
+        ("data: &d {columns: *d}", "Circular reference"),
+        ("data: " + 3000 * "[" + 3000 * "]", "nested too deeply"),
         ("training: {steps: 0}", "setting 'rank8': steps is 0"),  # swift would train three epochs
         ("training: {checkpoint_rows: -5}", "checkpoint_rows is -5"),
         ("training: {learning_rate: 0}", "learning_rate is 0; it must be above 0"),
@@ -283,6 +294,25 @@ def test_a_template_file_is_something_that_runs_depend_on(odd, tmp_path):
     given = odd(SETTING.format("").replace("plain", str(tmp_path / "mine.txt")))
     assert profiles.template_files(given.training_parameters("a")) == [str(tmp_path / "mine.txt")]
     assert profiles.template_files({"template": "plain"}) == []
+
+
+def test_what_a_source_is_made_of_is_something_that_runs_depend_on(odd, tmp_path, monkeypatch):
+    """A file below the home, and names in capitals; braces would be a pattern of Snakemake's."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "TRAIN.CSV").write_text("text,output\n")
+    assert profiles.local_files("~/own") == [str(tmp_path / "own" / "TRAIN.CSV")]
+    assert profiles.local_files("~/own/TRAIN.CSV") == profiles.local_files("~/own")
+    assert profiles.local_files("owner/name") == []
+    (tmp_path / "mine.txt").write_text("{text}{options}")
+    given = odd(SETTING.format("").replace("plain", "~/mine.txt")).training_parameters("a")
+    assert profiles.template_files(given) == [str(tmp_path / "mine.txt")]
+    (tmp_path / "own" / "a{2024}.csv").write_text("text,output\n")
+    (tmp_path / "t{x}.txt").write_text("{text}{options}")
+    with pytest.raises(InputError, match=r"a\{2024\}.csv: a name with { or }.*rename it"):
+        odd("source: ~/own")
+    with pytest.raises(InputError, match=r"t\{x\}.txt: a name with { or }"):
+        odd(SETTING.format("").replace("plain", "'~/t{x}.txt'"))
 
 
 def test_a_profile_in_another_encoding_says_how_to_save_it(odd, tmp_path):

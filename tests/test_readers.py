@@ -667,3 +667,57 @@ def test_values_that_python_cannot_hold_spoil_no_other_column(tmp_path, other):
     assert (first["text"], second["text"], second["when"]) == ("甲", "乙", None)
     with pytest.raises(Fault, match="a value that cannot be read"):
         label_of(first["when"])
+
+
+def test_cells_that_are_only_painted_are_no_fields(tmp_path):
+    book, page = workbook(tmp_path, ["text", "output"], ["甲", "A"], ["乙", "B"])
+    for cell in ("D1", "E2", "D3"):
+        page[cell].fill = openpyxl.styles.PatternFill("solid", fgColor="FFFF00")
+    book.save(tmp_path / "painted.xlsx")
+    whole = [{"text": "甲", "output": "A"}, {"text": "乙", "output": "B"}]
+    assert [row for _, row in read_file(tmp_path / "painted.xlsx")] == whole
+    page["D3"] = "C"
+    book.save(tmp_path / "filled.xlsx")
+    fault = [row for _, row in read_file(tmp_path / "filled.xlsx")][1]
+    assert isinstance(fault, Fault) and "without a name" in str(fault)
+
+
+@pytest.mark.parametrize(("value", "refused"), [(b"0", True), (b"1", False)])
+def test_a_formula_that_its_writer_did_not_compute_is_refused(tmp_path, value, refused):
+    """Some writers store a 0 with each, and ask for all to be computed on opening."""
+    book, _ = workbook(tmp_path, ["text", "output"], ["甲", "=1+0"])
+    book.save(tmp_path / "a.xlsx")
+
+    def with_value(content):
+        return re.sub(rb"<v ?/>|<v></v>", b"<v>" + value + b"</v>", content)
+
+    path = rewritten(tmp_path / "a.xlsx", with_value)
+    if refused:
+        with pytest.raises(InputError, match="the formula in B2 has no value"):
+            rows_of(path)
+    else:
+        assert [row["output"] for _, row in read_file(path)] == [1]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["1,甲甲", '2,"乙乙', "3,丙丙", '4,丁"', "5,戊"],
+        ["1,甲甲", '2,"乙乙', '3,丙丙"', "4,丁"],
+    ],
+)
+def test_a_stray_quote_that_swallows_numbered_rows_is_named(tmp_path, lines):
+    (tmp_path / "a.csv").write_text("\n".join(["id,text", *lines]), encoding="utf-8")
+    with pytest.raises(InputError, match="line 3: a quote opens here and swallows whole rows"):
+        rows_of(tmp_path / "a.csv")
+
+
+def test_an_article_with_a_numbered_list_is_one_article(tmp_path):
+    (tmp_path / "a.csv").write_text('id,text\n1,"甲\n7,第一\n8,第二"\n2,"乙\n4,四"\n', "utf-8")
+    assert len(rows_of(tmp_path / "a.csv")) == 2
+
+
+@pytest.mark.parametrize("options", ["[{{1}}]", "[{['a']: 1}]"])
+def test_options_that_python_cannot_hash_are_no_list(options):
+    with pytest.raises(Fault, match="the options are no list"):
+        options_of(options)

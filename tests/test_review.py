@@ -140,3 +140,18 @@ def test_a_label_that_is_typed_stays_a_text(tmp_path):
     write(tmp_path / "r.xlsx", [judged(1, 0.5, ["01", "1-2", "true"])])
     _, rows = cells(tmp_path / "r.xlsx")
     assert [row["output"].number_format for row in rows] == ["@"]
+
+
+def test_labels_that_a_person_chose_are_not_written_over(tmp_path):
+    path = tmp_path / "r.xlsx"
+    review.refuse_filled(path)
+    write(path, ROWS)
+    review.refuse_filled(path)  # nobody has filled it in
+    book = load_workbook(path)
+    book["review"]["F3"] = "Art"
+    book["review"].row_dimensions[3].hidden = True  # as a filter leaves it
+    book.save(path)
+    with pytest.raises(InputError, match="labels that a person chose"):
+        review.refuse_filled(path)
+    (tmp_path / "other.xlsx").write_text("no workbook")
+    review.refuse_filled(tmp_path / "other.xlsx")

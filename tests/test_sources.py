@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import tracemalloc
 
 import openpyxl
@@ -16,6 +17,7 @@ import yaml
 from pyarrow import parquet
 
 from helpers import InputError, files, lines, locations, sources
+from helpers.parameters import read_yaml
 
 GOOD = {"text": "球队在加时赛中取胜", "category": ["Sports", "Art"], "output": "Sports"}
 OTHER = {"text": "画家举办展览", "category": ["Sports", "Art"], "output": "Art"}
@@ -532,7 +534,7 @@ def test_a_label_of_several_classes_is_refused(tmp_path, joined):
 def test_options_that_are_the_labels_are_refused(tmp_path):
     rows = [{"text": f"第{n}篇", "category": label} for n, label in enumerate("甲乙甲")]
     path = write(tmp_path / "a.jsonl", *(row | {"output": row["category"]} for row in rows))
-    with pytest.raises(InputError, match=r"single option.*category: null, output: \"category\""):
+    with pytest.raises(InputError, match=r"single option.*category: null, output: category}"):
         sources.read_source(path)
     with pytest.raises(InputError, match="single option"):
         list(sources.read_articles(path, options=["甲", "乙"]))
@@ -621,3 +623,32 @@ def test_names_that_no_file_has_are_one_line(name):
     for read in (sources.read_source, sources.read_articles, sources.column_names):
         with pytest.raises(InputError):
             read(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.jsonl", '[\n {\n  "text": "甲"\n }\n]\n', "no sound row: line 1: .*is .json"),
+        ("a.json", '["文章一", "文章二"]', "holds no sound row: "),
+        ("a.jsonl", "", "holds no rows"),
+    ],
+)
+def test_articles_none_of_which_is_sound_say_why(tmp_path, name, content, says):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=says):
+        list(sources.read_articles(tmp_path / name, options=["A", "B"]))
+
+
+def test_articles_behind_many_bad_lines_are_found(tmp_path):
+    (tmp_path / "a.jsonl").write_text(150 * "no row\n" + '{"text": "甲"}\n', encoding="utf-8")
+    articles = list(sources.read_articles(tmp_path / "a.jsonl", options=["A", "B"]))
+    assert [article.fault is None for article in articles] == 150 * [False] + [True]
+
+
+def test_a_remedy_keeps_what_is_mapped_already(tmp_path):
+    rows = [{"content": text, "kind": label, "output": label} for text, label in ("甲A", "乙B")]
+    path = write(tmp_path / "a.jsonl", *rows)
+    with pytest.raises(InputError) as error:
+        rows_of(path, columns={"text": "content", "category": "kind"})
+    remedy = re.search(r"set `columns` to (\{.*\})", str(error.value))[1]
+    assert [row["output"] for row in rows_of(path, columns=read_yaml(remedy))] == ["A", "B"]

@@ -151,3 +151,31 @@ def test_a_limit_that_leaves_no_row_is_one_line(limit):
         splits.make_splits(
             ["train"] * 40, ["A", "B"] * 20, list(range(40)), 0.2, 0.2, {"val": limit}, 1
         )
+
+
+@pytest.mark.parametrize(
+    ("given", "clusters", "says"),
+    [
+        ("train train test test", [0, 1, 0, 1], "all 2 rows of train .* rows of test"),
+        (
+            "train train train val test",
+            [0, 1, 2, 3, 3],
+            "all 1 rows of val .* take the file of val",
+        ),
+        (
+            "train train val val test",
+            [0, 1, 0, 1, 2],
+            "all 2 rows of train .* take the file of val",
+        ),
+    ],
+)
+def test_a_split_that_another_has_whole_is_refused(given, clusters, says):
+    given = given.split()
+    labels = ["AB"[i % 2] for i in range(len(given))]
+    with pytest.raises(InputError, match=says):
+        splits.make_splits(given, labels, clusters, 0.1, 0.3, {}, 1, "train")
+
+
+def test_rows_of_which_no_class_can_be_divided_are_too_few():
+    with pytest.raises(InputError, match="too few to hold out"):
+        splits.make_splits(["train"] * 5, list("ABCAC"), [0, 0, 0, 1, 2], 0.1, 0.3, {}, 1, "train")
