@@ -188,6 +188,16 @@ def class_counts(labels: list[str], drawn: dict[str, list[int]]) -> pd.DataFrame
     return table.sort_values("train", ascending=False)
 
 
+def unlearned(counts: pd.DataFrame) -> list[str]:
+    """Classes that have rows to be judged by and none to learn from, as where all of their training
+    rows are copies of held-out ones.
+
+    Args:
+        counts: see `class_counts`.
+    """
+    return list(counts.index[(counts["train"] == 0) & (counts.sum(axis=1) > 0)])
+
+
 def menu_table(menus: list[list[str]], labels: list[str], guessed: float) -> pd.DataFrame:
     """How many options rows offer, and where among them the label stands.
 

@@ -100,6 +100,12 @@ def test_classes_absent_from_a_split_count_zero():
     table = corpus.class_counts(["a", "b", "b", "b"], {"train": [1, 2, 0], "val": [], "test": [3]})
     assert list(table.index) == ["b", "a"]
     assert table.to_numpy().tolist() == [[2, 0, 1], [1, 0, 0]]
+    assert corpus.unlearned(table) == []
+
+
+def test_a_class_that_nobody_learns_is_named():
+    table = corpus.class_counts(["a", "b", "c"], {"train": [0], "val": [1], "test": [2]})
+    assert sorted(corpus.unlearned(table)) == ["b", "c"]
 
 
 def test_where_the_label_stands_among_the_options():
