@@ -56,8 +56,8 @@ def refuse_bomb(path: Path, size: int) -> None:
 def read_text(path: Path) -> Iterator[str]:
     """The text of a file, a megabyte at a time, without a byte-order mark.
 
-    UTF-8 and GB18030 are told apart by the first megabyte; UTF-16 has a mark. A byte that is not
-    sound comes as a character of ESCAPED.
+    UTF-8 and GB18030 are told apart by the first megabyte that is not all ASCII; UTF-16 has a mark.
+    A byte that is not sound comes as a character of ESCAPED.
     """
     size = 0
     with open_bytes(path) as file:
@@ -68,16 +68,12 @@ def read_text(path: Path) -> Iterator[str]:
                 raise InputError(f"{path} is {kind}")
         if chunk[:4].count(0) >= 2:
             raise InputError(f"{path} is UTF-32, or UTF-16 without a mark; save it as UTF-8")
-        if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            encoding, errors = "utf-16", "strict"
-        else:
-            try:
-                encoding, errors = encoding_of(chunk), "surrogateescape"
-            except Fault as fault:
-                raise InputError(f"{path} is {fault}") from None
-        decoder = codecs.getincrementaldecoder(encoding)(errors)
-        first = True
+        wide = chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        decoder = codecs.getincrementaldecoder("utf-16" if wide else "ascii")()
+        chosen, first = wide, True
         while True:
+            if not chosen and not chunk.isascii():
+                decoder, chosen = decoder_of(path, chunk), True
             size += len(chunk)
             if path.name.lower().endswith(".gz"):
                 refuse_bomb(path, size)
@@ -90,6 +86,20 @@ def read_text(path: Path) -> Iterator[str]:
                 return
             first = first and not text
             chunk = file.read(2**20)
+
+
+def decoder_of(path: Path, chunk: bytes) -> codecs.IncrementalDecoder:
+    """A decoder for a file's encoding, UTF-8 or GB18030; bytes that are not sound pass as ESCAPED.
+
+    Args:
+        path: what the message calls it.
+        chunk: the first megabyte with something to tell by.
+    """
+    try:
+        encoding = encoding_of(chunk)
+    except Fault as fault:
+        raise InputError(f"{path} is {fault}") from None
+    return codecs.getincrementaldecoder(encoding)("surrogateescape")
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -124,7 +134,9 @@ def line_fault(text: str) -> Fault | None:
         before = text[max(0, place.start() - 8) : place.start()]
         detail = f" ({byte:#04x}, behind {shown(before)})" if before else f" ({byte:#04x})"
         return Fault("a byte that is not sound in the file's encoding", detail)
-    # Where files were joined, lines of UTF-8 decode as GB18030, to other characters.
+    # Where files were joined, lines of UTF-8 decode as GB18030, to other characters. What is left
+    # out is a sign for such damage itself, which any file may hold.
+    text = text.replace("锟斤拷", "")
     content = b"" if text.isascii() else text.encode("gb18030", "surrogatepass")
     if len(content.translate(None, bytes(range(128)))) >= 12 and decodes(content, "utf-8"):
         return Fault("a line of UTF-8 in a file of GB18030", "; convert the file to UTF-8")

@@ -166,15 +166,43 @@ def read_parquet(path: Path) -> Rows:
         for name, count in Counter(table.schema_arrow.names).items():
             if count > 1:
                 raise InputError(f"{path}: {count} columns are called {name!r}; rename one")
-        number = 0
+        number, classes = 0, class_names(table.schema_arrow.metadata)
         for batch in table.iter_batches(batch_size=256):
             for row in batch_rows(batch):
                 number += 1
-                yield f"row {number}", row
+                yield f"row {number}", row if isinstance(row, Fault) else with_names(row, classes)
     except InputError:
         raise
     except (pyarrow.ArrowException, ValueError, OverflowError) as error:
         raise InputError(f"{path} is no sound Parquet file: {one_line(error)}") from None
+
+
+def class_names(metadata: dict[bytes, bytes] | None) -> dict[str, list[str]]:
+    """What numbers of classes stand for, by column, where the library `datasets` wrote it down.
+
+    Args:
+        metadata: of the file's Arrow schema.
+    """
+    try:
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        named = {name: f for name, f in features.items() if f.get("_type") == "ClassLabel"}
+        return {name: list(map(str, feature["names"])) for name, feature in named.items()}
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def with_names(row: dict, classes: dict[str, list[str]]) -> dict:
+    """A row with the names of its classes; a number that stands for none, such as -1, is none.
+
+    Args:
+        row: of a Parquet file.
+        classes: see `class_names`.
+    """
+    for column in classes.keys() & row.keys():
+        value, names = row[column], classes[column]
+        if isinstance(value, int):
+            row[column] = names[value] if 0 <= value < len(names) else None
+    return row
 
 
 def column_values(column) -> list:

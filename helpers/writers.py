@@ -118,8 +118,18 @@ def plain(value):
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, list | tuple | dict):
-        return NO_CHARACTER.sub("\ufffd", json.dumps(value, ensure_ascii=False, default=str))
+        text = json.dumps(finite(value), ensure_ascii=False, default=str)
+        return NO_CHARACTER.sub("\ufffd", text)
     return NO_CHARACTER.sub("\ufffd", str(value))
+
+
+def finite(value):
+    """A list or dict without NaN and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {name: finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def is_formula(text: str) -> bool:
@@ -148,7 +158,7 @@ def write_lines(path: Path, columns: list[str], rows: Iterable[list]) -> None:
     """Write one JSON object a line; see `write_table`. Lists stay lists."""
     with path.open("w", encoding="utf-8", newline="") as file:
         for row in rows:
-            values = [v if isinstance(v, list | tuple | dict) else plain(v) for v in row]
+            values = [finite(v) if isinstance(v, list | tuple | dict) else plain(v) for v in row]
             line = json.dumps(dict(zip(columns, values)), ensure_ascii=False, default=str)
             file.write(NO_CHARACTER.sub("\ufffd", line) + "\n")
 

@@ -721,3 +721,28 @@ def test_an_article_with_a_numbered_list_is_one_article(tmp_path):
 def test_options_that_python_cannot_hash_are_no_list(options):
     with pytest.raises(Fault, match="the options are no list"):
         options_of(options)
+
+
+def test_the_encoding_is_told_by_the_first_bytes_that_tell(tmp_path):
+    """A megabyte of English in front of Chinese in either encoding."""
+    english = "".join(f'{{"text": "{number} news"}}\n' for number in range(70_000))
+    for encoding in ("utf-8", "gb18030"):
+        path = tmp_path / f"{encoding}.jsonl"
+        path.write_bytes((english + '{"text": "法院作出判决"}\n').encode(encoding))
+        rows = [row for _, row in read_file(path)]
+        assert path.stat().st_size > 2**20 and rows[-1] == {"text": "法院作出判决"}
+
+
+def test_signs_of_older_damage_are_text(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "锟斤拷锟斤拷锟斤拷锟斤拷"}\n', encoding="utf-8")
+    assert rows_of(tmp_path / "a.jsonl") == [{"text": "锟斤拷" * 4}]
+
+
+def test_classes_that_are_numbers_have_the_names_written_beside_them(tmp_path):
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    features = Features({"text": Value("string"), "output": ClassLabel(names=["Art", "Law"])})
+    rows = Dataset.from_dict({"text": ["甲", "乙", "丙"], "output": [1, 0, -1]}, features=features)
+    rows.to_parquet(tmp_path / "a.parquet")
+    read = [row["output"] for _, row in read_file(tmp_path / "a.parquet")]
+    assert read == ["Law", "Art", None]

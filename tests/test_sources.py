@@ -652,3 +652,9 @@ def test_a_remedy_keeps_what_is_mapped_already(tmp_path):
         rows_of(path, columns={"text": "content", "category": "kind"})
     remedy = re.search(r"set `columns` to (\{.*\})", str(error.value))[1]
     assert [row["output"] for row in rows_of(path, columns=read_yaml(remedy))] == ["A", "B"]
+
+
+def test_an_empty_source_without_options_is_called_empty(tmp_path):
+    (tmp_path / "a.csv").write_text("text,output\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"a.csv holds no rows"):
+        sources.read_source(str(tmp_path / "a.csv"), columns={"category": None})

@@ -1,6 +1,7 @@
 """Tables that a person opens: nothing in them runs, and nothing is lost on the way."""
 
 import csv
+import json
 from decimal import Decimal
 
 import pytest
@@ -115,3 +116,12 @@ def test_a_full_disk_is_said_in_one_line(tmp_path):
     with pytest.raises(InputError, match="No space left"), writers.whole_file(tmp_path / "t.csv"):
         open("/dev/full", "w", buffering=1).write("x\n")
     assert not list(tmp_path.iterdir())
+
+
+def test_lists_hold_no_number_that_json_has_not(tmp_path):
+    odd = [1.5, float("nan"), {"a": float("inf")}]
+    for form in ("jsonl", "csv"):
+        writers.write_table(tmp_path / f"a.{form}", ["scores"], [[odd]])
+        assert "NaN" not in (tmp_path / f"a.{form}").read_text(encoding="utf-8-sig")
+    line = json.loads((tmp_path / "a.jsonl").read_text(encoding="utf-8"))
+    assert line == {"scores": [1.5, None, {"a": None}]}
