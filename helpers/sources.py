@@ -217,10 +217,9 @@ class Reading:
             parts: of all splits.
         """
         parts = [part for part in parts if part.columns["category"] is None]
-        count, labels = 0, set()
-        for count, row in enumerate(self.rows("", parts, None), 1):
-            labels |= {row["output"]} - {None}
-        if parts and not count and not self.first_fault:
+        outputs = {row["output"] for row in self.rows("", parts, None)}
+        labels = outputs - {None}
+        if parts and not outputs and not self.first_fault:
             raise InputError(f"{parts[0].name} holds no rows")
         if parts and len(labels) < 2:
             fault = f"; skipped: {self.first_fault}" if self.first_fault else ""
