@@ -8,7 +8,7 @@ import json
 import string
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from helpers import InputError
@@ -128,9 +128,10 @@ def refuse_filled(path: Path) -> None:
     if not path.is_file():
         return
     try:
-        rows = load_workbook(path, read_only=True).worksheets[0].iter_rows(values_only=True)
-        place = next(rows).index("output")
-        filled = any(row[place : place + 1] not in ((), (None,)) for row in rows)
+        with closing(load_workbook(path, read_only=True)) as book:
+            rows = book.worksheets[0].iter_rows(values_only=True)
+            place = next(rows).index("output")
+            filled = any(row[place : place + 1] not in ((), (None,)) for row in rows)
     except Exception:  # whatever openpyxl meets in a file that is no review
         return
     if filled:

@@ -61,6 +61,7 @@ def csv_records(
     reader = csv.reader(physical_lines(), delimiter=delimiter, strict=True)
     values: dict[int, set[str]] = defaultdict(set)  # short values by column
     suspects: list[tuple[int, list[list[str]]]] = []
+    counted: tuple[int, int] | None = None  # where lines count on, and the number behind them
     while True:
         first = skipped + reader.line_num + 1
         lines.clear()
@@ -71,14 +72,19 @@ def csv_records(
         except csv.Error as error:
             opening = first + opening_line(lines, delimiter)
             refuse(opening, f"a quoted field begins here and does not end soundly ({error})")
+        if counted and fields[:1] == [str(counted[1])]:  # the next row goes on behind those lines
+            refuse(counted[0], "a quote opens here and swallows whole rows")
+        counted = None if fields else counted
         for column, field in enumerate(fields):
             if 0 < len(field) <= 64 and len(values[column]) < 10_000:
                 values[column].add(field)
         if inner := whole_rows(lines, len(fields), delimiter):
             opening = first + opening_line(lines, delimiter)
-            if counts_on(lines, fields, delimiter) or repeats_values(inner, values):
+            if repeats_values(inner, values):
                 refuse(opening, "a quote opens here and swallows whole rows")
             suspects.append((opening, inner))
+            if counts_on(lines, fields, delimiter):
+                counted = opening, int(fields[0]) + len(lines)
         if fields:
             yield f"line {first}", fields, line_fault("".join(lines))
     for opening, inner in suspects:  # once more, with the values of later rows

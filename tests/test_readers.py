@@ -712,8 +712,11 @@ def test_a_stray_quote_that_swallows_numbered_rows_is_named(tmp_path, lines):
         rows_of(tmp_path / "a.csv")
 
 
-def test_an_article_with_a_numbered_list_is_one_article(tmp_path):
-    (tmp_path / "a.csv").write_text('id,text\n1,"甲\n7,第一\n8,第二"\n2,"乙\n4,四"\n', "utf-8")
+@pytest.mark.parametrize("start", [1, 7])
+def test_an_article_with_a_numbered_list_is_one_article(tmp_path, start):
+    """Also where the list happens to go on from the row's own number."""
+    items = "\n".join(f"{start + k},第{k}项" for k in range(3))
+    (tmp_path / "a.csv").write_text(f'id,text\n1,"{items}"\n2,乙\n', encoding="utf-8")
     assert len(rows_of(tmp_path / "a.csv")) == 2
 
 
