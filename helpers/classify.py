@@ -102,12 +102,12 @@ def classify_file(
         what = "a folder; give a file in it" if source.is_dir() else "no such file"
         raise InputError(f"{file}: {what}")
     check_outputs(source, out, review)
+    if review is not None:
+        refuse_filled(review)
 
     def read() -> Iterator[Article]:
         return read_articles(source, columns, sheet, classifier.prompt.labels)
 
-    if review is not None:
-        refuse_filled(review)
     survey = look_through(source, read, on_bad_row)
     key = work_key(classifier, survey.digest, columns, sheet)
     if out is None:

@@ -9,7 +9,10 @@ from pathlib import Path
 from helpers import ROOT, InputError
 from helpers.adapters import refuse_task
 from helpers.files import below_root
+from helpers.lines import form_of
+from helpers.locations import local_path
 from helpers.parameters import parameters_of, read_yaml, refuse_setting, refuse_wrong
+from helpers.readers import READERS
 from helpers.templating import TEMPLATES, find_template, template_name
 
 PROFILES = ROOT / "profiles"
@@ -274,7 +277,7 @@ def local_files(source: str | list[str]) -> list[str]:
     """The files of a profile's source that lie on this machine; none for a hub's id."""
     files = []
     for one in [source] if isinstance(source, str) else source:
-        path = below_root("data/sample" if one == "sample" else one)
+        path = local_path(one)
         if path.is_dir():
             files += [str(file) for file in sorted(path.rglob("*")) if is_split(file)]
         elif path.is_file():
@@ -305,8 +308,7 @@ def template_files(given: dict) -> list[str]:
 
 def is_split(file: Path) -> bool:
     """Whether a file in a source's folder may hold rows."""
-    rows = re.search(r"\.(jsonl|json|csv|tsv|xlsx|parquet)(\.gz)?$", file.name.lower())
-    return bool(file.is_file() and rows)
+    return file.is_file() and form_of(file) in READERS
 
 
 def imported_helpers(notebook: Path) -> list[str]:

@@ -16,6 +16,7 @@ from decimal import Decimal
 from functools import lru_cache
 from itertools import pairwise
 from numbers import Integral
+from tokenize import TokenError
 
 from helpers import InputError
 
@@ -317,10 +318,7 @@ def parse_list(text: str) -> list | tuple:
             value = ast.literal_eval(text)
             tokens = tokenize.generate_tokens(io.StringIO(text).readline)
             kinds = [token.type for token in tokens if token.type != tokenize.NL]
-        except (
-            *(ValueError, TypeError, SyntaxError, MemoryError, RecursionError),
-            tokenize.TokenError,
-        ):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, TokenError):
             raise Fault("the options are no list", f": {shown(text)}") from None
         # Python takes 'a' 'b' for one string; an array of numpy prints two like that.
         if any(a == b == tokenize.STRING for a, b in pairwise(kinds)):

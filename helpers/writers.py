@@ -103,7 +103,7 @@ def plain(value):
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return finite(value)
     if isinstance(value, int):
         return value
     if isinstance(value, Decimal):
@@ -124,7 +124,7 @@ def plain(value):
 
 
 def finite(value):
-    """A list or dict without NaN and infinity, which JSON does not have."""
+    """A number, list or dict without NaN and infinity, which neither JSON nor a cell has."""
     if isinstance(value, dict):
         return {name: finite(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
