@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError, iterparse
 
 from helpers import InputError, one_line
 from helpers.lines import ESCAPED, LINE_LIMIT, form_of, line_fault, read_lines, refuse_bomb
@@ -17,6 +18,8 @@ from helpers.rows import Fault, clean, shown
 
 SEPARATOR_LINE = re.compile(r'"?sep=([,;|\t，；])"?[,;\t]*\s*', re.IGNORECASE)
 BURIED_QUOTE = re.compile('\ufeff+(?=")')
+TRUE = ("1", "true")
+"""How XML writes that something is so."""
 Rows = Iterator[tuple[str, dict | Fault]]
 """Where a row stands ("line 3"), and its columns or what is wrong with it."""
 
@@ -340,36 +343,33 @@ def refuse_doubtful_cells(path: Path, page) -> None:
     holds none, or a 0 where the writer asks for all to be computed on opening. A row that a filter
     hides may be meant or not.
     """
-    # Some programs write a prefix before each element's name.
-    merged = re.compile(rb'<(?:\w+:)?mergeCell\b[^>]*\bref="([A-Z0-9:]+)"')
-    nothing = b"0?" if is_to_be_computed(path) else b""
-    bare = re.compile(
-        rb'<(?:\w+:)?c\b(?![^>]*\bt="str")(?=[^>]*\br="([A-Z0-9]+)")[^>]*>\s*'
-        rb"<(?:\w+:)?f\b(?:[^>]*/>|[^>]*>[^<]*</(?:\w+:)?f>)"
-        rb"\s*(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>%b</(?:\w+:)?v>)?\s*</(?:\w+:)?c>" % nothing
-    )
-    hidden = re.compile(  # with a cell that holds something
-        rb'<(?:\w+:)?row\b(?=[^>]*\bhidden="(?:1|true)")[^>]*\br="(\d+)"[^>]*(?<!/)>'
-        rb"(?:\s*<(?:\w+:)?c\b[^>]*/>)*\s*<(?:\w+:)?c\b[^>]*(?<!/)>"
-    )
-    rest = b""
+    nothing = ("", "0") if is_to_be_computed(path) else ("",)
+    number = 0  # of the last row
     with page._get_source() as file:
-        while chunk := file.read(2**20):
-            part = rest + chunk
-            if match := merged.search(part):
-                cells = match[1].decode()
+        for element in elements(path, file):
+            kind = local_name(element)
+            if kind == "mergeCell":
+                cells = element.get("ref")
                 raise InputError(f"{path}: the cells {cells} are merged; unmerge and fill them")
-            if match := hidden.search(part):
+            if kind != "row":
+                continue
+            said = element.get("r", "")
+            number = int(said) if said.isdecimal() else number + 1
+            filled = [cell for cell in element if len(cell)]  # others have a look and no content
+            if filled and element.get("hidden") in TRUE:
                 raise InputError(
-                    f"{path}: row {match[1].decode()} is hidden; take the filter off, or unhide or "
-                    "delete such rows"
+                    f"{path}: row {number} is hidden; take the filter off, or unhide or delete "
+                    "such rows"
                 )
-            if match := bare.search(part):
-                cell = match[1].decode()
-                raise InputError(
-                    f"{path}: the formula in {cell} has no value; open and save the file in Excel"
-                )
-            rest = part[-4096:]
+            for cell in filled:
+                parts = {local_name(part): part.text or "" for part in cell}
+                if "f" in parts and cell.get("t") != "str" and parts.get("v", "") in nothing:
+                    where = cell.get("r") or f"row {number}"
+                    raise InputError(
+                        f"{path}: the formula in {where} has no value; open and save the file in "
+                        "Excel"
+                    )
+            element.clear()
 
 
 def is_to_be_computed(path: Path) -> bool:
@@ -377,5 +377,31 @@ def is_to_be_computed(path: Path) -> bool:
     not done so.
     """
     with zipfile.ZipFile(path) as packed:
-        parts = [name for name in packed.namelist() if name.endswith("workbook.xml")]
-        return any(b'fullCalcOnLoad="1"' in packed.read(name) for name in parts)
+        names = [name for name in packed.namelist() if name.endswith("workbook.xml")]
+        return any(
+            local_name(element) == "calcPr" and element.get("fullCalcOnLoad") in TRUE
+            for name in names
+            for element in elements(path, packed.open(name))
+        )
+
+
+def elements(path: Path, file) -> Iterator[Element]:
+    """Elements of a part of a workbook, each once it is whole.
+
+    Args:
+        path: what a message calls the workbook.
+        file: the part, open for reading bytes.
+
+    Raises:
+        InputError: for what is no sound XML.
+    """
+    try:
+        for _, element in iterparse(file):
+            yield element
+    except ParseError as error:
+        raise InputError(f"{path} is no sound .xlsx file: {one_line(error)}") from None
+
+
+def local_name(element: Element) -> str:
+    """The name of an element without its namespace, which programs prefix or not."""
+    return element.tag.rpartition("}")[2]

@@ -615,6 +615,32 @@ def test_hidden_rows_and_sheets_are_refused(tmp_path):
     assert len(rows_of(tmp_path / "c.xlsx", sheet="一")) == 2
 
 
+def without_numbers(xml):
+    return re.sub(rb'(<(?:row|c)\b[^>]*?) r="\w+"', rb"\1", xml).replace(b'"1"', b"'1'")
+
+
+def test_hidden_rows_and_formulas_are_found_where_nothing_is_numbered(tmp_path):
+    book, page = workbook(tmp_path, ["text", "output"], ["甲", "A"], ["乙", "B"])
+    book.save(tmp_path / "good.xlsx")
+    assert len(rows_of(rewritten(tmp_path / "good.xlsx", without_numbers))) == 2
+    page.row_dimensions[3].hidden = True
+    book.save(tmp_path / "hidden.xlsx")
+    with pytest.raises(InputError, match="row 3 is hidden"):
+        rows_of(rewritten(tmp_path / "hidden.xlsx", without_numbers))
+    page.row_dimensions[3].hidden = False
+    page["B2"] = "=A1"
+    book.save(tmp_path / "formula.xlsx")
+    with pytest.raises(InputError, match="the formula in row 2 has no value"):
+        rows_of(rewritten(tmp_path / "formula.xlsx", without_numbers))
+
+
+def test_a_sheet_that_is_no_xml_is_refused(tmp_path):
+    book, _ = workbook(tmp_path, ["text", "output"], ["甲", "A"])
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(InputError, match="is no sound .xlsx file"):
+        rows_of(rewritten(tmp_path / "a.xlsx", lambda xml: xml[:-30]))
+
+
 def test_sheets_that_hold_nothing_or_have_a_number_for_a_name(tmp_path):
     book, _ = workbook(tmp_path, sheets=["2024"])
     book["2024"].append(["甲", "A"])
