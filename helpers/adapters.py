@@ -7,13 +7,12 @@ from pathlib import Path
 
 from helpers import InputError, one_line
 from helpers.files import write_json
+from helpers.parameters import refuse_out_of_range
 from helpers.templating import CUTS, PromptFormat, refuse_placeholders, template_name
 
 PROMPT = "prompt.json"
 HEAD = "head.json"
 """Stands in place of prompt.json beside a classification head's adapter."""
-TASKS = ("causal_lm", "seq_cls")
-"""What may be trained, by swift's own names: an answer in words, or a classification head."""
 WEIGHTS = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -46,14 +45,13 @@ def refuse_task(task: str, cut: str) -> None:
     """Refuse a task that there is not.
 
     Args:
-        task: one of TASKS.
+        task: see parameters.CHOICES.
         cut: see PromptFormat; a head reads the beginning of an article.
 
     Raises:
         InputError: for an unknown task, or a head that is to read something else.
     """
-    if task not in TASKS:
-        raise InputError(f"task {task!r} is unknown; there are: {', '.join(TASKS)}")
+    refuse_out_of_range("task", task)
     if task == "seq_cls" and cut != "head":
         raise InputError(
             f"a classification head (task: seq_cls) reads the beginning of an article; cut is "

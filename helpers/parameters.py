@@ -23,6 +23,15 @@ LEAST = {"seed": 0, "val_share": 0, "test_share": 0, "dropout": 0} | dict.fromke
 MOST = {"seed": 2**32 - 2}  # an exercise draws with the next one, too
 LENGTHS = ("lengths", "candidate_lengths")
 """Lists of whole numbers of tokens."""
+CHOICES = {
+    "on_bad_row": ("error", "skip"),
+    "rare_classes": ("error", "train", "drop"),
+    "cut": ("head", "head+tail"),
+    "task": ("causal_lm", "seq_cls"),
+}
+"""The values that there are, by parameter. A task is called as swift calls it: an answer in words,
+or a classification head.
+"""
 SHARES = ("val_share", "test_share", "dropout")
 """These stay below one."""
 SETTING = re.compile(r"(?!base-|majority$)[a-z0-9][a-z0-9.-]{0,99}(?<!-varied)")
@@ -132,7 +141,8 @@ def refuse_wrong(given: dict, declared: dict[str, str]) -> None:
 
 
 def refuse_out_of_range(name: str, value) -> None:
-    """Raise InputError for a number that is none or means nothing, and for a setting's bad name.
+    """Raise InputError for a number that is none or means nothing, for what is none of a
+    parameter's choices, and for a setting's bad name.
 
     Args:
         name: of a parameter.
@@ -140,6 +150,8 @@ def refuse_out_of_range(name: str, value) -> None:
     """
     if name == "setting":
         refuse_setting(value)
+    if name in CHOICES and value not in CHOICES[name]:
+        raise InputError(f"{name} is {value!r}; it must be one of: {', '.join(CHOICES[name])}")
     if name in LENGTHS and not all(type(item) is int and item > 0 for item in value or []):
         raise InputError(f"{name} is {value}; it lists whole numbers above 0, as in [128, 256]")
     if not isinstance(value, int | float):

@@ -17,6 +17,7 @@ from helpers import InputError
 from helpers.files import below_root, need
 from helpers.lines import form_of
 from helpers.locations import SAMPLE, SPLITS, Part, find_splits, source_parts
+from helpers.parameters import refuse_out_of_range
 from helpers.readers import column_names, read_file, read_jsonl
 from helpers.rows import (
     LAYOUT,
@@ -121,8 +122,7 @@ def read_source(
     Raises:
         InputError: for a source that is missing, unreadable or not sound, with the remedy.
     """
-    if on_bad_row not in ("error", "skip"):
-        raise InputError(f"on_bad_row is {on_bad_row!r}; it must be 'error' or 'skip'")
+    refuse_out_of_range("on_bad_row", on_bad_row)
     sources = [source] if isinstance(source, str) else source
     texts = isinstance(sources, list | tuple) and all(isinstance(one, str) for one in sources)
     if not sources or not texts:

@@ -9,8 +9,6 @@ from helpers import InputError
 from helpers.parameters import refuse_out_of_range
 
 SPLITS = ("train", "val", "test")
-RARE = ("error", "train", "drop")
-"""What may be done with rare classes."""
 
 
 def groups_of(rows: list[int], labels: list[str], clusters: list[int]) -> dict[str, set[int]]:
@@ -148,8 +146,7 @@ def make_splits(
             raise InputError(f"{name} is {part}; it must be above 0 and at most 0.5")
     for name, limit in limits.items():
         refuse_out_of_range(f"{name}_limit", limit)
-    if rare_classes not in RARE:
-        raise InputError(f"rare_classes is {rare_classes!r}; it must be one of {', '.join(RARE)}")
+    refuse_out_of_range("rare_classes", rare_classes)
     rare = find_rare(given, labels, clusters)
     if rare and rare_classes == "error":
         raise InputError(rare_message(rare))

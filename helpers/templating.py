@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from helpers import InputError
 from helpers.files import below_root
+from helpers.parameters import CHOICES, refuse_out_of_range
 from helpers.rows import Fault, decode, shown
 
 PLAIN = "输入: {text}\n分类: {options}\n输出: "
@@ -19,7 +20,7 @@ TEMPLATES = {"plain": PLAIN, "editor": EDITOR}
 """Named templates; `{text}` is the article's body, `{options}` the row's options joined by a
 full-width comma.
 """
-CUTS = ("head", "head+tail")
+CUTS = CHOICES["cut"]
 """What is kept of a body that is too long: its beginning, or its beginning and its end."""
 GAP = "……"
 """Stands between beginning and end where the middle was cut."""
@@ -158,8 +159,7 @@ def fit_all(tokenizer, prompt_format: PromptFormat, rows: list[dict]) -> list[Pr
     """
     template, max_length = prompt_format.template, prompt_format.max_length
     cut, bos = prompt_format.cut, prompt_format.bos
-    if cut not in CUTS:
-        raise InputError(f"cut {cut!r} is unknown; there are: {', '.join(CUTS)}")
+    refuse_out_of_range("cut", cut)
     if bos and tokenizer.bos_token_id is None:
         raise InputError("the profile asks for <bos>, but the tokenizer has none; set bos: false")
     start = [tokenizer.bos_token_id] if bos else []

@@ -110,7 +110,7 @@ def test_a_setting_may_be_a_classification_head():
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"words": WORDS | {"task": "embedding"}}, "task 'embedding' is unknown; there are"),
+        ({"words": WORDS | {"task": "embedding"}}, "task is .embedding.; it must be one of"),
         ({"words": WORDS, "head": HEAD | {"template": "plain"}}, "take its template away"),
         ({"words": WORDS, "head": HEAD | {"cut": "head+tail"}}, "set it to head"),
         ({"head": HEAD}, "all settings are classification heads"),
@@ -257,6 +257,9 @@ def odd(tmp_path, monkeypatch):
         ("training: {learning_rat: 1e-4}", "has no parameter learning_rat; it has"),
         ("training: {dropout: 1}", "dropout is 1; it is a share"),
         ("data: {val_share: 10}", "01-dataset-exploration: val_share is 10; it is a share"),
+        ("data: {on_bad_row: sikp}", "on_bad_row is 'sikp'; it must be one of: error, skip"),
+        ("data: {rare_classes: keep}", "must be one of: error, train, drop"),
+        ("training: {cut: tail}", "cut is 'tail'; it must be one of: head, head[+]tail"),
         (SETTING.format("template: poem").replace("template: plain, ", ""), "'poem' is unknown"),
         (SETTING.format("seeds: [42, 43, 42]"), "each once"),
         (SETTING.format("seed: 7, seeds: [42, 43]"), "no seed beside it"),

@@ -637,7 +637,7 @@ def test_hidden_rows_and_formulas_are_found_where_nothing_is_numbered(tmp_path):
 def test_a_sheet_that_is_no_xml_is_refused(tmp_path):
     book, _ = workbook(tmp_path, ["text", "output"], ["甲", "A"])
     book.save(tmp_path / "a.xlsx")
-    with pytest.raises(InputError, match="is no sound .xlsx file"):
+    with pytest.raises(InputError, match=r"is no sound \.xlsx file"):
         rows_of(rewritten(tmp_path / "a.xlsx", lambda xml: xml[:-30]))
 
 
