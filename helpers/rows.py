@@ -46,6 +46,8 @@ STRONG, WEAK = "\t\n|｜", ";；、，,"
 """Separators of options in a string: weak ones may stand inside an option between strong ones."""
 DOUBTFUL = re.compile(r"[\s/／\\]+")
 """What may separate options, or stand in a single one."""
+NUMBERINGS = ("12", "ab", "一二")
+"""How numbered options begin."""
 QUOTES = ('""', "''", "“”", "‘’", "「」", "『』")
 BRACKETS = ("()", "[]", "{}", "（）", "［］", "｛｝", "【】", "〔〕")
 
@@ -301,12 +303,26 @@ def split_options(text: str) -> list | str:
     options = text.split(marks[0]) if marks else [text]
     if len(options) > 1 and not clean(options[-1]):
         del options[-1]
+    if is_numbered(options):
+        raise Fault("numbered options", f": {shown(text)}; write a JSON list without the numbers")
     if any(len(part := clean(option)) > 1 and part[0] + part[-1] in QUOTES for option in options):
         raise Fault("options in quotes without brackets", f": {shown(text)}; write a JSON list")
     torn = any(one.count(left) != one.count(right) for one in options for left, right in BRACKETS)
     if len(options) > 1 and torn:
         raise Fault("options separated within brackets", f": {shown(text)}; write a JSON list")
     return options
+
+
+def is_numbered(parts: list[str]) -> bool:
+    """Whether parts of a string come from options such as "1、体育 2、财经", whose numbers end in
+    what separates options elsewhere.
+    """
+    first, second = (
+        clean(unicodedata.normalize("NFKC", part)).casefold() for part in [*parts, "", ""][:2]
+    )
+    return not second.isnumeric() and any(
+        first == one and re.search(rf"(\s|[^\0-\x7f]){two}$", second) for one, two in NUMBERINGS
+    )
 
 
 def parse_list(text: str) -> list | tuple:

@@ -83,11 +83,15 @@ def scratch_of(path: Path) -> Path:
 
 @contextmanager
 def whole_file(path: Path):
-    """A scratch file beside a file, which takes its place when the block ends without an error."""
-    scratch = scratch_of(path)
+    """A scratch file beside a file, which takes its place when the block ends without an error.
+
+    A symbolic link stays one: the file behind it is written.
+    """
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    scratch = scratch_of(target)
     try:
         yield scratch
-        scratch.replace(path)
+        scratch.replace(target)
     except OSError as error:
         raise InputError(
             f"{path} could not be written ({error.strerror}); make room, or name another file"

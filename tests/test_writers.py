@@ -112,6 +112,16 @@ def test_targets_that_cannot_be_written_are_refused(tmp_path):
             writers.check_target(path)
 
 
+def test_a_link_stays_one_and_the_file_behind_it_is_written(tmp_path):
+    (tmp_path / "shared").mkdir()
+    link, file = tmp_path / "answers.csv", tmp_path / "shared" / "answers.csv"
+    link.symlink_to(file)
+    for value in ("old", "new"):
+        writers.write_table(link, ["a"], [[value]])
+        assert link.is_symlink() and file.read_text("utf-8-sig").split() == ["a", value]
+    assert list(tmp_path.rglob("*unfinished*")) == []
+
+
 def test_a_full_disk_is_said_in_one_line(tmp_path):
     with pytest.raises(InputError, match="No space left"), writers.whole_file(tmp_path / "t.csv"):
         open("/dev/full", "w", buffering=1).write("x\n")
