@@ -341,7 +341,7 @@ def settings_table(
     table = pd.DataFrame.from_dict(compared, orient="index")
     if "step" in table:
         table["step"] = table["step"].astype("Int64")
-    return table.round(3)
+    return table.round({name: 3 if "loss" in name else 1 for name in table})
 
 
 def seed_spread(table: pd.DataFrame, settings: list[str]) -> pd.DataFrame:
