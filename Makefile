@@ -30,6 +30,7 @@ help: ## list these commands
 	@echo "  PROFILE=name chooses a file of profiles/: $(basename $(notdir $(wildcard profiles/*.yml)))"
 
 book: .venv/.ready ## run the notebooks of a profile and publish the book
+	@$(BIN)/python -m tools.restore '$(subst ','\'',$(PROFILE))'
 	@$(BIN)/python -m tools.expect '$(subst ','\'',$(PROFILE))'
 	@$(SNAKEMAKE) || { code=$$?; [ $$code -ne 9 ] || echo "another make is running this project's notebooks; wait for it" >&2; exit $$code; }
 	@$(BIN)/python -m tools.results $(RUN)

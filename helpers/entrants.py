@@ -17,9 +17,11 @@ from helpers.adapters import (
     read_head,
     read_prompt,
 )
-from helpers.files import need
+from helpers.files import DAMAGE, digest, need
 from helpers.templating import template_name
 
+ROWS = "rows.json"
+"""Beside an adapter's folder: the digest of the training rows."""
 LOGGED = ("step", "loss", "eval_loss", "eval_seq_acc")
 
 
@@ -42,8 +44,8 @@ def find_settings(run: Path, names: list[str] | None) -> dict[str, Entrant]:
         names: which ones, in this order; None is all that are there, sorted.
 
     Raises:
-        InputError: when nothing is trained, a named one is missing, all of them are heads, or they
-            have several models.
+        InputError: when nothing is trained, a named one is missing or was trained on other rows,
+            all of them are heads, or they have several models.
     """
     if names is None:
         names = sorted(path.parts[-3] for path in (run / "train").glob(f"*/adapter/{PROMPT}"))
@@ -52,6 +54,7 @@ def find_settings(run: Path, names: list[str] | None) -> dict[str, Entrant]:
     settings = {}
     for name in names:
         adapter = need(run / "train" / str(name) / "adapter", "04-training")
+        refuse_other_rows(name, adapter, run / "data" / "train.jsonl")
         if not is_head(adapter):
             settings[name] = Entrant(name, read_prompt(adapter), adapter)
     if not settings:
@@ -67,6 +70,26 @@ def find_settings(run: Path, names: list[str] | None) -> dict[str, Entrant]:
             "name the ones to compare in settings"
         )
     return settings
+
+
+def refuse_other_rows(name: str, adapter: Path, rows: Path) -> None:
+    """Raise InputError for a setting that learned from other rows than a run has now: some of them
+    may be what it would be judged by.
+
+    Args:
+        name: of the setting.
+        adapter: its folder; what it learned from may not be known.
+        rows: the file of training rows.
+    """
+    try:
+        learned_from = json.loads((adapter.parent / ROWS).read_text(encoding="utf-8"))["train"]
+    except DAMAGE:
+        return
+    if learned_from != digest(rows):
+        raise InputError(
+            f"{name} was trained on other rows than data/train.jsonl holds now; train it again "
+            "with notebook 04, or name the settings to compare in settings"
+        )
 
 
 def find_heads(run: Path, names: list[str] | None) -> dict[str, Entrant]:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from filecmp import cmp
+from hashlib import sha256
 from pathlib import Path
 
 from helpers import ROOT, InputError
@@ -52,6 +53,20 @@ def write_text(path: Path | str, parts: Iterable[str]) -> None:
             scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def digest(*paths: Path) -> str:
+    """SHA-256 of the contents of files, one behind the other, in hexadecimal digits.
+
+    Args:
+        *paths: of the files.
+    """
+    content = sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while chunk := file.read(2**20):
+                content.update(chunk)
+    return content.hexdigest()
 
 
 def read_jsonl(path: Path | str) -> list[dict]:

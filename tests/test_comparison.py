@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import InputError, comparison, curves, entrants, templating, verdicts
+from helpers import InputError, comparison, curves, entrants, files, templating, verdicts
 from helpers.adapters import AdapterPrompt, write_prompt
 from helpers.templating import PromptFormat
 
@@ -38,6 +38,18 @@ def test_whatever_is_trained_is_compared_or_only_what_is_named(tmp_path):
         entrants.find_settings(tmp_path, ["rank32"])
     with pytest.raises(InputError, match="04-training"):
         entrants.find_settings(tmp_path / "empty", None)
+
+
+def test_a_setting_that_learned_from_other_rows_is_refused(tmp_path):
+    """Some of them may be what it would be judged by: a chapter 1 that was run again."""
+    adapter = train_setting(tmp_path, "rank8")
+    rows = tmp_path / "data" / "train.jsonl"
+    files.write_jsonl(rows, [row("a")])
+    files.write_json(adapter.parent / entrants.ROWS, {"train": files.digest(rows)})
+    assert list(entrants.find_settings(tmp_path, None)) == ["rank8"]
+    files.write_jsonl(rows, [row("b")])
+    with pytest.raises(InputError, match=r"rank8 was trained on other rows .*notebook 04"):
+        entrants.find_settings(tmp_path, None)
 
 
 def test_settings_of_two_models_are_refused(tmp_path):

@@ -1,0 +1,66 @@
+"""Pages that no longer tell what lies in a run are made anew: `python -m tools.restore sample`.
+
+A chapter that is run by hand in a run's folder, with values of one's own, leaves other rows or
+another adapter there than the book's page describes. Snakemake sees files that are newer than what
+they are made of, and content. So the page's notebook is taken away, and `make book` runs it again.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from helpers import ROOT, InputError, files
+from helpers.profiles import Profile, read_profile
+
+
+def made(run: Path, profile: Profile) -> dict[Path, str]:
+    """What the notebooks of chapters 1 and 4 have to hold, by notebook, as far as it is there.
+
+    Args:
+        run: the run's folder.
+        profile: of the run.
+    """
+    kept = {}
+    rows = [run / "data" / f"{split}.jsonl" for split in ("train", "val", "test")]
+    if all(path.is_file() for path in rows):
+        kept[run / "notebooks" / "01-dataset-exploration.ipynb"] = files.digest(*rows)
+    for setting in profile.settings:
+        summary = run / "train" / setting / "summary.json"
+        if summary.is_file():
+            try:
+                known_by = json.loads(summary.read_text(encoding="utf-8"))["fingerprint"]
+            except files.DAMAGE:
+                known_by = "nothing"
+            kept[run / "notebooks" / f"04-training-{setting}.ipynb"] = known_by
+    return kept
+
+
+def restore(run: Path, profile: Profile) -> list[str]:
+    """Take away the notebooks that tell of something else than what lies in the run.
+
+    Args:
+        run: the run's folder.
+        profile: of the run.
+
+    Returns:
+        Their names.
+    """
+    gone = []
+    for notebook, content in made(run, profile).items():
+        if notebook.is_file() and content not in notebook.read_text(encoding="utf-8"):
+            notebook.unlink()
+            gone.append(notebook.stem)
+    return gone
+
+
+def main() -> None:
+    try:
+        profile = read_profile(sys.argv[1])
+    except InputError as error:
+        sys.exit(str(error))
+    for name in restore(ROOT / profile.run_dir, profile):
+        print(f"▶ {name} was run by hand with other values, and is run again", flush=True)
+
+
+if __name__ == "__main__":
+    main()
