@@ -16,13 +16,15 @@ wrong no less often), and this happens with a chance of 1 - level at most.
 
 import json
 import math
+from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from helpers import InputError, one_line
-from helpers.adapters import adapter_digest
+from helpers.adapters import adapter_digest, read_prompt
 from helpers.files import DAMAGE, write_json
 
 DECISION = "decision.json"
@@ -301,7 +303,17 @@ def write_decision(adapter: Path, decision: dict) -> None:
         adapter: its folder, weights and all; gets decision.json.
         decision: "model": {"temperature", …of `learn`}, "hybrid": {"weights", …} or None.
     """
-    write_json(Path(adapter) / DECISION, {"adapter": adapter_digest(adapter), **decision})
+    write_json(Path(adapter) / DECISION, learned_for(adapter) | decision)
+
+
+def learned_for(adapter: Path) -> dict[str, str]:
+    """What a decision holds for: digests of an adapter and of its prompt.
+
+    Args:
+        adapter: its folder.
+    """
+    prompt = json.dumps(asdict(read_prompt(adapter)), sort_keys=True)
+    return {"adapter": adapter_digest(adapter), "prompt": sha256(prompt.encode()).hexdigest()}
 
 
 def read_decision(adapter: Path) -> dict | None:
@@ -311,7 +323,8 @@ def read_decision(adapter: Path) -> dict | None:
         adapter: its folder.
 
     Raises:
-        InputError: when the file is damaged, or was learned on another adapter's answers.
+        InputError: when the file is damaged, or was learned on the answers of another adapter, or
+            to another prompt.
     """
     path = Path(adapter) / DECISION
     if not path.is_file():
@@ -335,12 +348,13 @@ def read_decision(adapter: Path) -> dict | None:
         raise InputError(
             f"{path} is not sound ({one_line(error)}); remove it, and chapter 05 writes it anew"
         ) from None
-    # a file that names no adapter is from before they were named
-    if decision.get("adapter") not in (None, adapter_digest(adapter)):
-        raise InputError(
-            f"{path} was learned on the answers of another adapter, so its probabilities and "
-            "promises do not hold here; remove it, and chapter 05 writes it anew"
-        )
+    for what, now in learned_for(adapter).items():
+        # a file that does not name one of them is from before it was named
+        if decision.get(what) not in (None, now):
+            raise InputError(
+                f"{path} was learned on the answers of another {what}, so its probabilities and "
+                "promises do not hold here; remove it, and chapter 05 writes it anew"
+            )
     return decision
 
 

@@ -107,6 +107,19 @@ def below_root(name: Path | str) -> Path:
     return path
 
 
+def from_here(name: str) -> str:
+    """A file or folder that is to be read: in the current folder if it is there, else as it was
+    given, for `below_root`.
+
+    Args:
+        name: as a reader gives it on a command line; ~ is the home.
+    """
+    with suppress(RuntimeError, OSError):  # what is no path is refused where it is read
+        path = Path(name).expanduser()
+        return str(path.absolute()) if path.exists() else name
+    return name
+
+
 def need(path: Path | str, notebook: str) -> Path:
     """The path, if something is there.
 

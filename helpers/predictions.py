@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tqdm import tqdm
 
 from helpers import InputError
-from helpers.files import read_jsonl, write_json, write_jsonl
+from helpers.files import DAMAGE, write_json, write_jsonl
 
 
 def keep_predictions(
@@ -36,7 +36,11 @@ def keep_predictions(
         raise InputError(f"{folder.name}: two rows have the same id, so answers would mix")
     folder.mkdir(parents=True, exist_ok=True)
     file, key_file = folder / "predictions.jsonl", folder / "key.json"
-    if not key_file.is_file() or json.loads(key_file.read_text(encoding="utf-8")) != key:
+    try:
+        known = json.loads(key_file.read_text(encoding="utf-8")) == key
+    except DAMAGE:
+        known = False
+    if not known:
         file.unlink(missing_ok=True)
         write_json(key_file, key)
     lines = {line["id"]: line for line in read_predictions(file)} if file.is_file() else {}
@@ -73,7 +77,7 @@ def a_full_disk_named(file: Path) -> Iterator[None]:
 
 
 def read_predictions(file: Path) -> list[dict]:
-    """The whole lines of a predictions file.
+    """The sound lines of a predictions file; others are as good as not there.
 
     A last line that an interruption cut off is removed from the file.
     """
@@ -82,4 +86,9 @@ def read_predictions(file: Path) -> list[dict]:
     if whole < len(content):
         with file.open("r+b") as cut_off:
             cut_off.truncate(whole)
-    return read_jsonl(file)
+    lines = []
+    for text in content[:whole].splitlines():
+        with suppress(*DAMAGE):
+            line = json.loads(text)
+            lines += [line] if line["id"] else []
+    return lines

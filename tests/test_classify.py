@@ -32,6 +32,7 @@ from helpers import (
     writers,
 )
 from helpers.classifier import Classifier
+from tools import classify as command_line
 
 LABELS = ["Art", "Law", "Sports"]
 FORMAT = templating.PromptFormat(templating.PLAIN, 96, True)
@@ -523,8 +524,12 @@ def test_a_full_disk_keeps_what_was_answered(tmp_path, trained):
     assert lines.endswith(b"\n") and lines.count(b"\n") >= 1 and not (tmp_path / "out.csv").exists()
 
 
-def test_wrong_command_lines_end_in_one_line(tmp_path, trained):
+def test_wrong_command_lines_end_in_one_line(tmp_path, trained, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n')
     for arguments, says in [
+        (["--file", "a.jsonl", "--adapter", trained, "--out", "~nobody/a.csv"], "no such folder"),
+        (["--file", "a.jsonl", "--adapter", trained, "--out", "~$a.txt"], "unknown ending"),
         (["--file", "none.jsonl", "--adapter", trained], "none.jsonl: no such file"),
         (["--file", "~$my.xlsx", "--adapter", trained], "~$my.xlsx: no such file"),
         (["--file", ".", "--adapter", trained], "a folder; give a file in it"),
@@ -534,9 +539,12 @@ def test_wrong_command_lines_end_in_one_line(tmp_path, trained):
         (["--file", "x", "--target", "2%"], "'2%' is no share; 2 % is 0.02"),
         (["--file", "x" * 300, "--adapter", trained], "File name too long"),
     ]:
-        done = subprocess.run(command(*arguments), cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode and says in done.stderr.strip().splitlines()[-1], done.stderr
-        assert "Traceback" not in done.stderr
+        with pytest.raises(SystemExit) as ended:
+            command_line.main([str(argument) for argument in arguments])
+        said = ended.value.code if isinstance(ended.value.code, str) else capsys.readouterr().err
+        assert ended.value.code and says in said.strip().splitlines()[-1], said
+    done = subprocess.run(command(*arguments), cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr == f"{said}\n"
 
 
 @pytest.mark.parametrize("form", [".csv", ".xlsx", ".jsonl"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from helpers import InputError, adapters, comparison, decision, hybrid
+from helpers import InputError, adapters, comparison, decision, hybrid, templating
 
 
 def drawn(n, seed, options=4, sharpness=2.5):
@@ -15,6 +15,16 @@ def drawn(n, seed, options=4, sharpness=2.5):
     probabilities = decision.option_probabilities(list(sharpness * rng.normal(size=(n, options))))
     places = [int(rng.choice(options, p=values)) for values in probabilities]
     return probabilities, places
+
+
+def lay_down(folder, weights="weights", labels=("a", "b")):
+    """An adapter as far as a decision looks at it."""
+    folder.mkdir(exist_ok=True)
+    for name in adapters.WEIGHTS:
+        (folder / name).write_text(weights)
+    asked = templating.PromptFormat(templating.PLAIN, 64, True)
+    adapters.write_prompt(folder, adapters.AdapterPrompt("gemma-3-270m", asked, list(labels)))
+    return folder
 
 
 def test_a_temperature_undoes_what_was_overdone():
@@ -170,8 +180,7 @@ def test_what_is_written_is_read_and_damage_is_one_line(tmp_path):
     assert decision.read_decision(tmp_path) is None
     learned = decision.learn(*drawn(100, 0))
     content = {"model": learned | {"temperature": 1.5}, "hybrid": None}
-    for name in adapters.WEIGHTS:
-        (tmp_path / name).write_text("an adapter")
+    lay_down(tmp_path)
     decision.write_decision(tmp_path, content)
     read = decision.read_decision(tmp_path)
     assert {name: read[name] for name in content} == json.loads(json.dumps(content))
@@ -199,16 +208,18 @@ def test_what_is_written_is_read_and_damage_is_one_line(tmp_path):
         decision.read_decision(tmp_path)
 
 
-def test_what_was_learned_on_another_adapter_is_refused(tmp_path):
-    for folder, weights in (("one", "weights"), ("other", "weights that differ")):
-        (tmp_path / folder).mkdir()
-        for name in adapters.WEIGHTS:
-            (tmp_path / folder / name).write_text(weights)
+@pytest.mark.parametrize(
+    ("what", "changed"),
+    [("adapter", {"weights": "weights that differ"}), ("prompt", {"labels": ("a", "c")})],
+)
+def test_what_was_learned_on_another_adapter_or_prompt_is_refused(tmp_path, what, changed):
+    lay_down(tmp_path / "one")
+    lay_down(tmp_path / "other", **changed)
     content = {"model": decision.learn(*drawn(100, 0)) | {"temperature": 1.0}, "hybrid": None}
     decision.write_decision(tmp_path / "one", content)
     kept = (tmp_path / "one" / decision.DECISION).read_text(encoding="utf-8")
     (tmp_path / "other" / decision.DECISION).write_text(kept, encoding="utf-8")
-    with pytest.raises(InputError, match="on the answers of another adapter"):
+    with pytest.raises(InputError, match=f"on the answers of another {what}"):
         decision.read_decision(tmp_path / "other")
     (tmp_path / "other" / decision.DECISION).write_text(json.dumps(content), encoding="utf-8")
     assert decision.read_decision(tmp_path / "other")["hybrid"] is None  # no adapter is named

@@ -353,6 +353,24 @@ def test_line_separators_inside_a_label_do_not_split_predictions(tmp_path):
     assert file.read_bytes().endswith(b"}\n")
 
 
+def test_what_a_crash_damaged_is_asked_again(tmp_path):
+    asked = []
+
+    def predict(places):
+        asked.append(places)
+        yield {place: {"answer": place} for place in places}
+
+    rows = [{"id": str(i), "output": "a", "category": ["a"]} for i in range(3)]
+    lines = predictions.keep_predictions(tmp_path, rows, {"key": 1}, predict)
+    file = tmp_path / "predictions.jsonl"
+    first, _, third = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(first + b"\0" * 9 + b'\n{"x": 1}\n' + third)
+    assert predictions.keep_predictions(tmp_path, rows, {"key": 1}, predict) == lines
+    (tmp_path / "key.json").write_bytes(b"")
+    assert predictions.keep_predictions(tmp_path, rows, {"key": 1}, predict) == lines
+    assert asked == [[0, 1, 2], [1], [0, 1, 2]]
+
+
 def test_what_a_model_writes_on_is_the_librarys_greedy_search(base, tokenizer, rows):
     """One prompt at a time there, all at once and of unlike length here."""
     prompts = [

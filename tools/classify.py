@@ -13,15 +13,16 @@ if __package__ in (None, ""):  # called by its path, from whatever folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from helpers import ROOT, InputError, one_line
+from helpers.files import from_here
 from helpers.parameters import read_yaml
 
 
-def from_here(name: str) -> str:
-    """A file that is to be read: in the current folder if it is there, else below the project's."""
-    with suppress(RuntimeError, OSError):  # what is no path is refused where it is read
-        path = Path(name).expanduser()
-        return str(path.absolute()) if path.exists() else name
-    return name
+def file_to_write(name: str | None) -> Path | None:
+    """A file that is to be written: below the current folder unless absolute; ~ is the home."""
+    path = Path(name) if name else None
+    with suppress(RuntimeError, AttributeError):  # "~$my.xlsx" begins no home
+        path = path.expanduser()
+    return path and path.absolute()
 
 
 def mapping(text: str) -> dict:
@@ -45,7 +46,7 @@ def share(text: str) -> float:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line's arguments."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], prog="classify")
+    parser = argparse.ArgumentParser(prog="classify", description="Answer the articles of a file.")
     parser.add_argument("--file", required=True, help="articles: .xlsx, .csv, .jsonl, …")
     parser.add_argument("--adapter", help="an adapter's folder; default: best on val, newest run")
     parser.add_argument("--out", help=".csv, .xlsx or .jsonl; default: in the run's answers/")
@@ -70,10 +71,10 @@ def main(arguments: list[str] | None = None) -> None:
         report = classify.classify_file(
             classifier,
             from_here(given.file),
-            given.out and Path(given.out).expanduser().absolute(),
+            file_to_write(given.out),
             given.columns,
             given.sheet,
-            given.review and Path(given.review).expanduser().absolute(),
+            file_to_write(given.review),
             given.on_bad_row,
         )
     except InputError as error:

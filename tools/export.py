@@ -11,17 +11,19 @@ if __package__ in (None, ""):  # called by its path, from whatever folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from helpers import ROOT, InputError, one_line
+from helpers.files import from_here
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], prog="export")
+    parser = argparse.ArgumentParser(
+        prog="export", description="Merge an adapter into a model's folder."
+    )
     parser.add_argument("--adapter", help="an adapter's folder; default: best on val, newest run")
     given = parser.parse_args(arguments).adapter
     from helpers import export, settings  # torch takes seconds: not before the arguments are sound
 
     try:
-        here = Path(given).expanduser() if given else None
-        adapter = (here.absolute() if here.exists() else given) if here else settings.best_adapter()
+        adapter = from_here(given) if given else settings.best_adapter()
         print(f"▶ merging {adapter}", flush=True)
         folder = export.export_model(adapter)
     except InputError as error:
