@@ -26,6 +26,7 @@ SAID_ELSEWHERE = {
     "eval_steps": "evaluations",
     "save_steps": "evaluations",
     "seed": "seed",
+    "data_seed": "seed",
 }
 """Arguments of swift, and the parameter that says the same: both at once may contradict."""
 OWN = (
@@ -142,6 +143,7 @@ def sft_arguments(
         "dataloader_num_workers": 0,
         "report_to": "none",
         "seed": seed,
+        "data_seed": seed,  # swift draws the order of rows by it alone
         "use_cpu": None if torch.cuda.is_available() else True,
     }
     refuse_contradictions(arguments, extra)

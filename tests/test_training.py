@@ -122,6 +122,7 @@ def test_arguments_suit_this_machine_and_can_be_overridden():
     assert (given["lora_rank"], given["warmup_ratio"]) == (16, 0.2)
     assert given["template"] == "news-bos" and given["torch_dtype"] == models.pick_dtype()
     assert given["eval_steps"] * 3 <= given["max_steps"]
+    assert arguments(seed=43).items() >= {"seed": 43, "data_seed": 43}.items()
     assert given["per_device_train_batch_size"] * given["gradient_accumulation_steps"] == 8
     with pytest.raises(InputError, match="not a multiple"):
         arguments(batch_size=3)
@@ -186,6 +187,7 @@ def test_a_length_that_is_none_is_refused(steps, extra):
         ({"lora_dropout": 0.2}, "the parameter dropout"),
         ({"max_length": 99}, "the parameter max_length"),
         ({"eval_steps": 7}, "the parameter evaluations"),
+        ({"data_seed": 7}, "data_seed 7 contradicts 42, which the parameter seed"),
         ({"lora_r": 4}, "would read the argument lora_r as lora_rank"),  # as argparse does
         ({"lora-rank": 4}, "would read the argument lora-rank as lora_rank"),
         ({"resume_from": "x"}, "as resume_from_checkpoint"),
