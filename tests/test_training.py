@@ -153,6 +153,7 @@ def test_steps_or_epochs_say_how_long(steps, extra, total):
         (40, {"num_train_epochs": 3}, "steps 40 and num_train_epochs 3 are both given"),
         (None, {}, "neither steps nor num_train_epochs"),
         (40, {"max_steps": None}, "neither steps nor num_train_epochs"),
+        (40, {"max_epochs": 1}, "early; say steps or num_train_epochs"),
     ],
 )
 def test_both_at_once_or_neither_is_refused(steps, extra, says):
@@ -191,9 +192,12 @@ def test_a_length_that_is_none_is_refused(steps, extra):
         ({"lora_r": 4}, "would read the argument lora_r as lora_rank"),  # as argparse does
         ({"lora-rank": 4}, "would read the argument lora-rank as lora_rank"),
         ({"resume_from": "x"}, "as resume_from_checkpoint"),
+        ({"max-epochs": 1}, "as max_epochs"),
         ({"output_dir": "x"}, "output_dir is this book's own"),
         ({"tuner_type": "full"}, "tuner_type is this book's own"),
         ({"ENV": {"NPROC_PER_NODE": 2}}, "ENV is this book's own"),
+        ({"output_dir": None}, "output_dir: null takes from swift what this book needs"),
+        ({"model": None}, "model: null takes"),
     ],
 )
 def test_what_is_said_already_is_not_said_anew(extra, says):
@@ -211,12 +215,14 @@ def test_the_same_said_twice_is_no_contradiction():
     assert arguments(extra={"lora_rank": 16, "save_total_limit": 1})["save_total_limit"] == 1
 
 
-def test_any_argument_can_be_taken_away(tmp_path):
-    """None hands it back to swift's own default; what reads arguments must live without it."""
+def test_any_other_argument_can_be_taken_away(tmp_path):
+    """None hands it back to swift's own default; what reads arguments must live without it. What
+    lies where, and that it is a LoRA, stays.
+    """
     whole = arguments()
     config = models.load_config(models.PACKAGED)
     (tmp_path / "swift.log").write_text("CUDA out of memory\n")
-    for name in whole.keys() - {"max_steps"}:
+    for name in whole.keys() - {"max_steps", "model", *swift_setup.OWN}:
         given = arguments(extra={name: None})
         assert name not in given
         if name in swift_setup.SWIFT_DEFAULTS:
