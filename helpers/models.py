@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from helpers import ROOT, InputError, one_line
 from helpers.adapters import adapter_digest
+from helpers.files import save_model
 from helpers.hubs import fetch_model
 
 TRUST = "trust:"
@@ -184,8 +185,7 @@ def packaged_model() -> Path:
             bar.set_postfix_str("write safetensors")
             if hasattr(model.config, "quantization_config"):
                 del model.config.quantization_config
-            model.save_pretrained(scratch / PACKAGED)
-            tokenizer.save_pretrained(scratch / PACKAGED)
+            save_model(model, tokenizer, scratch / PACKAGED)
             shorten_tokenizer(scratch / PACKAGED / "tokenizer.json")
             bar.update()
             terms = importlib.resources.files(package) / "data"

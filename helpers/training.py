@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from helpers import InputError
 from helpers.adapters import AdapterHead, AdapterPrompt, write_prompt
-from helpers.files import read_jsonl, write_json, write_jsonl, write_text
+from helpers.files import read_jsonl, share, write_json, write_jsonl, write_text
 from helpers.models import model_identity
 from helpers.swift_setup import PLUGINS, refuse_missing_quantiser
 from helpers.templating import Prompt, PromptFormat, encode_answer, fit_all
@@ -220,6 +220,7 @@ def finish_adapter(folder: Path, adapter_prompt: AdapterPrompt | AdapterHead) ->
         folder / "adapter_config.json", config | {"base_model_name_or_path": adapter_prompt.model}
     )
     write_prompt(folder, adapter_prompt)
+    share(folder)
 
 
 def run_swift(folder: Path, arguments: dict, tokenizer, nproc: int = 1) -> tuple[float, float]:
