@@ -10,7 +10,7 @@ import yaml
 from helpers import InputError, models, one_line
 from helpers.adapters import PROMPT, WEIGHTS, AdapterPrompt, adapter_digest, read_prompt
 from helpers.decision import DECISION, read_decision
-from helpers.files import DAMAGE, below_root, write_text
+from helpers.files import DAMAGE, below_root, save_model, write_text
 from helpers.hybrid import ARRAYS, WORDS
 from helpers.settings import place_of
 from helpers.writers import check_target
@@ -169,8 +169,7 @@ def write_model(folder: Path, adapter: Path, prompt: AdapterPrompt) -> None:
     folder.mkdir(parents=True)
     if (base / "generation_config.json").is_file():
         network.generation_config = GenerationConfig.from_pretrained(base)
-    network.save_pretrained(folder)
-    models.load_tokenizer(prompt.model).save_pretrained(folder)
+    save_model(network, models.load_tokenizer(prompt.model), folder)
     linear = (ARRAYS, WORDS) if (adapter / ARRAYS).is_file() else ()
     for name in (PROMPT, DECISION, *linear):
         if (adapter / name).is_file():

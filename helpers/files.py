@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and are not written when nothing would change."""
 
+import errno
 import json
 import os
 from collections.abc import Iterable
@@ -8,7 +9,7 @@ from filecmp import cmp
 from hashlib import sha256
 from pathlib import Path
 
-from helpers import ROOT, InputError
+from helpers import ROOT, InputError, one_line
 
 DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What reading a damaged file may end in."""
@@ -67,6 +68,41 @@ def digest(*paths: Path) -> str:
             while chunk := file.read(2**20):
                 content.update(chunk)
     return content.hexdigest()
+
+
+def save_model(network, tokenizer, folder: Path) -> None:
+    """Save a model with its tokenizer, readable as other new files are.
+
+    Args:
+        network: of transformers.
+        tokenizer: the model's.
+        folder: gets their files.
+
+    Raises:
+        OSError: when they cannot be written, by a full disk for instance.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        network.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    except Exception as error:
+        if type(error) not in (SafetensorError, Exception):  # the latter is what tokenizers raises
+            raise
+        raise OSError(errno.EIO, one_line(error)) from None
+    share(folder)
+
+
+def share(folder: Path) -> None:
+    """Give a folder's files the mode of new files: safetensors writes its own for their owner only.
+
+    Args:
+        folder: of a model or an adapter.
+    """
+    mask = os.umask(0o077)  # only setting it tells what it was
+    os.umask(mask)
+    for path in folder.glob("*.safetensors"):
+        path.chmod(0o666 & ~mask)
 
 
 def read_jsonl(path: Path | str) -> list[dict]:

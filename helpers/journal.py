@@ -80,7 +80,7 @@ def open_journal(folder: Path, key: str, about: dict, say: Callable) -> Iterator
     """
     path = folder / f".answers-{key[:16]}.jsonl"
     for other in folder.glob(".answers-*.jsonl"):
-        with suppress(OSError), other.open("rb") as file:  # another's may not be for us to read
+        with suppress(OSError), other.open("r+b") as file:  # another's may not be for us
             same = file.readline() == (json.dumps(about) + "\n").encode()
             if same and other != path and lock(file):
                 name = Path(about["file"]).name
@@ -104,6 +104,8 @@ def lock(file) -> bool:
     """Lock a file until it is closed; False where another process has it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError:  # a file system without locks
+        pass
     return True

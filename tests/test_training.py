@@ -2,7 +2,9 @@ import json
 
 import pandas as pd
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 
 from helpers import InputError, models, swift_setup, templating, training, training_log
 from helpers.adapters import AdapterPrompt
@@ -101,6 +103,87 @@ def test_a_failing_swift_is_one_line_and_leaves_no_summary(tmp_path, tokenizer):
     assert not (tmp_path / "broken").exists()
 
 
+@pytest.fixture
+def rank4(tmp_path, monkeypatch):
+    """rank4() trains a setting, rank4.folder, and what swift would leave is made up."""
+
+    def leave(work, arguments, *_):
+        checkpoint = work / "swift" / "checkpoint-2"
+        checkpoint.mkdir(parents=True)
+        save_file({"a": torch.ones(2)}, checkpoint / "adapter_model.safetensors")
+        (checkpoint / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+        last = {"model_parameter_info": "0.1M Trainable", "global_step": 2}
+        lines = [{"loss": 1.0, "global_step/max_steps": "2/40"}, last]
+        training.write_jsonl(work / "swift" / "logging.jsonl", lines)
+        return 1.0, 0.1
+
+    def train():
+        return training.train(
+            tmp_path / "rank4",
+            arguments=arguments(),
+            messages={"train": [], "val": []},
+            tokenizer=None,
+            adapter_prompt=AdapterPrompt(models.PACKAGED, FORMAT, []),
+        )
+
+    monkeypatch.setattr(training, "run_swift", leave)
+    train.folder = tmp_path / "rank4"
+    return train
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("adapter/adapter_model.safetensors", None),
+        ("adapter/adapter_model.safetensors", b"\0" * 9),
+        ("adapter/adapter_config.json", None),
+        ("adapter/adapter_config.json", b"{}"),
+        ("adapter/summary.json", b"{}"),
+        ("adapter/summary.json", b"\0" * 9),
+        ("logging.jsonl", None),
+        ("logging.jsonl", b""),
+    ],
+)
+def test_what_lost_a_file_is_trained_again(rank4, name, content):
+    assert rank4()["steps"] == 2  # it ended before 40
+    assert rank4()["reused"]
+    (rank4.folder / name).unlink()
+    if content is not None:
+        (rank4.folder / name).write_bytes(content)
+    assert not rank4()["reused"] and rank4()["reused"]
+
+
+@pytest.mark.parametrize("name", ["begun.json", "swift/logging.jsonl"])
+@pytest.mark.parametrize("content", [b"", b"{", b"\0" * 9])
+def test_what_a_crash_damaged_begins_anew(rank4, name, content):
+    work = training.unfinished(rank4.folder)
+    training.write_json(work / "begun.json", "key")
+    assert training.begun(work, "key") and not training.begun(work, "other")
+    training.write_text(work / "swift" / "checkpoint-2" / "old", [])
+    training.write_jsonl(work / "swift" / "logging.jsonl", [{}])
+    assert training.begun(work, "key")
+    (work / name).write_bytes(content)
+    assert not training.begun(work, "key")
+    assert not rank4()["reused"] and not list(rank4.folder.rglob("old"))
+
+
+def test_a_setting_is_trained_by_one_program_at_a_time(rank4):
+    with training.locked(rank4.folder):
+        with pytest.raises(InputError, match=r"another program is training .*rank4; wait for it"):
+            rank4()
+    assert not rank4()["reused"]
+    assert [path.name for path in rank4.folder.parent.iterdir()] == ["rank4"]
+
+
+def test_a_training_goes_on_from_a_whole_checkpoint_with_steps_left(tmp_path):
+    """swift would take one step more from the last one."""
+    for step, state in {2: '{"global_step": 2}', 4: "", 6: '{"global_step": 6}'}.items():
+        training.write_text(tmp_path / f"checkpoint-{step}" / "trainer_state.json", [state])
+    assert training.last_checkpoint(tmp_path, 8) == tmp_path / "checkpoint-6"
+    assert training.last_checkpoint(tmp_path, 6) == tmp_path / "checkpoint-2"
+    assert training.last_checkpoint(tmp_path, 2) is None
+
+
 def test_an_exception_is_quoted_whole():
     lines = [
         "Traceback (most recent call last):",
@@ -122,6 +205,7 @@ def test_arguments_suit_this_machine_and_can_be_overridden():
     assert (given["lora_rank"], given["warmup_ratio"]) == (16, 0.2)
     assert given["template"] == "news-bos" and given["torch_dtype"] == models.pick_dtype()
     assert given["eval_steps"] * 3 <= given["max_steps"]
+    assert arguments(seed=43).items() >= {"seed": 43, "data_seed": 43}.items()
     assert given["per_device_train_batch_size"] * given["gradient_accumulation_steps"] == 8
     with pytest.raises(InputError, match="not a multiple"):
         arguments(batch_size=3)
@@ -152,6 +236,7 @@ def test_steps_or_epochs_say_how_long(steps, extra, total):
         (40, {"num_train_epochs": 3}, "steps 40 and num_train_epochs 3 are both given"),
         (None, {}, "neither steps nor num_train_epochs"),
         (40, {"max_steps": None}, "neither steps nor num_train_epochs"),
+        (40, {"max_epochs": 1}, "early; say steps or num_train_epochs"),
     ],
 )
 def test_both_at_once_or_neither_is_refused(steps, extra, says):
@@ -186,12 +271,16 @@ def test_a_length_that_is_none_is_refused(steps, extra):
         ({"lora_dropout": 0.2}, "the parameter dropout"),
         ({"max_length": 99}, "the parameter max_length"),
         ({"eval_steps": 7}, "the parameter evaluations"),
+        ({"data_seed": 7}, "data_seed 7 contradicts 42, which the parameter seed"),
         ({"lora_r": 4}, "would read the argument lora_r as lora_rank"),  # as argparse does
         ({"lora-rank": 4}, "would read the argument lora-rank as lora_rank"),
         ({"resume_from": "x"}, "as resume_from_checkpoint"),
+        ({"max-epochs": 1}, "as max_epochs"),
         ({"output_dir": "x"}, "output_dir is this book's own"),
         ({"tuner_type": "full"}, "tuner_type is this book's own"),
         ({"ENV": {"NPROC_PER_NODE": 2}}, "ENV is this book's own"),
+        ({"output_dir": None}, "output_dir: null takes from swift what this book needs"),
+        ({"model": None}, "model: null takes"),
     ],
 )
 def test_what_is_said_already_is_not_said_anew(extra, says):
@@ -209,12 +298,14 @@ def test_the_same_said_twice_is_no_contradiction():
     assert arguments(extra={"lora_rank": 16, "save_total_limit": 1})["save_total_limit"] == 1
 
 
-def test_any_argument_can_be_taken_away(tmp_path):
-    """None hands it back to swift's own default; what reads arguments must live without it."""
+def test_any_other_argument_can_be_taken_away(tmp_path):
+    """None hands it back to swift's own default; what reads arguments must live without it. What
+    lies where, and that it is a LoRA, stays.
+    """
     whole = arguments()
     config = models.load_config(models.PACKAGED)
     (tmp_path / "swift.log").write_text("CUDA out of memory\n")
-    for name in whole.keys() - {"max_steps"}:
+    for name in whole.keys() - {"max_steps", "model", *swift_setup.OWN}:
         given = arguments(extra={name: None})
         assert name not in given
         if name in swift_setup.SWIFT_DEFAULTS:
@@ -230,6 +321,8 @@ def test_the_shell_says_nothing_about_processes(monkeypatch):
         environment.keys()
     )
     assert training.swift_environment(3)["NPROC_PER_NODE"] == "3"
+    monkeypatch.setenv("LOG_LEVEL", "ERROR")  # swift would not show its first row
+    assert training.swift_environment(1)["LOG_LEVEL"] == "INFO"
     monkeypatch.setenv("MV2_COMM_WORLD_SIZE", "2")  # accelerate counts processes by it
     assert "MV2_COMM_WORLD_SIZE" not in training.swift_environment(1)
 

@@ -141,6 +141,10 @@ def test_the_adapters_of_a_learning_curve_are_kept(straight):
     assert weights[0].keys() == weights[1].keys()
     assert any((weights[0][name] != weights[1][name]).any() for name in weights[0])
     assert adapters.read_prompt(folders[0]).prompt_format == FORMAT
+    files = [folder / "adapter_model.safetensors" for folder in (straight / "adapter", *folders)]
+    assert {path.stat().st_mode for path in (straight / "sft.yaml", *files)} == {
+        (straight / "sft.yaml").stat().st_mode
+    }
 
 
 def test_only_the_profile_decides_how_many_processes_train(straight):
@@ -207,7 +211,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 240
-    while not training.last_checkpoint(work / "swift"):
+    while not training.last_checkpoint(work / "swift", STEPS):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
