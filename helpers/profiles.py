@@ -8,7 +8,7 @@ from pathlib import Path
 
 from helpers import ROOT, InputError
 from helpers.adapters import refuse_task
-from helpers.files import below_root
+from helpers.files import below_root, from_root
 from helpers.lines import form_of
 from helpers.locations import local_path
 from helpers.parameters import parameters_of, read_yaml, refuse_setting, refuse_wrong
@@ -287,17 +287,17 @@ def local_files(source: str | list[str]) -> list[str]:
     for one in [source] if isinstance(source, str) else source:
         path = local_path(one)
         if path.is_dir():
-            files += [str(file) for file in sorted(path.rglob("*")) if is_split(file)]
+            files += [file for file in sorted(path.rglob("*")) if is_split(file)]
         elif path.is_file():
-            files.append(str(path))
-    return files
+            files.append(path)
+    return list(map(from_root, files))
 
 
 def refuse_braces(files: list[str]) -> None:
-    """Raise InputError for a file's name that Snakemake would read as a pattern."""
+    """Raise InputError for a file's path that Snakemake would read as a pattern."""
     for file in files:
-        if set("{}") & set(file):
-            raise InputError(f"{file}: a name with {{ or }} cannot be followed; rename it")
+        if part := next((part for part in Path(file).parts if set("{}") & set(part)), None):
+            raise InputError(f"{file}: a name with {{ or }} cannot be followed; rename {part}")
 
 
 def template_files(given: dict) -> list[str]:
@@ -311,7 +311,7 @@ def template_files(given: dict) -> list[str]:
     """
     template = given.get("template", next(iter(TEMPLATES)))
     find_template(template)
-    return [] if template in TEMPLATES else [str(below_root(template))]
+    return [] if template in TEMPLATES else [from_root(below_root(template))]
 
 
 def is_split(file: Path) -> bool:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, HfArgumentParser
 
-from helpers import ROOT, InputError, heads, memory, models, profiles, swift_setup, training
+from helpers import ROOT, InputError, files, heads, memory, models, profiles, swift_setup, training
 from helpers.adapters import AdapterPrompt
 from helpers.templating import PromptFormat, find_template
 from tools.ask import base_prompts
@@ -319,10 +319,22 @@ def test_what_a_source_is_made_of_is_something_that_runs_depend_on(odd, tmp_path
     assert profiles.template_files(given) == [str(tmp_path / "mine.txt")]
     (tmp_path / "own" / "a{2024}.csv").write_text("text,output\n")
     (tmp_path / "t{x}.txt").write_text("{text}{options}")
-    with pytest.raises(InputError, match=r"a\{2024\}.csv: a name with { or }.*rename it"):
+    with pytest.raises(InputError, match=r"a\{2024\}.csv: a name with { or }.*rename a\{2024\}.csv$"):
         odd("source: ~/own")
     with pytest.raises(InputError, match=r"t\{x\}.txt: a name with { or }"):
         odd(SETTING.format("").replace("plain", "'~/t{x}.txt'"))
+    (tmp_path / "own").rename(tmp_path / "{own}")
+    with pytest.raises(InputError, match=r"TRAIN.CSV: a name with { or }.*rename {own}$"):
+        odd("source: '~/{own}/TRAIN.CSV'")
+
+
+def test_a_project_that_moves_depends_on_the_same_files(odd, tmp_path, monkeypatch):
+    """Snakemake runs in the project's root; other paths would make it run everything again."""
+    assert profiles.local_files("sample")[0] == "data/sample/test.jsonl"
+    (tmp_path / "mine.txt").write_text("{text}{options}")
+    monkeypatch.setattr(files, "ROOT", tmp_path)
+    given = odd(SETTING.format("").replace("plain", "mine.txt")).training_parameters("a")
+    assert profiles.template_files(given) == ["mine.txt"]
 
 
 def test_a_setting_says_parameters_of_its_training_that_the_profile_does_not(odd, monkeypatch):
