@@ -319,7 +319,7 @@ def test_what_a_source_is_made_of_is_something_that_runs_depend_on(odd, tmp_path
     assert profiles.template_files(given) == [str(tmp_path / "mine.txt")]
     (tmp_path / "own" / "a{2024}.csv").write_text("text,output\n")
     (tmp_path / "t{x}.txt").write_text("{text}{options}")
-    with pytest.raises(InputError, match=r"a\{2024\}.csv: a name with { or }.*rename a\{2024\}.csv$"):
+    with pytest.raises(InputError, match=r"a name with { or }.*; rename a\{2024\}.csv$"):
         odd("source: ~/own")
     with pytest.raises(InputError, match=r"t\{x\}.txt: a name with { or }"):
         odd(SETTING.format("").replace("plain", "'~/t{x}.txt'"))
