@@ -4,7 +4,7 @@
 """
 
 import json
-import shlex
+import os
 import sys
 from pathlib import Path
 
@@ -29,7 +29,7 @@ FREE_GIB = psutil.virtual_memory().available / 2**30
 AT_ONCE = max(1, min(BESIDE["notebooks"], CORES, int(FREE_GIB / BESIDE["gib"])))
 SHARE = next(share for share in range(CORES // AT_ONCE, CORES + 1) if CORES // share <= AT_ONCE)
 # Where this interpreter lies is no part of what a rule is: a moved project would run everything again.
-shell.prefix(f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:\"$PATH\"; ")
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 PYTHON = "python"
 # Where one setting is all there is, nothing else is left to do when it has been trained.
 ASK_SHARE = CORES if len(SETTINGS) == 1 else SHARE

@@ -156,6 +156,11 @@ def from_here(name: str) -> str:
     return name
 
 
+def from_root(path: Path) -> str:
+    """A path, relative to the project's root where it lies below: a moved project changes none."""
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+
+
 def need(path: Path | str, notebook: str) -> Path:
     """The path, if something is there.
 
@@ -168,9 +173,8 @@ def need(path: Path | str, notebook: str) -> Path:
     """
     path = Path(path)
     if not path.exists():
-        shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
         raise InputError(
-            f"{shown} is missing: notebooks/{notebook}.ipynb makes it; "
+            f"{from_root(path)} is missing: notebooks/{notebook}.ipynb makes it; "
             "`make book` runs all in order"
         )
     return path

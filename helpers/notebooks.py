@@ -53,8 +53,10 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
             [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         )
     )
-    for name in ("MPLBACKEND", "PYTHONSTARTUP"):  # a shell's: figures would not be shown, code run
+    # a shell's: figures would not be shown, code run, another kernel started
+    for name in ("MPLBACKEND", "PYTHONSTARTUP", "JUPYTER_PATH"):
         os.environ.pop(name, None)
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     output.parent.mkdir(parents=True, exist_ok=True)
     scratch = output.with_suffix(".failed.ipynb")
     try:
@@ -69,7 +71,8 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
                 log_output=False,
                 stdout_file=sys.stdout,
                 stderr_file=sys.stderr,
-                extra_arguments=["--log-level=40"],
+                # a folder that is empty: no configuration or start-up file of a reader applies
+                extra_arguments=["--log-level=40", f"--ipython-dir={folder}"],
                 config=kernel_sockets(folder),
             )
     except PapermillExecutionError as error:

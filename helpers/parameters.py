@@ -138,6 +138,12 @@ def refuse_wrong(given: dict, declared: dict[str, str]) -> None:
                 f"this notebook takes {declared[name]} for the parameter {name}, not {value!r}{way}"
             )
         refuse_out_of_range(name, value)
+    at_once = given.get("batch_size", 1) * given.get("nproc", 1)
+    if given.get("rows_per_step", 0) % at_once:
+        raise InputError(
+            f"rows_per_step {given['rows_per_step']} is no multiple of batch_size × nproc, "
+            f"{at_once}; make it one, or batch_size smaller"
+        )
 
 
 def refuse_out_of_range(name: str, value) -> None:
@@ -164,7 +170,7 @@ def refuse_out_of_range(name: str, value) -> None:
         raise InputError(f"{name} is {value}; it must be {MOST[name]} or less")
     if name in SHARES and value >= 1:
         raise InputError(f"{name} is {value}; it is a share, and must be below 1")
-    if name == "learning_rate" and value <= 0:
+    if name in ("learning_rate", "memory_gib") and value <= 0:
         raise InputError(f"{name} is {value}; it must be above 0")
 
 

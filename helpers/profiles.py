@@ -8,11 +8,12 @@ from pathlib import Path
 
 from helpers import ROOT, InputError
 from helpers.adapters import refuse_task
-from helpers.files import below_root
+from helpers.files import below_root, from_root
 from helpers.lines import form_of
 from helpers.locations import local_path
 from helpers.parameters import parameters_of, read_yaml, refuse_setting, refuse_wrong
 from helpers.readers import READERS
+from helpers.rows import check_columns
 from helpers.templating import TEMPLATES, find_template, template_name
 
 PROFILES = ROOT / "profiles"
@@ -47,10 +48,12 @@ CHAPTERS = (
     "08-classify-your-articles",
 )
 """The notebooks, in the order in which they are read and run."""
-DECIDED = set("run_dir source model bos show_text setting settings candidate_lengths".split())
-"""Parameters of notebooks that no section of a profile says: the chapters have to agree on them."""
-TRAINING = ("task", "template", "rank", "alpha", "max_length", "cut", "seed", "nproc", "balance")
-"""What a setting may say beside the keys of `training`; all else goes to swift."""
+DECIDED = set(
+    "run_dir source model bos show_text setting settings candidate_lengths swift_arguments".split()
+)
+"""Parameters of notebooks that no section or setting says: the profile makes them of all."""
+OWN = {"template", "rank", "alpha"}
+"""What each setting says for itself; `training` cannot."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,8 @@ class Profile:
     def training_parameters(self, setting: str) -> dict:
         """What notebook 04 is given for one setting, in a fixed order."""
         own = dict(self.values["settings"][setting])
-        # Another order of parameters would count as a change.
-        order = [*TRAINING, *(name for name in self.values["training"] if name not in TRAINING)]
+        # Another order of parameters would count as a change. What is no parameter goes to swift.
+        order = parameters_of(ROOT / "notebooks" / "04-training.ipynb")
         known = {name: own.pop(name) for name in order if name in own}
         common = {"seed": self.values["seed"], "max_length": self.values["max_length"]}
         values = common | self.values["training"] | known
@@ -149,6 +152,7 @@ def read_profile(name: str) -> Profile:
                 given = profile.parameters(chapter, setting)
                 json.dumps(given)
                 refuse_wrong(given, declared)
+                check_columns(given.get("columns"))
                 refuse_braces(template_files(given))
             except (InputError, TypeError, ValueError, RecursionError) as error:
                 whose = f"setting {setting!r}: " if setting else f"{chapter}: "
@@ -198,11 +202,15 @@ def check(name: str, values: dict) -> dict:
             wanted = " or ".join(kind.__name__ for kind in kinds)
             said = f"is {values[key]!r}, no {wanted}" if key in values else "is missing"
             raise InputError(f"{path}: {key} {said}")
-    for section in ("data", "prompts", "training", "evaluation", "memory"):
-        if decided := DECIDED & {str(key) for key in values[section]}:
+    sections = {key: values[key] for key in ("data", "prompts", "training", "evaluation", "memory")}
+    sections |= {f"setting {setting!r}": said for setting, said in values["settings"].items()}
+    for section, said in sections.items():
+        decided = DECIDED | (OWN if section == "training" else set())
+        if isinstance(said, dict) and (decided := decided & {str(key) for key in said}):
             raise InputError(
                 f"{path}: {section} says {', '.join(sorted(decided))}, which the profile decides; "
-                "source, model, bos, show_text and candidate_lengths stand at its top"
+                "source, model, bos, show_text and candidate_lengths stand at its top, "
+                "template, rank, alpha and each argument of swift in a setting itself"
             )
     if not values["source"]:
         raise InputError(f"{path}: source is empty; name one")
@@ -225,7 +233,7 @@ def check(name: str, values: dict) -> dict:
             )
         given = values["training"] | (choices if isinstance(choices, dict) else {})
         head = given.get("task") == "seq_cls"
-        needed = {"rank", "alpha"} if head else {"template", "rank", "alpha"}
+        needed = OWN - {"template"} if head else OWN
         if not isinstance(choices, dict) or not needed <= choices.keys():
             said = "rank and alpha" if head else "template, rank and alpha"
             raise InputError(f"{path}: setting {setting!r} needs {said}")
@@ -279,17 +287,17 @@ def local_files(source: str | list[str]) -> list[str]:
     for one in [source] if isinstance(source, str) else source:
         path = local_path(one)
         if path.is_dir():
-            files += [str(file) for file in sorted(path.rglob("*")) if is_split(file)]
+            files += [file for file in sorted(path.rglob("*")) if is_split(file)]
         elif path.is_file():
-            files.append(str(path))
-    return files
+            files.append(path)
+    return list(map(from_root, files))
 
 
 def refuse_braces(files: list[str]) -> None:
-    """Raise InputError for a file's name that Snakemake would read as a pattern."""
+    """Raise InputError for a file's path that Snakemake would read as a pattern."""
     for file in files:
-        if set("{}") & set(file):
-            raise InputError(f"{file}: a name with {{ or }} cannot be followed; rename it")
+        if part := next((part for part in Path(file).parts if set("{}") & set(part)), None):
+            raise InputError(f"{file}: a name with {{ or }} cannot be followed; rename {part}")
 
 
 def template_files(given: dict) -> list[str]:
@@ -303,7 +311,7 @@ def template_files(given: dict) -> list[str]:
     """
     template = given.get("template", next(iter(TEMPLATES)))
     find_template(template)
-    return [] if template in TEMPLATES else [str(below_root(template))]
+    return [] if template in TEMPLATES else [from_root(below_root(template))]
 
 
 def is_split(file: Path) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from helpers import ROOT, InputError, one_line
 from helpers.adapters import HEAD, PROMPT, WEIGHTS
-from helpers.files import DAMAGE
+from helpers.files import DAMAGE, from_root
 from helpers.training_log import read_log
 
 
@@ -74,9 +74,8 @@ def best_of_run(run: Path) -> Path:
         InputError: when no setting of it is trained.
     """
     if not (folders := trained_settings(run)):
-        shown = run.relative_to(ROOT) if run.is_relative_to(ROOT) else run
         raise InputError(
-            f"no adapter in {shown}/train: notebooks/04-training.ipynb makes one; "
+            f"no adapter in {from_root(run)}/train: notebooks/04-training.ipynb makes one; "
             "or name an adapter's folder"
         )
     return best_setting(folders) / "adapter"

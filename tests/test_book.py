@@ -27,6 +27,7 @@ from bs4 import BeautifulSoup
 from conftest import project_environment
 
 from helpers import ROOT, plotting, profiles, sources
+from tools import publish
 from tools.reference import as_text, helper_reference
 from tools.stage import notebook_names, other_book
 
@@ -165,6 +166,15 @@ def test_the_index_follows_the_run(book, tmp_path):
     assert "12.3 %" in index
     before = (book.run / "html" / "index.html").read_text(encoding="utf-8")
     assert "12.3 %" not in re.sub(r"<[^>]+>", "", before)
+
+
+def test_jupyter_book_starts_from_an_environment_that_was_moved(tmp_path, monkeypatch):
+    """The script jupyter-book names the interpreter that it was installed with."""
+    (tmp_path / "python").symlink_to(sys.executable)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    with pytest.raises(SystemExit, match=r"site. does not exist[^✗]*✗ jupyter-book build failed"):
+        publish.main(tmp_path / "site", ROOT / "_config.yml", tmp_path / "html")
 
 
 @pytest.mark.parametrize(("name", "other"), [("sample", "fudan"), ("fudan", "sample")])

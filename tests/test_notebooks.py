@@ -49,6 +49,15 @@ def test_a_shell_neither_hides_figures_nor_runs_code(chapter, tmp_path, monkeypa
     (tmp_path / "start.py").write_text("sneaked = 1")
     monkeypatch.setenv("PYTHONSTARTUP", str(tmp_path / "start.py"))
     monkeypatch.setenv("MPLBACKEND", "Agg")
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "start.py").write_text("sneaked = 2")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    foreign = tmp_path / "jupyter" / "kernels" / "python3"
+    foreign.mkdir(parents=True)
+    spec = {"argv": ["false"], "display_name": "Foreign", "language": "python"}
+    (foreign / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     notebook = nbformat.read(chapter, as_version=4)
     draw = "import pylab\npylab.plot([1, 2])\nassert 'sneaked' not in globals()"
     notebook.cells.append(nbformat.v4.new_code_cell(draw))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, HfArgumentParser
 
-from helpers import ROOT, InputError, heads, memory, models, profiles, swift_setup, training
+from helpers import ROOT, InputError, files, heads, memory, models, profiles, swift_setup, training
 from helpers.adapters import AdapterPrompt
 from helpers.templating import PromptFormat, find_template
 from tools.ask import base_prompts
@@ -247,6 +247,13 @@ def odd(tmp_path, monkeypatch):
         ("source: [1]", "source: "),
         ("data: {source: my.csv}", "data says source, which the profile decides"),
         ("training: {run_dir: x, model: y}", "training says model, run_dir"),
+        ("training: {swift_arguments: {packing: true}}", "each argument of swift in a setting"),
+        ("training: {rank: 4, template: editor}", "training says rank, template, .*in a setting"),
+        (SETTING.format("swift_arguments: {}"), "setting 'a' says swift_arguments, "),
+        (SETTING.format("bos: no, run_dir: x, source: y"), "setting 'a' says bos, run_dir, source"),
+        (SETTING.format("rows_per_step: 3"), "'a': rows_per_step 3 is no multiple of .*, 4; make"),
+        ("data: {columns: {txt: a}}", "01-dataset-exploration: columns maps txt; only text"),
+        ("memory: {memory_gib: 0}", "06-out-of-memory: memory_gib is 0; it must be above 0"),
         ("data: {1: 2, colour: red}", "has no parameter 1, colour"),
         ("data: &d {columns: *d}", "Circular reference"),
         ("data: " + 3000 * "[" + 3000 * "]", "nested too deeply"),
@@ -312,10 +319,31 @@ def test_what_a_source_is_made_of_is_something_that_runs_depend_on(odd, tmp_path
     assert profiles.template_files(given) == [str(tmp_path / "mine.txt")]
     (tmp_path / "own" / "a{2024}.csv").write_text("text,output\n")
     (tmp_path / "t{x}.txt").write_text("{text}{options}")
-    with pytest.raises(InputError, match=r"a\{2024\}.csv: a name with { or }.*rename it"):
+    with pytest.raises(InputError, match=r"a name with { or }.*; rename a\{2024\}.csv$"):
         odd("source: ~/own")
     with pytest.raises(InputError, match=r"t\{x\}.txt: a name with { or }"):
         odd(SETTING.format("").replace("plain", "'~/t{x}.txt'"))
+    (tmp_path / "own").rename(tmp_path / "{own}")
+    with pytest.raises(InputError, match=r"TRAIN.CSV: a name with { or }.*rename {own}$"):
+        odd("source: '~/{own}/TRAIN.CSV'")
+
+
+def test_a_project_that_moves_depends_on_the_same_files(odd, tmp_path, monkeypatch):
+    """Snakemake runs in the project's root; other paths would make it run everything again."""
+    assert profiles.local_files("sample")[0] == "data/sample/test.jsonl"
+    (tmp_path / "mine.txt").write_text("{text}{options}")
+    monkeypatch.setattr(files, "ROOT", tmp_path)
+    given = odd(SETTING.format("").replace("plain", "mine.txt")).training_parameters("a")
+    assert profiles.template_files(given) == ["mine.txt"]
+
+
+def test_a_setting_says_parameters_of_its_training_that_the_profile_does_not(odd, monkeypatch):
+    few = profiles.load("sample") | {"training": {"steps": 5}}
+    own = WORDS | {"curve": True, "weight_decay": 0.1, "learning_rate": 0.1}
+    monkeypatch.setattr(profiles, "load", lambda name: few | {"settings": {"a": own}})
+    given = odd("").training_parameters("a")
+    assert list(given.items())[-3:-1] == [("learning_rate", 0.1), ("curve", True)]
+    assert given["swift_arguments"] == {"weight_decay": 0.1}
 
 
 def test_a_profile_in_another_encoding_says_how_to_save_it(odd, tmp_path):

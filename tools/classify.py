@@ -12,8 +12,8 @@ from pathlib import Path
 if __package__ in (None, ""):  # called by its path, from whatever folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from helpers import ROOT, InputError, one_line
-from helpers.files import from_here
+from helpers import InputError, one_line
+from helpers.files import from_here, from_root
 from helpers.parameters import read_yaml
 
 
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         adapter = given.adapter and from_here(given.adapter)
         classifier = Classifier(adapter, given.method, given.target)
-        print(f"▶ {given.file} · adapter {shown(classifier.adapter)} ({classifier.method})")
+        print(f"▶ {given.file} · adapter {from_root(classifier.adapter)} ({classifier.method})")
         report = classify.classify_file(
             classifier,
             from_here(given.file),
@@ -86,12 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name, rows, right, low, high in report.by_answer.itertuples(index=False):
         print(f"  {name}: {right} of {rows} right ({100 * low:.0f} – {100 * high:.0f} %)")
     counts = f"{report.rows} rows, {report.look} to look at, {report.unanswered} without an answer"
-    print(f"✓ {shown(report.out)}: {counts}")
-
-
-def shown(path: Path) -> str:
-    """A path as a reader knows it."""
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+    print(f"✓ {from_root(report.out)}: {counts}")
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from pathlib import Path
 if __package__ in (None, ""):  # called by its path, from whatever folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from helpers import ROOT, InputError, one_line
-from helpers.files import from_here
+from helpers import InputError, one_line
+from helpers.files import from_here, from_root
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -32,9 +32,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(f"✗ {one_line(error)}")
     except KeyboardInterrupt:
         sys.exit("✗ interrupted; nothing was written")
-    shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
     size = sum(path.stat().st_size for path in folder.iterdir())
-    print(f"✓ {shown}: {size / 2**30:.2f} GiB; its README.md says how it is asked")
+    print(f"✓ {from_root(folder)}: {size / 2**30:.2f} GiB; its README.md says how it is asked")
 
 
 if __name__ == "__main__":

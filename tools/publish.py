@@ -25,7 +25,9 @@ def main(site: Path, config: Path, html: Path) -> None:
     scratch = Path(tempfile.mkdtemp(prefix=".html-", dir=html.parent))
     try:
         command = [
-            str(Path(sys.executable).with_name("jupyter-book")),
+            sys.executable,  # the script jupyter-book names the folder that it was installed in
+            "-c",
+            "from jupyter_book.cli.main import main; main()",
             "build",
             str(site),
             "--config",
