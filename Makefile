@@ -5,7 +5,8 @@ BIN := .venv/bin
 RUN := runs/$(PROFILE)
 # A lock that the kernel holds dies with its process: no stale one can be left behind.
 LOCK := $(shell command -v flock >/dev/null 2>&1 && echo "flock --nonblock --conflict-exit-code 9 runs/.lock")
-SNAKEMAKE = mkdir -p runs && $(LOCK) $(BIN)/python -m snakemake --nolock --rerun-incomplete --cores all --quiet host progress reason rules --config profile=$(PROFILE)
+# !!str: where a profile is called 2024.10, Snakemake would read a number.
+SNAKEMAKE = mkdir -p runs && $(LOCK) $(BIN)/python -m snakemake --nolock --rerun-incomplete --cores all --quiet host progress reason rules --config 'profile=!!str $(PROFILE)'
 # What was said on the command line alone, as it stands there, a $ included: a shell may hold a COLUMNS of its own, the width of its
 # window. What is empty was not said.
 said = $(if $(filter command,$(firstword $(origin $(1)))),$(if $(value $(1)),--$(2)='$(subst ','\'',$(value $(1)))'))
@@ -32,7 +33,7 @@ help: ## list these commands
 book: .venv/.ready ## run the notebooks of a profile and publish the book
 	@$(BIN)/python -m tools.restore '$(subst ','\'',$(PROFILE))'
 	@$(BIN)/python -m tools.expect '$(subst ','\'',$(PROFILE))'
-	@$(SNAKEMAKE) || { code=$$?; [ $$code -ne 9 ] || echo "another make is running this project's notebooks; wait for it" >&2; exit $$code; }
+	@$(SNAKEMAKE) || { code=$$?; [ $$code -ne 9 ] || echo "another make runs this project's notebooks (process $$(find /proc/[0-9]*/fd -lname "$$(pwd -P)/runs/.lock" 2>/dev/null | cut -d/ -f3 | sort -un | xargs)); wait for it" >&2; exit $$code; }
 	@$(BIN)/python -m tools.results $(RUN)
 
 lab: .venv/.ready ## open JupyterLab on the notebooks

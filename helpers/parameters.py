@@ -132,6 +132,10 @@ def refuse_wrong(given: dict, declared: dict[str, str]) -> None:
             if kind == "str" and {"dict", "list"} & set(allowed):
                 example = "{text: content}" if "dict" in allowed else "[a, b]"
                 way = f"; on papermill's command line it is -y '{name}: {example}'"
+            elif kind == "str" and "float" in allowed:
+                way = f"; on papermill's command line it is -p {name} 0.0001"
+            elif isinstance(value, int | float) and "str" in allowed:
+                way = f"; as text it is -r {name} {value} for papermill, and in quotes elsewhere"
             elif kind == "str" and "str" not in allowed:
                 way = f"; on papermill's command line it is -y '{name}: …' without quotes inside"
             raise InputError(

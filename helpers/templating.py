@@ -58,8 +58,8 @@ def find_template(name: str) -> str:
         name: a key of TEMPLATES, or a text file, relative to the project's root.
 
     Raises:
-        InputError: when there is no such template, it is no text, or its placeholders are not
-            exactly one {text} and one {options}.
+        InputError: when there is no such template, it is no text, its placeholders are not exactly
+            one {text} and one {options}, or a file holds another.
     """
     if name in TEMPLATES:
         return TEMPLATES[name]
@@ -76,8 +76,14 @@ def find_template(name: str) -> str:
     try:
         template = decode(content).removeprefix("\ufeff")  # it would stand in every prompt
     except Fault as fault:
-        raise InputError(f"template file {name} is {fault}") from None
+        raise InputError(f"template file {name}: {fault.reason}; save it as UTF-8") from None
     template = template.replace("\r\n", "\n").replace("\r", "\n")
+    for found in re.findall(r"\{\{\w+\}\}|\{\w+\}", template):
+        if found not in ("{text}", "{options}"):
+            raise InputError(
+                f"template file {name}: {found} would stand in every prompt; take it out, or write "
+                "{text} or {options}"
+            )
     refuse_placeholders(template, f"template file {name}")
     return template
 

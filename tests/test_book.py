@@ -25,6 +25,7 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 from conftest import project_environment
+from snakemake.cli import parse_config
 
 from helpers import ROOT, plotting, profiles, sources
 from tools import publish
@@ -166,6 +167,13 @@ def test_the_index_follows_the_run(book, tmp_path):
     assert "12.3 %" in index
     before = (book.run / "html" / "index.html").read_text(encoding="utf-8")
     assert "12.3 %" not in re.sub(r"<[^>]+>", "", before)
+
+
+@pytest.mark.parametrize("name", ["2024.10", "007", "1e3", "sample"])
+def test_a_profiles_name_stays_what_it_is_where_yaml_reads_a_number(name):
+    make = ["make", "--dry-run", "--old-file=.venv/.ready", "book", f"PROFILE={name}"]
+    said = subprocess.run(make, cwd=ROOT, capture_output=True, text=True).stdout
+    assert parse_config(re.findall("--config '(.*?)'", said)) == {"profile": name}
 
 
 def test_jupyter_book_starts_from_an_environment_that_was_moved(tmp_path, monkeypatch):

@@ -121,7 +121,16 @@ def test_the_check_comes_before_everything_else(name):
         ({"rank": True}, "takes int for the parameter rank, not True"),
         ({"rank": None}, "takes int for the parameter rank, not None"),
         ({"bos": 1}, "takes bool for the parameter bos, not 1"),
-        ({"learning_rate": "2e-4"}, "takes float for the parameter learning_rate, not '2e-4'"),
+        (
+            {"learning_rate": "2e-4"},
+            "takes float for the parameter learning_rate, not '2e-4'; "
+            "on papermill's command line it is -p learning_rate 0.0001",
+        ),
+        (
+            {"setting": 7},
+            "takes str for the parameter setting, not 7; "
+            "as text it is -r setting 7 for papermill, and in quotes elsewhere",
+        ),
         ({"swift_arguments": ["--packing"]}, "takes dict for the parameter swift_arguments"),
     ],
 )
