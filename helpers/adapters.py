@@ -73,6 +73,8 @@ def adapter_digest(folder: str | Path) -> str:
         if not (Path(folder) / name).is_file():
             below = Path(folder) / "adapter"
             way = f"it lies in {below}" if below.is_dir() else "train it with notebook 04 first"
+            if (Path(folder) / "config.json").is_file():
+                way = "this is a whole model, as make export writes one; name its adapter's folder"
             raise InputError(f"no adapter in {folder} ({name} is missing); {way}")
         digest.update((Path(folder) / name).read_bytes())
     return digest.hexdigest()

@@ -40,6 +40,9 @@ def test_a_folder_without_an_adapter_is_one_line(folder, name):
     (folder / name).unlink()
     with pytest.raises(InputError, match=f"{name} is missing"):
         adapters.adapter_digest(folder)
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="a whole model, as make export writes one"):
+        adapters.adapter_digest(folder)
 
 
 def test_an_adapter_from_before_says_what_to_write(folder):
