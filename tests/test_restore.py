@@ -19,7 +19,10 @@ def run(tmp_path):
             tmp_path / "train" / setting / "summary.json", {"fingerprint": fingerprint}
         )
     for name, text in texts.items():
-        files.write_text(tmp_path / "notebooks" / f"{name}.ipynb", [f"\"'{text}'\""])
+        files.write_text(
+            tmp_path / "notebooks" / f"{name}.ipynb",
+            [f"None of it was done by hand, nothing: '{text}'"],
+        )
     return tmp_path
 
 
@@ -31,8 +34,9 @@ def test_nothing_is_taken_away_where_pages_tell_of_what_is_there(run, tmp_path):
 def test_a_page_goes_that_tells_of_another_adapter_or_of_other_rows(run):
     tiny = profiles.read_profile("tiny")
     first, *others = tiny.settings
-    files.write_json(run / "train" / first / "summary.json", {"fingerprint": "by hand"})
+    files.write_json(run / "train" / first / "summary.json", {"fingerprint": "another"})
     assert restore(run, tiny) == [f"04-training-{first}"]
+    assert restore(run, tiny) == []
     (run / "train" / others[0] / "summary.json").write_text("")  # cut off by a crash
     files.write_jsonl(run / "data" / "val.jsonl", [{"text": "other"}])
     assert restore(run, tiny) == ["01-dataset-exploration", f"04-training-{others[0]}"]

@@ -13,14 +13,15 @@ from helpers import ROOT, InputError, files
 from helpers.profiles import Profile, read_profile
 
 
-def made(run: Path, profile: Profile) -> dict[Path, str]:
-    """What the notebooks of chapters 1 and 4 have to hold, by notebook, as far as it is there.
+def made(run: Path, profile: Profile) -> dict[Path, str | None]:
+    """What the notebooks of chapters 1 and 4 have to hold, by notebook: digests of rows and of
+    trainings, as far as they are there; None where that is damaged.
 
     Args:
         run: the run's folder.
         profile: of the run.
     """
-    kept = {}
+    kept: dict[Path, str | None] = {}
     rows = [run / "data" / f"{split}.jsonl" for split in ("train", "val", "test")]
     if all(path.is_file() for path in rows):
         kept[run / "notebooks" / "01-dataset-exploration.ipynb"] = files.digest(*rows)
@@ -30,7 +31,7 @@ def made(run: Path, profile: Profile) -> dict[Path, str]:
             try:
                 known_by = json.loads(summary.read_text(encoding="utf-8"))["fingerprint"]
             except files.DAMAGE:
-                known_by = "nothing"
+                known_by = None
             kept[run / "notebooks" / f"04-training-{setting}.ipynb"] = known_by
     return kept
 
@@ -46,8 +47,9 @@ def restore(run: Path, profile: Profile) -> list[str]:
         Their names.
     """
     gone = []
-    for notebook, content in made(run, profile).items():
-        if notebook.is_file() and content not in notebook.read_text(encoding="utf-8"):
+    for notebook, digest in made(run, profile).items():
+        text = notebook.read_text(encoding="utf-8") if notebook.is_file() else None
+        if text is not None and not (digest and digest in text):
             notebook.unlink()
             gone.append(notebook.stem)
     return gone
