@@ -2,11 +2,10 @@
 
 import json
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 
 from helpers import InputError, one_line
-from helpers.files import write_json
+from helpers.files import digest, write_json
 from helpers.parameters import refuse_out_of_range
 from helpers.templating import CUTS, PromptFormat, refuse_placeholders, template_name
 
@@ -68,16 +67,15 @@ def adapter_digest(folder: str | Path) -> str:
     Raises:
         InputError: when one of them is missing.
     """
-    digest = sha256()
-    for name in WEIGHTS:
-        if not (Path(folder) / name).is_file():
+    paths = [Path(folder) / name for name in WEIGHTS]
+    for path in paths:
+        if not path.is_file():
             below = Path(folder) / "adapter"
             way = f"it lies in {below}" if below.is_dir() else "train it with notebook 04 first"
             if (Path(folder) / "config.json").is_file():
                 way = "this is a whole model, as make export writes one; name its adapter's folder"
-            raise InputError(f"no adapter in {folder} ({name} is missing); {way}")
-        digest.update((Path(folder) / name).read_bytes())
-    return digest.hexdigest()
+            raise InputError(f"no adapter in {folder} ({path.name} is missing); {way}")
+    return digest(*paths)
 
 
 def write_prompt(folder: Path, adapter_prompt: AdapterPrompt | AdapterHead) -> None:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from helpers import InputError, models, scoring, templating, writers
 from helpers.classifier import Classifier
-from helpers.files import below_root
+from helpers.files import below_root, digest
 from helpers.journal import Journal, open_journal
 from helpers.metrics import wilson
 from helpers.review import refuse_filled, write_review
@@ -224,9 +224,7 @@ def look_through(source: Path, read: Callable, on_bad_row: str) -> Survey:
             bar.update()
     if not rows:
         raise InputError(f"{source} holds no rows")
-    with source.open("rb") as content:
-        digest = file_digest(content, "sha256").hexdigest()
-    return Survey(rows, faulty, list(names), digest, stamp)
+    return Survey(rows, faulty, list(names), digest(source), stamp)
 
 
 def work_key(classifier: Classifier, digest: str, columns: dict | None, sheet: str | None) -> str:

@@ -52,9 +52,11 @@ def find_settings(run: Path, names: list[str] | None) -> dict[str, Entrant]:
     if not names:
         need(run / "train" / "(a setting)" / "adapter", "04-training")
     settings = {}
+    train = run / "data" / "train.jsonl"
+    rows = digest(train) if train.is_file() else None
     for name in names:
         adapter = need(run / "train" / str(name) / "adapter", "04-training")
-        refuse_other_rows(name, adapter, run / "data" / "train.jsonl")
+        refuse_other_rows(name, adapter, rows)
         if not is_head(adapter):
             settings[name] = Entrant(name, read_prompt(adapter), adapter)
     if not settings:
@@ -72,20 +74,20 @@ def find_settings(run: Path, names: list[str] | None) -> dict[str, Entrant]:
     return settings
 
 
-def refuse_other_rows(name: str, adapter: Path, rows: Path) -> None:
+def refuse_other_rows(name: str, adapter: Path, rows: str | None) -> None:
     """Raise InputError for a setting that learned from other rows than a run has now: some of them
     may be what it would be judged by.
 
     Args:
         name: of the setting.
         adapter: its folder; what it learned from may not be known.
-        rows: the file of training rows.
+        rows: digest of the training rows; None where there are none.
     """
     try:
         learned_from = json.loads((adapter.parent / ROWS).read_text(encoding="utf-8"))["train"]
     except DAMAGE:
         return
-    if learned_from != digest(rows):
+    if learned_from != rows:
         raise InputError(
             f"{name} was trained on other rows than data/train.jsonl holds now; train it again "
             "with notebook 04, or name the settings to compare in settings"

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from filecmp import cmp
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 
 from helpers import ROOT, InputError, one_line
@@ -65,8 +65,7 @@ def digest(*paths: Path) -> str:
     content = sha256()
     for path in paths:
         with path.open("rb") as file:
-            while chunk := file.read(2**20):
-                content.update(chunk)
+            file_digest(file, lambda: content)
     return content.hexdigest()
 
 
@@ -132,10 +131,7 @@ def below_root(name: Path | str) -> Path:
     """
     if "\0" in str(name):
         raise InputError(f"{str(name)[:60]!r}: no file has such a name")
-    path = Path(name)
-    with suppress(RuntimeError):  # "~$my.xlsx" begins no home
-        path = path.expanduser()
-    path = ROOT / path
+    path = ROOT / os.path.expanduser(name)  # "~$my.xlsx" begins no home, and stays
     try:
         path.exists()
     except OSError as error:
@@ -150,8 +146,8 @@ def from_here(name: str) -> str:
     Args:
         name: as a reader gives it on a command line; ~ is the home.
     """
-    with suppress(RuntimeError, OSError):  # what is no path is refused where it is read
-        path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
+    with suppress(OSError):  # what is no path is refused where it is read
         return str(path.absolute()) if path.exists() else name
     return name
 

@@ -86,9 +86,9 @@ def read_predictions(file: Path) -> list[dict]:
     if whole < len(content):
         with file.open("r+b") as cut_off:
             cut_off.truncate(whole)
-    lines = []
+    lines = {}
     for text in content[:whole].splitlines():
         with suppress(*DAMAGE):
             line = json.loads(text)
-            lines += [line] if line["id"] else []
-    return lines
+            lines[line["id"]] = line
+    return list(lines.values())

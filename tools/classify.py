@@ -5,8 +5,8 @@ adds answer, probability, second, second_probability, look and note.
 """
 
 import argparse
+import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 if __package__ in (None, ""):  # called by its path, from whatever folder
@@ -19,10 +19,7 @@ from helpers.parameters import read_yaml
 
 def file_to_write(name: str | None) -> Path | None:
     """A file that is to be written: below the current folder unless absolute; ~ is the home."""
-    path = Path(name) if name else None
-    with suppress(RuntimeError, AttributeError):  # "~$my.xlsx" begins no home
-        path = path.expanduser()
-    return path and path.absolute()
+    return Path(os.path.expanduser(name)).absolute() if name else None
 
 
 def mapping(text: str) -> dict:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from helpers import ROOT, InputError, files
 from helpers.profiles import Profile, read_profile
+from helpers.splits import SPLITS
 
 
 def made(run: Path, profile: Profile) -> dict[Path, str | None]:
@@ -22,7 +23,7 @@ def made(run: Path, profile: Profile) -> dict[Path, str | None]:
         profile: of the run.
     """
     kept: dict[Path, str | None] = {}
-    rows = [run / "data" / f"{split}.jsonl" for split in ("train", "val", "test")]
+    rows = [run / "data" / f"{split}.jsonl" for split in SPLITS]
     if all(path.is_file() for path in rows):
         kept[run / "notebooks" / "01-dataset-exploration.ipynb"] = files.digest(*rows)
     for setting in profile.settings:
