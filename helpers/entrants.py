@@ -51,9 +51,7 @@ def find_settings(run: Path, names: list[str] | None) -> dict[str, Entrant]:
         names = sorted(path.parts[-3] for path in (run / "train").glob(f"*/adapter/{PROMPT}"))
     if not names:
         need(run / "train" / "(a setting)" / "adapter", "04-training")
-    settings = {}
-    train = run / "data" / "train.jsonl"
-    rows = digest(train) if train.is_file() else None
+    settings, rows = {}, training_rows(run)
     for name in names:
         adapter = need(run / "train" / str(name) / "adapter", "04-training")
         refuse_other_rows(name, adapter, rows)
@@ -74,6 +72,12 @@ def find_settings(run: Path, names: list[str] | None) -> dict[str, Entrant]:
     return settings
 
 
+def training_rows(run: Path) -> str | None:
+    """Digest of the training rows that a run has now; None where there are none."""
+    train = run / "data" / "train.jsonl"
+    return digest(train) if train.is_file() else None
+
+
 def refuse_other_rows(name: str, adapter: Path, rows: str | None) -> None:
     """Raise InputError for a setting that learned from other rows than a run has now: some of them
     may be what it would be judged by.
@@ -81,7 +85,7 @@ def refuse_other_rows(name: str, adapter: Path, rows: str | None) -> None:
     Args:
         name: of the setting.
         adapter: its folder; what it learned from may not be known.
-        rows: digest of the training rows; None where there are none.
+        rows: see `training_rows`.
     """
     try:
         learned_from = json.loads((adapter.parent / ROWS).read_text(encoding="utf-8"))["train"]
@@ -100,11 +104,20 @@ def find_heads(run: Path, names: list[str] | None) -> dict[str, Entrant]:
     Args:
         run: the run's folder.
         names: of settings, heads among them; None is all that are there.
+
+    Raises:
+        InputError: when one was trained on other rows.
     """
     if names is None:
         names = sorted(path.parts[-3] for path in (run / "train").glob(f"*/adapter/{HEAD}"))
     folders = {name: run / "train" / name / "adapter" for name in names}
-    return {n: Entrant(n, read_head(path), path) for n, path in folders.items() if is_head(path)}
+    found, rows = (
+        {name: path for name, path in folders.items() if is_head(path)},
+        training_rows(run),
+    )
+    for name, path in found.items():
+        refuse_other_rows(name, path, rows)
+    return {name: Entrant(name, read_head(path), path) for name, path in found.items()}
 
 
 def untouched(settings: dict[str, Entrant]) -> dict[str, Entrant]:

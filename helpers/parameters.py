@@ -103,9 +103,24 @@ def parameters_of(notebook: Path) -> dict[str, str]:
     Args:
         notebook: an .ipynb file.
     """
+    return declared_types(parameters_cell(notebook))
+
+
+def defaults_of(notebook: Path) -> dict:
+    """Values by name, as a notebook has them where it is given none.
+
+    Args:
+        notebook: an .ipynb file.
+    """
+    lines = ast.parse(parameters_cell(notebook)).body
+    return {line.target.id: ast.literal_eval(line.value) for line in lines}
+
+
+def parameters_cell(notebook: Path) -> str:
+    """The code of the cell that papermill takes a notebook's parameters from."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     tagged = (c for c in cells if "parameters" in c["metadata"].get("tags", []))
-    return declared_types("".join(next(tagged)["source"]))
+    return "".join(next(tagged)["source"])
 
 
 def refuse_wrong(given: dict, declared: dict[str, str]) -> None:

@@ -11,9 +11,16 @@ from helpers.adapters import refuse_task
 from helpers.files import below_root, from_root
 from helpers.lines import form_of
 from helpers.locations import local_path
-from helpers.parameters import parameters_of, read_yaml, refuse_setting, refuse_wrong
+from helpers.parameters import (
+    defaults_of,
+    parameters_of,
+    read_yaml,
+    refuse_setting,
+    refuse_wrong,
+)
 from helpers.readers import READERS
 from helpers.rows import check_columns
+from helpers.swift_arguments import check_swift_arguments
 from helpers.templating import TEMPLATES, find_template, template_name
 
 PROFILES = ROOT / "profiles"
@@ -146,13 +153,16 @@ def read_profile(name: str) -> Profile:
     except (InputError, TypeError) as error:
         raise InputError(f"profiles/{name}.yml: source: {error}") from None
     for chapter in CHAPTERS:
-        declared = parameters_of(ROOT / "notebooks" / f"{chapter}.ipynb")
+        notebook = ROOT / "notebooks" / f"{chapter}.ipynb"
+        declared, defaults = parameters_of(notebook), defaults_of(notebook)
         for setting in profile.settings if chapter == "04-training" else [None]:
             try:
                 given = profile.parameters(chapter, setting)
                 json.dumps(given)
                 refuse_wrong(given, declared)
                 check_columns(given.get("columns"))
+                if setting:
+                    check_swift_arguments(defaults | given)
                 refuse_braces(template_files(given))
             except (InputError, TypeError, ValueError, RecursionError) as error:
                 whose = f"setting {setting!r}: " if setting else f"{chapter}: "

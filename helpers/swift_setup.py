@@ -1,39 +1,17 @@
-"""The arguments of `swift sft`: made of parameters, free of contradictions, and small enough."""
+"""The arguments of `swift sft`: made of parameters, and small enough for this machine."""
 
 import importlib.util
 import json
-import math
 from functools import cache
 from pathlib import Path
 
 from helpers import InputError, estimates, memory
 from helpers.models import find_model, pick_attention, pick_dtype, trusts
 from helpers.parameters import refuse_out_of_range
+from helpers.swift_arguments import decided, refuse_contradictions, rhythm, total_steps
 from helpers.templating import PromptFormat
 
 PLUGINS = [Path(__file__).with_name(name) for name in ("swift_plugin.py", "cpu_step.py")]
-SAID_ELSEWHERE = {
-    "model": "model",
-    "template": "bos and template",
-    "lora_rank": "rank",
-    "lora_alpha": "alpha",
-    "lora_dropout": "dropout",
-    "max_steps": "steps",
-    "per_device_train_batch_size": "batch_size",
-    "gradient_accumulation_steps": "rows_per_step",
-    "learning_rate": "learning_rate",
-    "max_length": "max_length",
-    "eval_steps": "evaluations",
-    "save_steps": "evaluations",
-    "seed": "seed",
-    "data_seed": "seed",
-}
-"""Arguments of swift, and the parameter that says the same: both at once may contradict."""
-OWN = (
-    "dataset val_dataset output_dir add_version tuner_type resume_from_checkpoint ENV "
-    "external_plugins"
-).split()
-"""Arguments of swift that this book decides: where everything lies, and that it is a LoRA."""
 SWIFT_DEFAULTS = {
     "per_device_train_batch_size": 1,
     "gradient_checkpointing": True,
@@ -94,7 +72,8 @@ def sft_arguments(
     extra = dict(extra or {})
     given = {"rank": rank, "alpha": alpha, "dropout": dropout, "learning_rate": learning_rate}
     given |= {"rows_per_step": rows_per_step, "batch_size": batch_size, "nproc": nproc}
-    for name, value in (given | {"evaluations": evaluations, "seed": seed}).items():
+    given |= {"seed": seed, "max_length": prompt_format.max_length}
+    for name, value in (given | {"evaluations": evaluations}).items():
         refuse_out_of_range(name, value)
     if rows_per_step % (batch_size * nproc):
         raise InputError(
@@ -102,7 +81,6 @@ def sft_arguments(
             f"nproc {nproc}"
         )
     max_steps = total_steps(steps, extra, train_rows, rows_per_step)
-    every = max(1, max_steps // evaluations)
     arguments = {
         "model": find_model(model),
         "model_type": None if trusts(model) else known_model_type(model),
@@ -119,22 +97,12 @@ def sft_arguments(
         "attn_impl": pick_attention(prompt_format.max_length),
         "tuner_type": "lora",
         "target_modules": "all-linear",
-        "lora_rank": rank,
-        "lora_alpha": alpha,
-        "lora_dropout": dropout,
-        "max_length": prompt_format.max_length,
         "truncation_strategy": "delete",  # never needed: bodies are cut before
-        "per_device_train_batch_size": batch_size,
         "per_device_eval_batch_size": batch_size,
-        "gradient_accumulation_steps": rows_per_step // (batch_size * nproc),
         "padding_side": "left",
         "gradient_checkpointing": False,
-        "learning_rate": learning_rate,
         "lr_scheduler_type": "cosine",
         "warmup_ratio": 0.1,
-        "max_steps": max_steps,
-        "eval_steps": every,
-        "save_steps": every,
         "logging_steps": 1,
         "acc_strategy": "seq",
         "metric_for_best_model": "seq_acc",  # see training_log.best_step
@@ -142,91 +110,11 @@ def sft_arguments(
         "lazy_tokenize": True,  # swift's own tokenising starts a process for every file
         "dataloader_num_workers": 0,
         "report_to": "none",
-        "seed": seed,
-        "data_seed": seed,  # swift draws the order of rows by it alone
         "use_cpu": None if torch.cuda.is_available() else True,
     }
+    arguments |= decided(given) | rhythm(max_steps, evaluations)
     refuse_contradictions(arguments, extra)
     return {name: value for name, value in (arguments | extra).items() if value is not None}
-
-
-def refuse_contradictions(arguments: dict, extra: dict) -> None:
-    """Refuse further arguments that say anew, or under half a name, what is said already.
-
-    Args:
-        arguments: of swift, as the parameters decide them.
-        extra: further ones; None takes one away.
-
-    Raises:
-        InputError: for an argument that a parameter or this book decides, if its value is another;
-            for one taken away that this book needs; for a name that swift would complete or that it
-            spells with underscores.
-    """
-    known = [*arguments, *SAID_ELSEWHERE, *OWN, "num_train_epochs", "max_epochs"]
-    for name, value in extra.items():
-        whole = str(name).replace("-", "_")
-        if name not in known and (meant := [own for own in known if own.startswith(whole)]):
-            raise InputError(f"swift would read the argument {name} as {meant[0]}; write it whole")
-        if value is None and name in arguments and name in (*OWN, "model"):
-            raise InputError(f"{name}: null takes from swift what this book needs; take it out")
-        if value is None or value == arguments.get(name):
-            continue
-        if name in SAID_ELSEWHERE and name in arguments:
-            raise contradiction(name, value, arguments[name])
-        if name in OWN:
-            raise InputError(f"{name} is this book's own and cannot be given to swift; take it out")
-
-
-def contradiction(name: str, value, decided) -> InputError:
-    """What to say of an argument of swift whose value is not the one that a parameter decides.
-
-    Args:
-        name: a key of SAID_ELSEWHERE.
-        value: that the argument was given.
-        decided: what the parameter makes of it.
-    """
-    return InputError(
-        f"{name} {value} contradicts {decided}, which the parameter {SAID_ELSEWHERE[name]} "
-        "decides; say it there"
-    )
-
-
-def total_steps(steps: int | None, extra: dict, train_rows: int, rows_per_step: int) -> int:
-    """Optimizer steps of a run, out of steps or epochs; epochs and max_steps leave `extra`.
-
-    Args:
-        steps: optimizer steps, or None.
-        extra: swift's arguments that may hold num_train_epochs, and max_steps in place of steps.
-        train_rows: how many rows there are.
-        rows_per_step: rows a step sees.
-
-    Raises:
-        InputError: when both are given, or neither, or two numbers of steps, or max_epochs.
-    """
-    if extra.get("max_epochs") is not None:  # it would end a training before its last step
-        raise InputError("max_epochs would end the training early; say steps or num_train_epochs")
-    epochs = extra.pop("num_train_epochs", None)
-    most = extra.pop("max_steps", steps)
-    if None not in (steps, most) and most != steps:
-        raise contradiction("max_steps", most, steps)
-    steps = most
-    sound = steps is None or (type(steps) is int and steps > 0)
-    sound &= epochs is None or (type(epochs) in (int, float) and 0 < epochs < math.inf)
-    if not sound:
-        raise InputError(
-            f"steps is {steps!r} and num_train_epochs {epochs!r}; steps must be a whole number, "
-            "epochs a number, and both above 0"
-        )
-    if epochs is None and steps is None:
-        raise InputError("neither steps nor num_train_epochs says how long to train; give one")
-    if epochs is None:
-        return steps
-    if steps is not None:
-        raise InputError(
-            f"steps {steps} and num_train_epochs {epochs} are both given; "
-            "keep one (steps: null in a profile's setting, steps = None in notebook 04)"
-        )
-    return max(1, math.ceil(epochs * math.ceil(train_rows / rows_per_step)))
 
 
 def known_model_type(model: str) -> str | None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from helpers import InputError, comparison, curves, entrants, files, templating, verdicts
-from helpers.adapters import AdapterPrompt, write_prompt
+from helpers.adapters import AdapterHead, AdapterPrompt, write_prompt
 from helpers.templating import PromptFormat
 
 PLAIN = PromptFormat(templating.PLAIN, 64, True)
@@ -50,6 +50,13 @@ def test_a_setting_that_learned_from_other_rows_is_refused(tmp_path):
     files.write_jsonl(rows, [row("b")])
     with pytest.raises(InputError, match=r"rank8 was trained on other rows .*notebook 04"):
         entrants.find_settings(tmp_path, None)
+    head = tmp_path / "train" / "head"
+    write_prompt(head / "adapter", AdapterHead("gemma-3-270m", ["a", "b"], 64, True))
+    files.write_json(head / entrants.ROWS, {"train": files.digest(rows)})
+    assert list(entrants.find_heads(tmp_path, None)) == ["head"]
+    files.write_jsonl(rows, [row("c")])
+    with pytest.raises(InputError, match="head was trained on other rows"):
+        entrants.find_heads(tmp_path, None)
 
 
 def test_settings_of_two_models_are_refused(tmp_path):

@@ -268,6 +268,14 @@ def odd(tmp_path, monkeypatch):
         ("data: {rare_classes: keep}", "must be one of: error, train, drop"),
         ("training: {cut: tail}", "cut is 'tail'; it must be one of: head, head[+]tail"),
         (SETTING.format("template: poem").replace("template: plain, ", ""), "'poem' is unknown"),
+        (SETTING.format("num_train_epochs: 2"), "'a': steps 96 and num_train_epochs 2 are both"),
+        (SETTING.format("steps: null"), "'a': neither steps nor num_train_epochs says how long"),
+        (SETTING.format("max_steps: 4"), "max_steps 4 contradicts 96, which the parameter steps"),
+        (SETTING.format("lora_rank: 4"), "'a': lora_rank 4 contradicts 8, which the .* rank"),
+        (SETTING.format("eval_steps: 5"), "eval_steps 5 contradicts 32, .* evaluations decides"),
+        (SETTING.format("max_epochs: 1"), "max_epochs would end the training early"),
+        (SETTING.format("output_dir: x"), "output_dir is this book's own"),
+        (SETTING.format("lora_r: 4"), "would read the argument lora_r as lora_rank"),
         (SETTING.format("seeds: [42, 43, 42]"), "each once"),
         (SETTING.format("seed: 7, seeds: [42, 43]"), "no seed beside it"),
         (SETTING.format("balance: 1").replace("a:", "a-seed43:"), "list them as seeds"),
@@ -289,6 +297,9 @@ def test_what_people_write_in_a_profile_is_read_as_they_mean_it(odd):
     assert (given["learning_rate"], given["swift_arguments"]) == (1e-4, {"weight_decay": 0.01})
     merged = "settings: {a: &a {template: plain, rank: 8, alpha: 32}, b: {<<: *a, rank: 16}}"
     assert odd(merged).training_parameters("b")["rank"] == 16
+    by_epochs = odd(SETTING.format("steps: null, num_train_epochs: 2, lora_rank: 8"))
+    swift = by_epochs.training_parameters("a")["swift_arguments"]
+    assert swift == {"num_train_epochs": 2, "lora_rank": 8}  # the same said twice is no fault
     dated = odd(SETTING.format("run_name: 2024-01-01")).training_parameters("a")
     assert dated["swift_arguments"] == {"run_name": "2024-01-01"}
 

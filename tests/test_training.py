@@ -6,7 +6,15 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from helpers import InputError, models, swift_setup, templating, training, training_log
+from helpers import (
+    InputError,
+    models,
+    swift_arguments,
+    swift_setup,
+    templating,
+    training,
+    training_log,
+)
 from helpers.adapters import AdapterPrompt
 from helpers.templating import PromptFormat, encode_answer
 
@@ -308,7 +316,7 @@ def test_any_other_argument_can_be_taken_away(tmp_path):
     whole = arguments()
     config = models.load_config(models.PACKAGED)
     (tmp_path / "swift.log").write_text("CUDA out of memory\n")
-    for name in whole.keys() - {"max_steps", "model", *swift_setup.OWN}:
+    for name in whole.keys() - {"max_steps", "model", *swift_arguments.OWN}:
         given = arguments(extra={name: None})
         assert name not in given
         if name in swift_setup.SWIFT_DEFAULTS:

@@ -1,0 +1,159 @@
+"""What a setting may tell swift: nothing that a parameter or this book decides.
+
+Checked when a profile is read, before anything runs, and once more where the arguments are made.
+"""
+
+import math
+
+from helpers import InputError
+
+SAID_ELSEWHERE = {
+    "model": "model",
+    "template": "bos and template",
+    "lora_rank": "rank",
+    "lora_alpha": "alpha",
+    "lora_dropout": "dropout",
+    "max_steps": "steps",
+    "per_device_train_batch_size": "batch_size",
+    "gradient_accumulation_steps": "rows_per_step",
+    "learning_rate": "learning_rate",
+    "max_length": "max_length",
+    "eval_steps": "evaluations",
+    "save_steps": "evaluations",
+    "seed": "seed",
+    "data_seed": "seed",
+}
+"""Arguments of swift, and the parameter that says the same: both at once may contradict."""
+OWN = (
+    "dataset val_dataset output_dir add_version tuner_type resume_from_checkpoint ENV "
+    "external_plugins"
+).split()
+"""Arguments of swift that this book decides: where everything lies, and that it is a LoRA."""
+
+
+def check_swift_arguments(given: dict) -> None:
+    """Check what a setting tells swift, as far as its parameters alone allow.
+
+    Args:
+        given: all parameters of chapter 4 by name, swift_arguments among them.
+
+    Raises:
+        InputError: see `total_steps` and `refuse_contradictions`.
+    """
+    extra, arguments = dict(given["swift_arguments"]), decided(given)
+    by_epochs = extra.get("num_train_epochs") is not None
+    steps = total_steps(given["steps"], extra, train_rows=1, rows_per_step=1)
+    if not by_epochs:  # else nobody knows yet how many rows there are
+        arguments |= rhythm(steps, given["evaluations"])
+    refuse_contradictions(arguments, extra)
+
+
+def decided(given: dict) -> dict:
+    """The arguments of swift that single parameters of chapter 4 decide.
+
+    Args:
+        given: rank, alpha, dropout, max_length, learning_rate, rows_per_step, batch_size, nproc and
+            seed by name, sound ones.
+    """
+    at_once = given["batch_size"] * given["nproc"]
+    return {
+        "lora_rank": given["rank"],
+        "lora_alpha": given["alpha"],
+        "lora_dropout": given["dropout"],
+        "max_length": given["max_length"],
+        "per_device_train_batch_size": given["batch_size"],
+        "gradient_accumulation_steps": given["rows_per_step"] // at_once,
+        "learning_rate": given["learning_rate"],
+        "seed": given["seed"],
+        "data_seed": given["seed"],  # swift draws the order of rows by it alone
+    }
+
+
+def rhythm(max_steps: int, evaluations: int) -> dict:
+    """The arguments of swift that say how long it trains, and how often it looks at val.
+
+    Args:
+        max_steps: see `total_steps`.
+        evaluations: evenly spread, the end included.
+    """
+    every = max(1, max_steps // evaluations)
+    return {"max_steps": max_steps, "eval_steps": every, "save_steps": every}
+
+
+def refuse_contradictions(arguments: dict, extra: dict) -> None:
+    """Refuse further arguments that say anew, or under half a name, what is said already.
+
+    Args:
+        arguments: of swift, as the parameters decide them.
+        extra: further ones; None takes one away.
+
+    Raises:
+        InputError: for an argument that a parameter or this book decides, if its value is another;
+            for one taken away that this book needs; for a name that swift would complete or that it
+            spells with underscores.
+    """
+    known = [*arguments, *SAID_ELSEWHERE, *OWN, "num_train_epochs", "max_epochs"]
+    for name, value in extra.items():
+        whole = str(name).replace("-", "_")
+        if name not in known and (meant := [own for own in known if own.startswith(whole)]):
+            raise InputError(f"swift would read the argument {name} as {meant[0]}; write it whole")
+        if value is None and name in arguments and name in (*OWN, "model"):
+            raise InputError(f"{name}: null takes from swift what this book needs; take it out")
+        if value is None or value == arguments.get(name):
+            continue
+        if name in SAID_ELSEWHERE and name in arguments:
+            raise contradiction(name, value, arguments[name])
+        if name in OWN:
+            raise InputError(f"{name} is this book's own and cannot be given to swift; take it out")
+
+
+def contradiction(name: str, value, decided) -> InputError:
+    """What to say of an argument of swift whose value is not the one that a parameter decides.
+
+    Args:
+        name: a key of SAID_ELSEWHERE.
+        value: that the argument was given.
+        decided: what the parameter makes of it.
+    """
+    return InputError(
+        f"{name} {value} contradicts {decided}, which the parameter {SAID_ELSEWHERE[name]} "
+        "decides; say it there"
+    )
+
+
+def total_steps(steps: int | None, extra: dict, train_rows: int, rows_per_step: int) -> int:
+    """Optimizer steps of a run, out of steps or epochs; epochs and max_steps leave `extra`.
+
+    Args:
+        steps: optimizer steps, or None.
+        extra: swift's arguments that may hold num_train_epochs, and max_steps in place of steps.
+        train_rows: how many rows there are.
+        rows_per_step: rows a step sees.
+
+    Raises:
+        InputError: when both are given, or neither, or two numbers of steps, or max_epochs.
+    """
+    if extra.get("max_epochs") is not None:  # it would end a training before its last step
+        raise InputError("max_epochs would end the training early; say steps or num_train_epochs")
+    epochs = extra.pop("num_train_epochs", None)
+    most = extra.pop("max_steps", steps)
+    if None not in (steps, most) and most != steps:
+        raise contradiction("max_steps", most, steps)
+    steps = most
+    sound = steps is None or (type(steps) is int and steps > 0)
+    sound &= epochs is None or (type(epochs) in (int, float) and 0 < epochs < math.inf)
+    if not sound:
+        raise InputError(
+            f"steps is {steps!r} and num_train_epochs {epochs!r}; steps must be a whole number, "
+            "epochs a number, and both above 0"
+        )
+    if epochs is None and steps is None:
+        raise InputError("neither steps nor num_train_epochs says how long to train; give one")
+    if epochs is None:
+        return steps
+    if steps is not None:
+        raise InputError(
+            f"steps {steps} and num_train_epochs {epochs} are both given; "
+            "keep one (steps: null in a profile's setting, steps = None in notebook 04)"
+        )
+    return max(1, math.ceil(epochs * math.ceil(train_rows / rows_per_step)))
