@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from helpers import ROOT
 from tools import recorded
 
 
@@ -47,3 +48,32 @@ def test_the_seeds_table_says_what_chance_does(tmp_path, monkeypatch, other, ver
     assert "base-plain" not in page and "200 test rows" in page
     assert "trained for 7 steps of 2 rows, learning rate 0.1. Every" in page
     assert "Of these 4 trainings, 0 alone" in page and "and 2 together with it" in page
+
+
+def test_lengths_are_counted_by_the_models_own_tokenizer():
+    """Chapter 1 counts with Qwen's, too, and a record is sorted by name."""
+    record = recorded.read_results("fudan")
+    assert next(iter(record["summary"]["tokens"])) == "Qwen"
+    own = record["summary"]["tokens"]["gemma-3-270m"]
+    said = f"{own['median']:,} tokens, the longest {own['max']:,} (tokenizer of gemma-3-270m)"
+    assert said in recorded.corpus_section(record)
+
+
+def test_the_findings_on_the_real_corpus_are_counted_from_its_records():
+    page = (ROOT / "book" / "real-corpus.md").read_text(encoding="utf-8")
+    alone, together = [], []
+    for name in ("fudan-quick", "fudan-bare", "fudan-heads", "fudan-lengths"):
+        metrics = recorded.read_results(name)["metrics"]
+        right = metrics["baselines"]["tfidf_svm"]["accuracy"]
+        for pair in metrics["mcnemar"]:
+            if pair["b"] == "tfidf_svm" and pair["a"] in metrics["models"]:
+                ahead = metrics["models"][pair["a"]]["score"]["accuracy"] > right
+                alone.append((pair["p"] < 0.05, ahead))
+            if pair["a"] == f"{pair['b']} + svm":
+                both = metrics["hybrid"][pair["b"]]["accuracy"]
+                ahead = both > metrics["models"][pair["b"]]["score"]["accuracy"]
+                together.append(pair["p"] < 0.05 and ahead)
+    assert ((True, True) not in alone) and ((True, False) in alone)
+    assert "no tuned model was better than the linear" in page and "some were worse" in page
+    assert f"On {sum(together)} of {len(together)} short trainings both together beat" in page
+    assert f"on the other {len(together) - sum(together)} the rows cannot tell" in page

@@ -53,7 +53,8 @@ def corpus_section(record: dict) -> str:
         record: see results.record.
     """
     summary, metrics = record["summary"], record["metrics"]
-    tokens = next(iter(summary["tokens"].values()))
+    # chapter 1 counts with Qwen's tokenizer, too, and a record is sorted by name
+    model, tokens = next(pair for pair in summary["tokens"].items() if pair[0] != "Qwen")
     counts = ", ".join(f"{count:,} {split}" for split, count in summary["rows"].items())
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     pairs = [f"* {pair['a']} and {pair['b']}: p = {pair['p']:.2g}" for pair in metrics["mcnemar"]]
@@ -62,7 +63,7 @@ def corpus_section(record: dict) -> str:
         f"Measured on {record['date']}: {record['device']}.",
         f"* Rows: {counts}; {summary['classes']} classes.\n"
         f"* Length: half of the rows have more than {tokens['median']:,} tokens, "
-        f"the longest {tokens['max']:,}.\n"
+        f"the longest {tokens['max']:,} (tokenizer of {model}).\n"
         + "\n".join(f"* {key}: {value}" for key, value in record["settings"].items())
         + f"\n* Versions: {versions}.",
         trainings_table(record.get("trainings", {})),
