@@ -20,6 +20,7 @@ from matplotlib import pyplot as plt
 from helpers import ROOT, models, plotting
 from helpers.files import write_json
 from tools import pictures
+from tools.recorded import meets
 from tools.results import RESULTS
 
 GOALS = {
@@ -125,7 +126,7 @@ def main(scripts: tuple[str, ...]) -> None:
     for values in measured.values():
         for name, (sign, goal) in GOALS.items():
             if name in values:
-                met = values[name] >= goal if sign == ">=" else values[name] <= goal
+                met = meets(values[name], (sign, goal))
                 print(f"{name:<44}{values[name]:>10.3f}   {sign} {goal} {'' if met else '✗'}")
 
 

@@ -272,6 +272,17 @@ def against_svm(metrics: dict) -> str:
     )
 
 
+def meets(value: float, goal: tuple[str, float]) -> bool:
+    """Whether a benchmark's figure meets its goal.
+
+    Args:
+        value: the figure.
+        goal: ">=" or "<=", and what it is held against.
+    """
+    sign, bound = goal
+    return value >= bound if sign == ">=" else value <= bound
+
+
 def benchmark_tables() -> str:
     """What `make bench` recorded, as Markdown: the ratios with their goals, and how cost grows."""
     recorded = read_results("benchmarks")
@@ -279,14 +290,19 @@ def benchmark_tables() -> str:
         return "*Nothing has been measured yet; `make bench` does.*"
     figures = {name: value for part in recorded["figures"].values() for name, value in part.items()}
     versions = ", ".join(f"{name} {version}" for name, version in recorded["versions"].items())
-    lines = ["| figure | measured | goal |", "|---|---|---|"]
-    for name, (sign, goal) in recorded["goals"].items():
-        measured = f"{figures[name]:.3g}" if name in figures else "not measured there"
-        words = name.replace("_", " ")
-        lines.append(f"| {words} | {measured} | {sign.replace('=', '')} {goal} |")
+    lines, met = ["| figure | measured | goal | |", "|---|---|---|---|"], []
+    for name, goal in recorded["goals"].items():
+        measured, verdict = "not measured there", ""
+        if name in figures:
+            met.append(meets(figures[name], goal))
+            measured, verdict = f"{figures[name]:.3g}", "met" if met[-1] else "missed"
+        bound = f"at {'least' if goal[0] == '>=' else 'most'} {goal[1]}"
+        lines.append(f"| {name.replace('_', ' ')} | {measured} | {bound} | {verdict} |")
     parts = [
         "Measured on {date}: {machine}, Python {python}; ".format(**recorded) + f"{versions}.",
-        "\n".join(lines).replace("| > ", "| at least ").replace("| < ", "| at most "),
+        f"Of {len(met)} goals, {met.count(False) or 'none'} "
+        f"{'was' if met.count(False) < 2 else 'were'} missed on this machine.",
+        "\n".join(lines),
     ]
     growth = recorded["figures"].get("growth", {})
     rows = [
