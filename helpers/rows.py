@@ -379,6 +379,7 @@ def no_column(key: str, columns: dict[str, str | None], names: list[str]) -> Fau
         columns: the layout in use.
         names: of the columns that are there.
     """
+    names = list(filter(None, names))
     there = ", ".join(map(shown, names[:8])) + (" …" if len(names) > 8 else "")
     usual = next((name for name in USUAL_NAMES[key] if name in names), "NAME")
     mapping = own_mapping(columns) | {key: usual}

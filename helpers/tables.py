@@ -225,15 +225,17 @@ def header_names(path: Path, where: str, fields: list) -> list[str]:
 def table_row(names: list[str], fields: list) -> dict | Fault:
     """A record as columns; a fault when it does not fit the header."""
     raw = {name: field for name, field in zip(names, fields) if name}
+    first = str(fields[0]) if fields else ""
+    if indexed := not names[0] and first.isdecimal():  # the index that pandas writes
+        raw = {"": fields[0]} | raw
     if len(fields) != len(names):
         kind = "more" if len(fields) > len(names) else "fewer"
         detail = f" ({len(fields)} of {len(names)})"
         return Fault(f"{kind} fields than the header names", detail, raw)
     if [clean(str(field)) for field in fields] == names:
         return Fault("the header once more, as where files were joined", "", raw)
-    for place, (name, field) in enumerate(zip(names, fields)):
-        number = place == 0 and str(field).isdecimal()  # the index that pandas writes
-        if not name and not is_blank([field]) and not number:
+    for name, field in list(zip(names, fields))[indexed:]:
+        if not name and not is_blank([field]):
             return Fault("a value in a column without a name", f": {shown(field)}", raw)
     return raw
 

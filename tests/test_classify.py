@@ -382,6 +382,18 @@ def test_the_hybrid_weighs_both_where_it_was_learned(tmp_path, adapter, fake):
     assert [line["answer"] for line in table(alone.out)] != LABELS
 
 
+@pytest.mark.parametrize("form", [".csv", ".xlsx"])
+def test_the_numbers_that_pandas_gave_the_rows_come_back(tmp_path, adapter, fake, form):
+    frame = pd.DataFrame(articles(3)).set_index(pd.Index([7, 3, 5]))
+    save = frame.to_csv if form == ".csv" else frame.to_excel
+    save(tmp_path / f"in{form}")
+    report, _ = run(tmp_path / f"in{form}", adapter, tmp_path / f"out{form}")
+    read = pd.read_csv if form == ".csv" else pd.read_excel
+    answered = read(report.out, index_col=0)
+    assert list(answered.index) == [7, 3, 5] and list(answered["nr"]) == [0, 1, 2]
+    assert (report.rows, report.unanswered) == (3, 0)
+
+
 def test_no_two_files_or_adapters_share_a_table(tmp_path, adapter, fake):
     for folder, count in (("a", 2), ("b", 3)):
         (tmp_path / folder).mkdir()

@@ -294,7 +294,7 @@ def test_a_row_that_does_not_fit_the_header_is_a_bad_row_of_its_line(tmp_path):
 
 def test_columns_without_a_name(tmp_path):
     index = ",text,output\n0,a,A\n1,b,B\n"  # as pandas writes it
-    assert rows_of(save(tmp_path / "a.csv", index))[0] == {"text": "a", "output": "A"}
+    assert rows_of(save(tmp_path / "a.csv", index))[0] == {"": "0", "text": "a", "output": "A"}
     shifted = "text,output,\na,A,\n今天, 天气,A\n"
     first, second = rows_of(save(tmp_path / "b.csv", shifted))
     assert first == {"text": "a", "output": "A"}
