@@ -47,3 +47,11 @@ def test_the_seeds_table_says_what_chance_does(tmp_path, monkeypatch, other, ver
     assert "base-plain" not in page and "200 test rows" in page
     assert "trained for 7 steps of 2 rows, learning rate 0.1. Every" in page
     assert "Of these 4 trainings, 0 alone" in page and "and 2 together with it" in page
+
+
+def test_a_threshold_that_no_test_row_reached_has_no_error():
+    silent = {"target": 0.1, "threshold": 0.98, "coverage": 0, "error": None}
+    answered = {"target": 0.1, "threshold": 0.5, "coverage": 0.9, "error": 0.04}
+    page = recorded.decision_table({"rank8": {"model": [silent], "hybrid": [answered]}})
+    assert "| rank8, model | 10 | 0.980 | 0.0 | – |" in page
+    assert "| rank8, hybrid | 10 | 0.500 | 90.0 | 4.0 |" in page

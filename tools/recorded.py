@@ -191,9 +191,11 @@ def decision_table(decisions: dict[str, dict]) -> str:
                 threshold = row.get("threshold")
                 if threshold is None:
                     continue
+                # above a threshold that no test row reached there is nothing to be wrong
+                error = "–" if row["error"] is None else f"{100 * row['error']:.1f}"
                 lines.append(
                     f"| {setting}, {method} | {100 * float(row['target']):.0f} | {threshold:.3f} "
-                    f"| {100 * row['coverage']:.1f} | {100 * row['error']:.1f} |"
+                    f"| {100 * row['coverage']:.1f} | {error} |"
                 )
     if not lines:
         return ""
