@@ -186,17 +186,30 @@ def test_the_ladder_leaves_out_what_has_no_cost_and_is_ordered_by_it():
     assert table["accuracy"].iloc[0] == pytest.approx(70)
 
 
+def promised(**targets):
+    """As decision.learn has it: by target a threshold and the rows that a promise would need."""
+    keys = ("threshold", "rows_needed")
+    return {"n": 60, "targets": {t: dict(zip(keys, pair)) for t, pair in targets.items()}}
+
+
 def test_promises_that_val_is_too_small_for_say_how_many_rows_would_do():
-    learned = {"n": 60, "targets": {
-        "0.01": {"threshold": None, "rows_needed": 300},
-        "0.1": {"threshold": 0.5, "rows_needed": None},
-    }}  # fmt: skip
-    note = comparison.promise_note(learned)
-    assert "at most 1 %" in note and "60 validation rows" in note and "about 300" in note
-    learned["targets"]["0.01"]["threshold"] = 0.9
-    assert comparison.promise_note(learned).startswith("There were enough")
-    learned["targets"]["0.01"] = {"threshold": None, "rows_needed": None}
-    assert "no number like them would" in comparison.promise_note(learned)
+    mixed = promised(**{"0.01": (None, None), "0.02": (None, None), "0.1": (None, 1938)})
+    note = comparison.promise_note({"hybrid": mixed})
+    assert "For the hybrid the 60 validation rows allow no promise" in note
+    assert "at most 1 %, 2 % or 10 %" in note and "about 1,938 for 10 %." in note
+    assert "No number of rows like them would do for 1 % or 2 %." in note
+    some = promised(**{"0.01": (None, 300), "0.1": (0.5, 50)})
+    note = comparison.promise_note({"model": some})
+    assert "at most 1 % of errors" in note and "about 300" in note and "No number" not in note
+
+
+def test_whose_promise_it_is_stands_in_the_sentence():
+    enough, few = promised(**{"0.1": (0.5, 50)}), promised(**{"0.1": (None, None)})
+    note = comparison.promise_note({"model": few, "hybrid": enough})
+    assert "For the model the 60 validation rows allow no promise of at most 10 %" in note
+    assert "For the hybrid the 60 validation rows are enough for every target." in note
+    note = comparison.promise_note({"model": enough, "hybrid": enough})
+    assert note == "There were enough validation rows for every target of the model and hybrid."
 
 
 def test_the_studys_ten_rows_show_that_it_helped_and_not_how_much():
