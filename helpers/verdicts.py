@@ -120,23 +120,30 @@ def in_words(p: float, ahead: float) -> str:
     return "is better than" if ahead > 0 else "is worse than"
 
 
-def reading(base_score: dict, rows: list[dict]) -> dict:
-    """What the untouched model's scores say beside guessing.
+def reading(base: dict, rows: list[dict]) -> dict:
+    """What the untouched model's answers say of what it knows, beside guessing.
 
     Args:
-        base_score: its accuracy by `score`; see metrics.accuracy.
+        base: its accuracy by mode, "generate" and "score" among them; see metrics.accuracy.
         rows: that were asked, with their options.
 
     Returns:
         "chance" (per cent right by guessing) and "reading", in words.
     """
     chance = float(np.mean([1 / len(row["category"]) for row in rows]))
-    knows = base_score["ci95"][0] > chance
-    more = "it knows more than its free answers show"
-    return {
-        "chance": 100 * chance,
-        "reading": more if knows else "it cannot be told from guessing either",
-    }
+    low, high = base["score"]["ci95"]
+    written_low, written_high = base["generate"]["ci95"]
+    if low > written_high and low > chance:
+        words = "it knows more than its free answers show"
+    elif low > chance:
+        words = "its free answers show what it knows, as far as these rows can tell"
+    elif written_low > chance:
+        words = "it knows something, which its free answers show and its scores do not"
+    elif high < chance:
+        words = "by its scores it does worse than guessing"
+    else:
+        words = "its scores cannot be told from guessing"
+    return {"chance": 100 * chance, "reading": words}
 
 
 def study_intervals() -> dict:

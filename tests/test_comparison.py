@@ -218,11 +218,32 @@ def test_the_studys_ten_rows_show_that_it_helped_and_not_how_much():
     assert said["study_after_low"] < 60 < 98 < said["study_after_high"]
 
 
-def test_the_untouched_model_is_held_against_guessing():
+@pytest.mark.parametrize(
+    ("written", "scored", "options", "says"),
+    [
+        ((0.00, 0.02), (0.4, 0.5), 4, "it knows more than its free answers show"),
+        ((0.80, 0.89), (0.80, 0.89), 8, "its free answers show what it knows"),
+        ((0.40, 0.50), (0.20, 0.30), 4, "which its free answers show and its scores do not"),
+        ((0.00, 0.02), (0.00, 0.02), 2, "worse than guessing"),
+        ((0.00, 0.02), (0.20, 0.30), 4, "its scores cannot be told from guessing"),
+    ],
+)
+def test_the_untouched_model_is_held_against_guessing(written, scored, options, says):
+    base = {"generate": {"ci95": written}, "score": {"ci95": scored}}
+    said = verdicts.reading(base, [row("a", options="abcdefgh"[:options])])
+    assert says in said["reading"]
+    assert ("knows more" in said["reading"]) == ("knows more" in says)
+
+
+def test_chance_is_the_mean_over_the_rows_menus():
     rows = [row("a"), row("a", options=("a", "b", "c", "d"))]
-    assert verdicts.reading({"ci95": [0.2, 0.5]}, rows)["chance"] == pytest.approx(37.5)
-    assert "guessing" in verdicts.reading({"ci95": [0.2, 0.5]}, rows)["reading"]
-    assert "knows more" in verdicts.reading({"ci95": [0.4, 0.5]}, rows)["reading"]
+    base = {mode: {"ci95": (0.2, 0.5)} for mode in ("generate", "score")}
+    assert verdicts.reading(base, rows)["chance"] == pytest.approx(37.5)
+
+
+def test_a_training_whose_time_was_not_kept_has_words_for_it():
+    assert entrants.minutes_words({"seconds": 318}) == "5.3 minutes"
+    assert entrants.minutes_words({}) == "an unknown time"
 
 
 def test_costs_are_those_that_were_kept():
