@@ -91,9 +91,7 @@ def headline(results: dict, base: str, best: str) -> dict:
     said |= {"valid_base": 100 * results["models"][base]["generate"]["valid"]}
     p = {(pair["a"], pair["b"]): pair["p"] for pair in results["mcnemar"]}
     own = results["models"][best]["score"]["accuracy"]
-    settings = list(results["hybrid"])
-    least = min((p[pair] for pair in combinations(settings, 2)), default=1.0)
-    said["noise"] = "at least one difference" if least <= 0.05 else "no difference"
+    said["noise"] = among_settings(results["mcnemar"], list(results["hybrid"]))
     said["verdict_p"] = p[best, "tfidf_svm"]
     said["verdict"] = in_words(said["verdict_p"], own - svm["accuracy"])
     said["hybrid_p"] = p[f"{best} + svm", "tfidf_svm"]
@@ -104,6 +102,26 @@ def headline(results: dict, base: str, best: str) -> dict:
     earns = said["verdict"] == "is better than"
     said["earned"] = "earns its cost" if earns else "does not earn its cost"
     return said
+
+
+def among_settings(tests: list[dict], settings: list[str]) -> str:
+    """Whether any two settings differ, in one sentence: Holm's first step over all of their pairs.
+
+    Args:
+        tests: see `pair_tests`; pairs with others are passed by.
+        settings: names; two seeds of one setting are no pair, for they differ by chance alone.
+    """
+    own = {name: name.split("-seed")[0] for name in settings}
+    p = [
+        test["p"]
+        for test in tests
+        if {test["a"], test["b"]} <= own.keys() and own[test["a"]] != own[test["b"]]
+    ]
+    if not p:
+        return "Only one setting takes part, so there is none to compare it with."
+    differ = "at least one difference" if min(p) * len(p) <= 0.05 else "no difference"
+    tested = f"{len(p)} pairs, Holm's correction" if len(p) > 1 else "one pair"
+    return f"Between the settings, {differ} is significant at 5 % ({tested})."
 
 
 def in_per_cent(name: str, value: dict) -> dict:

@@ -1,5 +1,6 @@
 """What chapter 05 says about settings beside one another."""
 
+import itertools
 import json
 
 import numpy as np
@@ -110,6 +111,40 @@ def test_a_verdict_says_what_mcnemar_allows(first, second, says):
     verdict = verdicts.verdict(first, second)
     assert verdict["says"] == says
     assert (verdict["p"] <= 0.05) == (says != "cannot be told apart from")
+
+
+def pairs_of(settings, **p):
+    """Tests of all pairs, each with p = 0.5 unless named "a_b"."""
+    pairs = itertools.combinations(settings, 2)
+    return [{"a": a, "b": b, "p": p.get(f"{a}_{b}", 0.5)} for a, b in pairs]
+
+
+def test_one_small_p_among_many_pairs_is_no_difference():
+    six = list("abcdef")
+    said = verdicts.among_settings(pairs_of([*six, "svm"], a_b=0.03, a_svm=0.0001), six)
+    assert "no difference is significant" in said and "15 pairs" in said
+    said = verdicts.among_settings(pairs_of(six, a_b=0.003), six)
+    assert "at least one difference is significant" in said
+    said = verdicts.among_settings(pairs_of(["a", "b"], a_b=0.03), ["a", "b"])
+    assert "at least one difference" in said and "one pair" in said
+
+
+def test_one_setting_is_compared_with_none():
+    seeds = ["rank8", "rank8-seed7"]
+    for settings in (["rank8"], seeds):
+        tests = [{"a": name, "b": "svm", "p": 0.001} for name in settings]
+        tests += [{"a": "rank8", "b": "rank8-seed7", "p": 0.001}] if settings == seeds else []
+        said = verdicts.among_settings(tests, settings)
+        assert "Only one setting" in said and "significant" not in said
+    said = verdicts.among_settings(
+        [
+            {"a": "rank8", "b": "rank8-seed7", "p": 0.001},
+            {"a": "rank8", "b": "rank16", "p": 0.4},
+            {"a": "rank8-seed7", "b": "rank16", "p": 0.4},
+        ],
+        [*seeds, "rank16"],
+    )
+    assert "no difference is significant" in said and "2 pairs" in said
 
 
 def test_a_label_that_is_not_offered_is_named():

@@ -47,6 +47,7 @@ def test_the_seeds_table_says_what_chance_does(tmp_path, monkeypatch, other, ver
     assert "base-plain" not in page and "200 test rows" in page
     assert "trained for 7 steps of 2 rows, learning rate 0.1. Every" in page
     assert "Of these 4 trainings, 0 alone" in page and "and 2 together with it" in page
+    assert "each training by itself" in page
 
 
 def test_a_threshold_that_no_test_row_reached_has_no_error():

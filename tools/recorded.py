@@ -166,7 +166,8 @@ def verdict_lines(metrics: dict) -> str:
         f"* **{name}** {said} the linear SVM (p = {p:.2g})."
         for name, (said, p) in svm_verdicts(metrics).items()
     ]
-    return "\n".join(["So on these rows:", "", *lines]) if lines else ""
+    head = "So on these rows, each tested by itself at 5 %:"
+    return "\n".join([head, "", *lines]) if lines else ""
 
 
 def header_table(contest: dict) -> str:
@@ -269,7 +270,7 @@ def against_svm(metrics: dict) -> str:
     return (
         f"Of these {len(metrics['hybrid'])} trainings, {len(alone)} alone can be told to be better "
         f"than the linear classifier at 5 %, and {len(together)} together with it (McNemar's "
-        "test, by scoring)."
+        "test by scoring, each training by itself)."
     )
 
 
