@@ -532,19 +532,38 @@ def same_answers(ways: dict[str, list[dict]]) -> pd.DataFrame:
     """How a change to the rows changed the answers by `score`.
 
     Args:
-        ways: answers to the same rows, by what was changed; the first is without a change.
+        ways: answers to the same rows, by what was changed; the first is without a change. Rows of
+            one option are left out, for there is one answer to them.
 
     Returns:
-        A line a way: right and its interval, and "same answer, %".
+        A line a way: right and its interval, "rows", and "same answer, %", NaN of no row.
     """
+    ways = {name: [one for one in lines if len(one["options"]) > 1] for name, lines in ways.items()}
     before = predictions(next(iter(ways.values())))
     table = share_table(
         {name: metrics.accuracy(metrics.correct(lines, "score")) for name, lines in ways.items()}
     )
     for name, lines in ways.items():
         same = [old == new for old, new in zip(before, predictions(lines))]
-        table.loc[name, "same answer, %"] = 100 * float(np.mean(same))
-    return table.round(1)
+        table.loc[name, "rows"] = len(same)
+        table.loc[name, "same answer, %"] = 100 * float(np.mean(same)) if same else np.nan
+    return table.astype({"rows": int}).round(1)
+
+
+def same_note(same: pd.DataFrame) -> str:
+    """One sentence on how steady the answers were.
+
+    Args:
+        same: see `same_answers`; has lines "options shuffled" and "header stripped".
+    """
+    rows = same["rows"].iloc[0]
+    if not rows:
+        return "No probed row has a second option, so no other order could be tried."
+    order, header = same.loc[["options shuffled", "header stripped"], "same answer, %"]
+    return (
+        f"With the options in another order the model gives the same answer to {order:.0f} % of "
+        f"{rows} probed rows, and without the header to {header:.0f} %."
+    )
 
 
 def hits_of(answers: list[str] | None, rows: list[dict]) -> list[bool]:

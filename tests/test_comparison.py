@@ -303,6 +303,24 @@ def test_promises_are_shown_in_per_cent_and_their_absence_as_a_dash():
     assert list(table.loc[("model", "10 %")]) == ["0.500", "90", "3.3", "1.0 – 9.0"]
 
 
+def test_rows_of_one_option_are_no_sign_of_a_steady_model():
+    def lines(answers):
+        menus = (["a"], ["a", "b"], ["a", "b"])
+        return [
+            {"options": menu, "label": "a", "score": {"prediction": answer}}
+            for menu, answer in zip(menus, answers)
+        ]
+
+    ways = {"as they are": "aab", "options shuffled": "aba", "header stripped": "aaa"}
+    same = comparison.same_answers({name: lines(answers) for name, answers in ways.items()})
+    assert list(same["rows"]) == [2, 2, 2]
+    assert list(same["same answer, %"]) == [100, 0, 50]
+    note = comparison.same_note(same)
+    assert "0 % of 2 probed rows, and without the header to 50 %." in note
+    none = comparison.same_answers({name: lines(a)[:1] for name, a in ways.items()})
+    assert "No probed row has a second option" in comparison.same_note(none)
+
+
 def test_suspects_are_shown_with_the_sources_id_only_where_there_is_one():
     train = [row("a", text="文" * 99, key="train-1"), row("b", key="train-2")]
     suspects = pd.DataFrame(
