@@ -78,7 +78,7 @@ def headline(results: dict, base: str, best: str) -> dict:
         best: the best setting.
 
     Returns:
-        Shares in per cent, p values, verdicts.
+        Shares in per cent, p values in words, verdicts.
     """
     said = {"base": base, "best": best}
     for key, name in (("base", base), ("best", best)):
@@ -92,13 +92,13 @@ def headline(results: dict, base: str, best: str) -> dict:
     p = {(pair["a"], pair["b"]): pair["p"] for pair in results["mcnemar"]}
     own = results["models"][best]["score"]["accuracy"]
     said["noise"] = among_settings(results["mcnemar"], list(results["hybrid"]))
-    said["verdict_p"] = p[best, "tfidf_svm"]
-    said["verdict"] = in_words(said["verdict_p"], own - svm["accuracy"])
-    said["hybrid_p"] = p[f"{best} + svm", "tfidf_svm"]
-    said["hybrid_verdict"] = in_words(said["hybrid_p"], both["accuracy"] - svm["accuracy"])
-    said["hybrid_over_model_p"] = p[f"{best} + svm", best]
-    ahead = both["accuracy"] - own
-    said["hybrid_over_model"] = in_words(said["hybrid_over_model_p"], ahead)
+    hybrid = f"{best} + svm"
+    for verdict_name, p_name, pair, ahead in (
+        ("verdict", "verdict_p", (best, "tfidf_svm"), own - svm["accuracy"]),
+        ("hybrid_verdict", "hybrid_p", (hybrid, "tfidf_svm"), both["accuracy"] - svm["accuracy"]),
+        ("hybrid_over_model", "hybrid_over_model_p", (hybrid, best), both["accuracy"] - own),
+    ):
+        said |= {verdict_name: in_words(p[pair], ahead), p_name: p_words(p[pair])}
     earns = said["verdict"] == "is better than"
     said["earned"] = "earns its cost" if earns else "does not earn its cost"
     return said
@@ -138,6 +138,11 @@ def in_words(p: float, ahead: float) -> str:
     return "is better than" if ahead > 0 else "is worse than"
 
 
+def p_words(p: float) -> str:
+    """A p value for a sentence: "p = 0.012", and "p < 0.001" below that, for no p is 0."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
 def reading(base: dict, rows: list[dict]) -> dict:
     """What the untouched model's answers say of what it knows, beside guessing.
 
@@ -165,11 +170,11 @@ def reading(base: dict, rows: list[dict]) -> dict:
 
 
 def study_intervals() -> dict:
-    """What ten rows can say: the study's claim with its intervals, in per cent, and McNemar's p."""
+    """What ten rows can say: the study's claim with its intervals, in per cent, and p in words."""
     before, after, n = STUDY
     hits = {"study_before": before, "study_after": after}
     said = {"study_rows": n}
     for name, right in hits.items():
         said |= in_per_cent(name, metrics.accuracy([True] * right + [False] * (n - right)))
     first, second = ([True] * right + [False] * (n - right) for right in STUDY[:2])
-    return said | {"study_p": verdict(second, first)["p"]}
+    return said | {"study_p": p_words(verdict(second, first)["p"])}

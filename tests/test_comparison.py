@@ -113,6 +113,32 @@ def test_a_verdict_says_what_mcnemar_allows(first, second, says):
     assert (verdict["p"] <= 0.05) == (says != "cannot be told apart from")
 
 
+def headline_of(model, svm, p):
+    """verdicts.headline of one setting "best" with these accuracies, and p of all tests."""
+
+    def share(value):
+        return {"accuracy": value, "ci95": [value, value], "valid": 1.0, "seconds": 1.0, "ece": 0.1}
+
+    one = {"generate": share(model), "score": share(model), "ece": 0.1}
+    pairs = [("best", "tfidf_svm"), ("best + svm", "tfidf_svm"), ("best + svm", "best")]
+    results = {
+        "models": {"base": one, "best": one},
+        "baselines": {"tfidf_svm": share(svm)},
+        "hybrid": {"best": share(model)},
+        "mcnemar": [{"a": a, "b": b, "p": p} for a, b in pairs],
+    }
+    return verdicts.headline(results, "base", "best")
+
+
+@pytest.mark.parametrize(
+    ("p", "words"), [(8.2e-05, "p < 0.001"), (0.0012, "p = 0.001"), (1.0, "p = 1.000")]
+)
+def test_no_p_reads_as_zero(p, words):
+    said = headline_of(0.9, 0.8, p)
+    assert [said[name] for name in ("verdict_p", "hybrid_p", "hybrid_over_model_p")] == [words] * 3
+    assert verdicts.p_words(p) == words
+
+
 def pairs_of(settings, **p):
     """Tests of all pairs, each with p = 0.5 unless named "a_b"."""
     pairs = itertools.combinations(settings, 2)
@@ -249,7 +275,7 @@ def test_whose_promise_it_is_stands_in_the_sentence():
 
 def test_the_studys_ten_rows_show_that_it_helped_and_not_how_much():
     said = verdicts.study_intervals()
-    assert said["study_rows"] == 10 and said["study_p"] < 0.05
+    assert said["study_rows"] == 10 and said["study_p"] == "p = 0.004"
     assert said["study_after_low"] < 60 < 98 < said["study_after_high"]
 
 
