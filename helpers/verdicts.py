@@ -99,8 +99,10 @@ def headline(results: dict, base: str, best: str) -> dict:
         ("hybrid_over_model", "hybrid_over_model_p", (hybrid, best), both["accuracy"] - own),
     ):
         said |= {verdict_name: in_words(p[pair], ahead), p_name: p_words(p[pair])}
-    earns = said["verdict"] == "is better than"
-    said["earned"] = "earns its cost" if earns else "does not earn its cost"
+    said["earned"] = {
+        "is better than": "earns its cost",
+        "is worse than": "does not earn its cost",
+    }.get(said["verdict"], "has not been shown to earn its cost")
     return said
 
 

@@ -139,6 +139,19 @@ def test_no_p_reads_as_zero(p, words):
     assert verdicts.p_words(p) == words
 
 
+@pytest.mark.parametrize(
+    ("model", "p", "says"),
+    [
+        (0.9, 0.001, "earns its cost"),
+        (0.7, 0.001, "does not earn its cost"),
+        (0.9, 0.3, "has not been shown to earn its cost"),
+        (0.7, 0.3, "has not been shown to earn its cost"),
+    ],
+)
+def test_a_model_that_cannot_be_told_apart_is_not_called_a_waste(model, p, says):
+    assert headline_of(model, 0.8, p)["earned"] == says
+
+
 def pairs_of(settings, **p):
     """Tests of all pairs, each with p = 0.5 unless named "a_b"."""
     pairs = itertools.combinations(settings, 2)
