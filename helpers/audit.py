@@ -23,7 +23,7 @@ def out_of_sample(rows: list[dict], clusters: list[int]) -> list[np.ndarray | No
         clusters: near copies share one, and are held out together.
 
     Returns:
-        None for a row that nothing could be learned for.
+        None for a row that nothing could be learned for: its class stands in its own fold alone.
     """
     from sklearn.model_selection import GroupKFold
 
@@ -31,7 +31,10 @@ def out_of_sample(rows: list[dict], clusters: list[int]) -> list[np.ndarray | No
     parts = min(FOLDS, len(set(clusters)))
     for fit, held in GroupKFold(parts).split(rows, groups=clusters) if parts > 1 else ():
         labels = [rows[i]["output"] for i in fit]
-        if len(set(labels)) > 1:
+        known_labels = set(labels)
+        if len(known_labels) > 1:
+            # a class that was not learned has a margin below all others, and would top the list
+            held = [i for i in held if rows[i]["output"] in known_labels]
             model = fit_linear([rows[i]["text"] for i in fit], labels)
             for i, values in zip(held, option_margins(model, [rows[i] for i in held])):
                 margins[i] = values
@@ -71,14 +74,14 @@ def suspects(
     for row, values in zip(rows, probabilities):
         if values is None:
             continue
+        share = float(values[row["category"].index(row["output"])])
         confident = [
             (float(value), option)
             for value, option in zip(values, row["category"])
-            if value >= thresholds.get(option, np.inf)
+            if value >= thresholds.get(option, np.inf) and value > share
         ]
-        share = float(values[row["category"].index(row["output"])])
-        likeliest, option = max(confident, default=(0.0, row["output"]))
-        if option != row["output"]:
+        if confident:
+            likeliest, option = max(confident)
             line = {"id": row["id"], "source_id": row.get("source_id"), "label": row["output"]}
             line |= {"suggested": option, "self_confidence": share, "margin": likeliest - share}
             lines.append(line)

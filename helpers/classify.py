@@ -31,6 +31,8 @@ ADDED = ("answer", "probability", "second", "second_probability", "look", "note"
 """The columns that a table gets beside the reader's own."""
 BLOCK_ROWS, BLOCK_CHARACTERS = 512, 8_000_000
 """A block ends with the row that reaches either: it bounds memory, and what is sorted by length."""
+UNPROMISED = "no threshold is known, so nothing says which answers may go out unread"
+"""What is said in place of a number of rows to look at where chapter 05 has learned nothing."""
 Numbered = list[tuple[int, Article]]
 
 
@@ -40,8 +42,8 @@ class Report(NamedTuple):
     out: Path
     """The table."""
     rows: int
-    look: int
-    """Rows that a person should look at."""
+    look: int | None
+    """Rows that a person should look at; None where nothing was learned that says which."""
     unanswered: int
     """Rows without an answer; their note says why."""
     by_answer: pd.DataFrame
@@ -49,6 +51,24 @@ class Report(NamedTuple):
     is all of them. Empty without labels.
     """
     review: Path | None
+
+    def about(self) -> str:
+        """The counts on one line, for people."""
+        unanswered = f"{self.unanswered} without an answer"
+        if self.look is None:
+            return f"{self.rows} rows, {unanswered}; {UNPROMISED}"
+        return f"{self.rows} rows, {self.look} to look at, {unanswered}"
+
+    def look_note(self, target: float) -> str:
+        """One sentence on how many rows a person should look at.
+
+        Args:
+            target: the share of errors that was allowed; see Classifier.
+        """
+        if self.look is None:
+            return f"For this adapter {UNPROMISED}."
+        share = f"{100 * target:g} %"
+        return f"At a target of {share} a person should look at {self.look} of them."
 
 
 @dataclass(frozen=True)
@@ -136,7 +156,9 @@ def classify_file(
         else:
             write(out, names, survey.columns, rows)
         journal.remove()
-    return Report(out, survey.rows, tally.look, tally.unanswered, tally.table(), review)
+    # without a decision no row was held against a threshold, and 0 would read as a promise
+    look = tally.look if classifier.decision else None
+    return Report(out, survey.rows, look, tally.unanswered, tally.table(), review)
 
 
 def read_table(path: Path, show_text: bool, characters: int = 14) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -456,24 +457,47 @@ def set_summary(sets: list[list[int]], places: list[int]) -> dict:
     return held | {"size": float(np.mean([len(chosen) for chosen in sets]))}
 
 
-def promise_note(learned: dict) -> str:
-    """One sentence on the targets that the validation rows are too few for.
+def promise_note(learned: dict[str, dict]) -> str:
+    """On the targets that the validation rows are too few for, a sentence or more for each who.
 
     Args:
-        learned: see decision.learn.
+        learned: "model" and "hybrid"; of each see decision.learn.
     """
-    missing = {t: v for t, v in learned["targets"].items() if v["threshold"] is None}
-    if not missing:
-        return "There were enough validation rows for every target."
-    said = ", ".join(f"{100 * float(t):g} %" for t in missing)
-    known = [value["rows_needed"] for value in missing.values() if value["rows_needed"]]
-    enough = (
-        f"and about {max(known):,} like them would" if known else "and no number like them would"
-    )
-    return (
-        f"For errors of at most {said} the {learned['n']} validation rows allow no promise, "
-        f"and {enough}."
-    )
+    missing = {
+        who: {t: v["rows_needed"] for t, v in part["targets"].items() if v["threshold"] is None}
+        for who, part in learned.items()
+    }
+    if not any(missing.values()):
+        return f"There were enough validation rows for every target of the {listed(missing)}."
+    sentences = []
+    for who, needed in missing.items():
+        n = learned[who]["n"]
+        if not needed:
+            sentences.append(f"For the {who} the {n} validation rows are enough for every target.")
+            continue
+        sentences.append(
+            f"For the {who} the {n} validation rows allow no promise of at most "
+            f"{listed(map(target_words, needed), 'or')} of errors."
+        )
+        known = {target: rows for target, rows in needed.items() if rows}
+        hopeless = [target_words(target) for target in needed if target not in known]
+        if known:
+            numbers = [f"about {rows:,} for {target_words(t)}" for t, rows in known.items()]
+            sentences.append(f"Of rows like them it would take {listed(numbers)}.")
+        if hopeless:
+            sentences.append(f"No number of rows like them would do for {listed(hopeless, 'or')}.")
+    return " ".join(sentences)
+
+
+def target_words(target: str) -> str:
+    """A target of decision.learn in per cent: "0.05" is "5 %"."""
+    return f"{100 * float(target):g} %"
+
+
+def listed(parts: Iterable[str], last: str = "and") -> str:
+    """Words in a row, such as "a, b and c"; `last` joins the last one."""
+    *before, end = parts
+    return f"{', '.join(before)} {last} {end}" if before else end
 
 
 def promises(nats: list, margins: list, places: list[int], weights: dict) -> dict:
@@ -508,19 +532,38 @@ def same_answers(ways: dict[str, list[dict]]) -> pd.DataFrame:
     """How a change to the rows changed the answers by `score`.
 
     Args:
-        ways: answers to the same rows, by what was changed; the first is without a change.
+        ways: answers to the same rows, by what was changed; the first is without a change. Rows of
+            one option are left out, for there is one answer to them.
 
     Returns:
-        A line a way: right and its interval, and "same answer, %".
+        A line a way: right and its interval, "rows", and "same answer, %", NaN of no row.
     """
+    ways = {name: [one for one in lines if len(one["options"]) > 1] for name, lines in ways.items()}
     before = predictions(next(iter(ways.values())))
     table = share_table(
         {name: metrics.accuracy(metrics.correct(lines, "score")) for name, lines in ways.items()}
     )
     for name, lines in ways.items():
         same = [old == new for old, new in zip(before, predictions(lines))]
-        table.loc[name, "same answer, %"] = 100 * float(np.mean(same))
-    return table.round(1)
+        table.loc[name, "rows"] = len(same)
+        table.loc[name, "same answer, %"] = 100 * float(np.mean(same)) if same else np.nan
+    return table.astype({"rows": int}).round(1)
+
+
+def same_note(same: pd.DataFrame) -> str:
+    """One sentence on how steady the answers were.
+
+    Args:
+        same: see `same_answers`; has lines "options shuffled" and "header stripped".
+    """
+    rows = same["rows"].iloc[0]
+    if not rows:
+        return "No probed row has a second option, so no other order could be tried."
+    order, header = same.loc[["options shuffled", "header stripped"], "same answer, %"]
+    return (
+        f"With the options in another order the model gives the same answer to {order:.0f} % of "
+        f"{rows} probed rows, and without the header to {header:.0f} %."
+    )
 
 
 def hits_of(answers: list[str] | None, rows: list[dict]) -> list[bool]:

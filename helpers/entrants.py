@@ -233,6 +233,12 @@ def minutes(summary: dict) -> float:
     return summary.get("seconds", np.nan) / 60
 
 
+def minutes_words(summary: dict) -> str:
+    """`minutes` for a sentence, such as "5.3 minutes"."""
+    took = minutes(summary)
+    return "an unknown time" if np.isnan(took) else f"{took:.1f} minutes"
+
+
 def costs(trainings: dict[str, dict]) -> dict[str, dict]:
     """Seconds and peak memory (GiB) of each setting's training, where they were kept.
 

@@ -92,6 +92,16 @@ def weigh_passages(classifier: Classifier, text: str, options: list[str] | None 
     return Weighed(options[answer], passages, prompt.kept)
 
 
+def strongest_passages(weighed: Weighed, count: int = STRONGEST) -> list[Passage]:
+    """The passages that count most, for the answer or against it, the strongest first.
+
+    Args:
+        weighed: see `weigh_passages`.
+        count: how many.
+    """
+    return sorted(weighed.passages, key=lambda passage: -abs(passage.change))[:count]
+
+
 def as_html(weighed: Weighed) -> str:
     """The article with its passages coloured; whatever it holds is shown and never run.
 
@@ -99,8 +109,7 @@ def as_html(weighed: Weighed) -> str:
         weighed: see `weigh_passages`.
     """
     strongest = max((abs(p.change) for p in weighed.passages), default=0.0) or 1.0
-    order = sorted(weighed.passages, key=lambda p: -abs(p.change))
-    numbered = {id(passage) for passage in order[:STRONGEST]}
+    numbered = {id(passage) for passage in strongest_passages(weighed)}
     spans = []
     for passage in weighed.passages:
         red, green, blue = SUPPORTS if passage.change >= 0 else SPEAKS_AGAINST

@@ -29,18 +29,36 @@ def token_table(tokenizer, ids: list[int]) -> pd.DataFrame:
     return pd.DataFrame({"id": ids, "piece": list(map(repr, pieces))}).T
 
 
+def another_order(options: list[str], draw: random.Random) -> list[str]:
+    """Options in an order that is not theirs; a single one has no other.
+
+    Args:
+        options: of a row.
+        draw: decides the order.
+    """
+    order = draw.sample(options, len(options))
+    while order == options and len(set(options)) > 1:  # so is every other draw of two options
+        order = draw.sample(options, len(options))
+    return order
+
+
 def in_order(row: dict, order: int, seed: int) -> dict:
     """A row with its options in another order.
 
     Args:
         row: with its options.
-        order: 0 leaves them as they are, any other number is an order of its own.
+        order: 0 leaves them as they are, any other number draws an order that is not theirs.
         seed: decides the orders.
     """
     if order == 0:
         return row
     draw = random.Random(f"{seed}-{order}-{row['id']}")
-    return {**row, "category": draw.sample(row["category"], len(row["category"]))}
+    return {**row, "category": another_order(row["category"], draw)}
+
+
+def shuffled(row: dict) -> dict:
+    """A row with its options in another order, the same one each time."""
+    return {**row, "category": another_order(row["category"], random.Random(row["id"]))}
 
 
 def option_logprobs(
@@ -99,10 +117,13 @@ def steadiness(answers: pd.DataFrame) -> dict[str, float]:
     """The per cent of rows that get one answer in all orders, by template.
 
     Args:
-        answers: see `ask_in_orders`.
+        answers: see `ask_in_orders`; rows of one option are left out, and without any other it is
+            NaN.
     """
-    same = answers.groupby(["template", "row"])["answer"].nunique().eq(1)
-    return {name: float(100 * share) for name, share in same.groupby("template").mean().items()}
+    choices = answers.dropna(subset="place")
+    same = choices.groupby(["template", "row"])["answer"].nunique().eq(1)
+    shares = same.groupby("template").mean().reindex(answers["template"].unique())
+    return {name: float(100 * share) for name, share in shares.items()}
 
 
 def order_table(answers: pd.DataFrame) -> pd.DataFrame:

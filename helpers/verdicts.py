@@ -78,7 +78,7 @@ def headline(results: dict, base: str, best: str) -> dict:
         best: the best setting.
 
     Returns:
-        Shares in per cent, p values, verdicts.
+        Shares in per cent, p values in words, verdicts.
     """
     said = {"base": base, "best": best}
     for key, name in (("base", base), ("best", best)):
@@ -91,19 +91,39 @@ def headline(results: dict, base: str, best: str) -> dict:
     said |= {"valid_base": 100 * results["models"][base]["generate"]["valid"]}
     p = {(pair["a"], pair["b"]): pair["p"] for pair in results["mcnemar"]}
     own = results["models"][best]["score"]["accuracy"]
-    settings = list(results["hybrid"])
-    least = min((p[pair] for pair in combinations(settings, 2)), default=1.0)
-    said["noise"] = "at least one difference" if least <= 0.05 else "no difference"
-    said["verdict_p"] = p[best, "tfidf_svm"]
-    said["verdict"] = in_words(said["verdict_p"], own - svm["accuracy"])
-    said["hybrid_p"] = p[f"{best} + svm", "tfidf_svm"]
-    said["hybrid_verdict"] = in_words(said["hybrid_p"], both["accuracy"] - svm["accuracy"])
-    said["hybrid_over_model_p"] = p[f"{best} + svm", best]
-    ahead = both["accuracy"] - own
-    said["hybrid_over_model"] = in_words(said["hybrid_over_model_p"], ahead)
-    earns = said["verdict"] == "is better than"
-    said["earned"] = "earns its cost" if earns else "does not earn its cost"
+    said["noise"] = among_settings(results["mcnemar"], list(results["hybrid"]))
+    hybrid = f"{best} + svm"
+    for verdict_name, p_name, pair, ahead in (
+        ("verdict", "verdict_p", (best, "tfidf_svm"), own - svm["accuracy"]),
+        ("hybrid_verdict", "hybrid_p", (hybrid, "tfidf_svm"), both["accuracy"] - svm["accuracy"]),
+        ("hybrid_over_model", "hybrid_over_model_p", (hybrid, best), both["accuracy"] - own),
+    ):
+        said |= {verdict_name: in_words(p[pair], ahead), p_name: p_words(p[pair])}
+    said["earned"] = {
+        "is better than": "earns its cost",
+        "is worse than": "does not earn its cost",
+    }.get(said["verdict"], "has not been shown to earn its cost")
     return said
+
+
+def among_settings(tests: list[dict], settings: list[str]) -> str:
+    """Whether any two settings differ, in one sentence: Holm's first step over all of their pairs.
+
+    Args:
+        tests: see `pair_tests`; pairs with others are passed by.
+        settings: names; two seeds of one setting are no pair, for they differ by chance alone.
+    """
+    own = {name: name.split("-seed")[0] for name in settings}
+    p = [
+        test["p"]
+        for test in tests
+        if {test["a"], test["b"]} <= own.keys() and own[test["a"]] != own[test["b"]]
+    ]
+    if not p:
+        return "Only one setting takes part, so there is none to compare it with."
+    differ = "at least one difference" if min(p) * len(p) <= 0.05 else "no difference"
+    tested = f"{len(p)} pairs, Holm's correction" if len(p) > 1 else "one pair"
+    return f"Between the settings, {differ} is significant at 5 % ({tested})."
 
 
 def in_per_cent(name: str, value: dict) -> dict:
@@ -120,31 +140,43 @@ def in_words(p: float, ahead: float) -> str:
     return "is better than" if ahead > 0 else "is worse than"
 
 
-def reading(base_score: dict, rows: list[dict]) -> dict:
-    """What the untouched model's scores say beside guessing.
+def p_words(p: float) -> str:
+    """A p value for a sentence: "p = 0.012", and "p < 0.001" below that, for no p is 0."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def reading(base: dict, rows: list[dict]) -> dict:
+    """What the untouched model's answers say of what it knows, beside guessing.
 
     Args:
-        base_score: its accuracy by `score`; see metrics.accuracy.
+        base: its accuracy by mode, "generate" and "score" among them; see metrics.accuracy.
         rows: that were asked, with their options.
 
     Returns:
         "chance" (per cent right by guessing) and "reading", in words.
     """
     chance = float(np.mean([1 / len(row["category"]) for row in rows]))
-    knows = base_score["ci95"][0] > chance
-    more = "it knows more than its free answers show"
-    return {
-        "chance": 100 * chance,
-        "reading": more if knows else "it cannot be told from guessing either",
-    }
+    low, high = base["score"]["ci95"]
+    written_low, written_high = base["generate"]["ci95"]
+    if low > written_high and low > chance:
+        words = "it knows more than its free answers show"
+    elif low > chance:
+        words = "its free answers show what it knows, as far as these rows can tell"
+    elif written_low > chance:
+        words = "it knows something, which its free answers show and its scores do not"
+    elif high < chance:
+        words = "by its scores it does worse than guessing"
+    else:
+        words = "its scores cannot be told from guessing"
+    return {"chance": 100 * chance, "reading": words}
 
 
 def study_intervals() -> dict:
-    """What ten rows can say: the study's claim with its intervals, in per cent, and McNemar's p."""
+    """What ten rows can say: the study's claim with its intervals, in per cent, and p in words."""
     before, after, n = STUDY
     hits = {"study_before": before, "study_after": after}
     said = {"study_rows": n}
     for name, right in hits.items():
         said |= in_per_cent(name, metrics.accuracy([True] * right + [False] * (n - right)))
     first, second = ([True] * right + [False] * (n - right) for right in STUDY[:2])
-    return said | {"study_p": verdict(second, first)["p"]}
+    return said | {"study_p": p_words(verdict(second, first)["p"])}

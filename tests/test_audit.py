@@ -52,3 +52,41 @@ def test_given_probabilities_are_used():
     ranked = audit.suspects(rows, list(range(10)), sure)
     assert list(ranked["id"]) == ["0"] and ranked["suggested"][0] == "b"
     assert audit.suspects(rows, list(range(10)), np.array(sure)).equals(ranked)  # an array will do
+
+
+def test_a_suggestion_is_likelier_than_the_label():
+    """The second row reaches the low threshold of b, and is still surer of its own a."""
+    rows = [
+        {"id": str(i), "category": ["a", "b"], "output": label} for i, label in enumerate("aabb")
+    ]
+    given = [np.array([p, 1 - p]) for p in (0.95, 0.6, 0.7, 0.6)]
+    ranked = audit.suspects(rows, list(range(4)), given)
+    assert "1" not in list(ranked["id"]) and (ranked["margin"] > 0).all()
+
+
+def test_a_class_of_one_fold_alone_is_not_judged():
+    """Its rows are copies, so they are held out together and nothing is learned of the class."""
+    words = {"a": "球队比赛进球", "b": "股市银行利率", "c": "小麦播种收成"}
+    rows = [
+        {
+            "id": f"{label}{i}",
+            "text": f"{words[label]}第{i}号",
+            "category": list("abc"),
+            "output": label,
+        }
+        for label in "abc"
+        for i in range(6)
+    ]
+    clusters = [*range(12), *[12] * 6]
+    shares = audit.out_of_sample(rows, clusters)
+    assert [values is None for values in shares] == [row["output"] == "c" for row in rows]
+    assert "c" not in set(audit.suspects(rows, clusters)["label"])
+
+
+def test_three_rows_of_three_classes_teach_nothing_of_one_another():
+    rows = [
+        {"id": label, "text": f"第{label}号", "category": list("abc"), "output": label}
+        for label in "abc"
+    ]
+    assert audit.out_of_sample(rows, [0, 1, 2]) == [None] * 3
+    assert audit.suspects(rows, [0, 1, 2]).empty

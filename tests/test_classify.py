@@ -130,7 +130,7 @@ def test_answers_are_those_of_the_scorer(tmp_path, trained, tokenizer, sample):
         assert line["answer"] == menu[order[0]] and line["second"] == menu[order[1]]
         assert float(line["probability"]) == pytest.approx(shares[order[0]], abs=0.02)
         assert line["look"] == "" and line["note"] == ""
-    assert (report.rows, report.look, report.unanswered) == (4, 0, 0)
+    assert (report.rows, report.look, report.unanswered) == (4, None, 0)
     assert "chapter 05 has not learned" in said and not report.by_answer.size
 
 
@@ -175,7 +175,7 @@ def test_a_row_that_cannot_be_asked_is_looked_at_and_never_dropped(tmp_path, ada
     assert all(line["answer"] in LABELS and not line["note"] for line in lines[:3])
     for line, says in zip(lines[3:], ["non-empty", "cannot hold", "spaces", "JSON"], strict=True):
         assert line["answer"] == "" and line["look"] == "True" and says in line["note"]
-    assert (report.rows, report.look, report.unanswered) == (7, 4, 4)
+    assert (report.rows, report.look, report.unanswered) == (7, None, 4)
 
 
 def test_a_bad_row_may_stop_everything_before_anything_is_asked(tmp_path, adapter, fake):
@@ -367,6 +367,22 @@ def test_look_is_set_below_the_threshold_that_was_learned(tmp_path, adapter, fak
     assert strict.look == 40 and "val is too small" in said and "299 rows would do" in said
     with pytest.raises(InputError, match=r"0\.01, 0\.02, 0\.05, 0\.1"):
         run(file, adapter, tmp_path / "out.csv", target=0.03)
+
+
+def test_where_nothing_was_learned_no_number_of_rows_to_look_at_is_given(tmp_path, adapter, fake):
+    """0 would read as the promise that every answer may go out."""
+    file = write(tmp_path / "in.jsonl", articles(3))
+    report, _ = run(file, adapter, tmp_path / "out.csv")
+    for said in (report.look_note(0.1), report.about()):
+        assert "no threshold is known" in said
+        assert "0 of them" not in said and "0 to look at" not in said
+    decision.write_decision(adapter, learned(0.001))
+    report, _ = run(file, adapter, tmp_path / "out.csv")
+    assert report.look_note(0.05) == "At a target of 5 % a person should look at 0 of them."
+    assert report.about() == "3 rows, 0 to look at, 0 without an answer"
+    decision.write_decision(adapter, learned(None))
+    report, _ = run(file, adapter, tmp_path / "out.csv")
+    assert "3 of them" in report.look_note(0.05)
 
 
 def test_the_hybrid_weighs_both_where_it_was_learned(tmp_path, adapter, fake):

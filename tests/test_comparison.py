@@ -1,5 +1,6 @@
 """What chapter 05 says about settings beside one another."""
 
+import itertools
 import json
 
 import numpy as np
@@ -112,6 +113,79 @@ def test_a_verdict_says_what_mcnemar_allows(first, second, says):
     assert (verdict["p"] <= 0.05) == (says != "cannot be told apart from")
 
 
+def headline_of(model, svm, p):
+    """verdicts.headline of one setting "best" with these accuracies, and p of all tests."""
+
+    def share(value):
+        return {"accuracy": value, "ci95": [value, value], "valid": 1.0, "seconds": 1.0, "ece": 0.1}
+
+    one = {"generate": share(model), "score": share(model), "ece": 0.1}
+    pairs = [("best", "tfidf_svm"), ("best + svm", "tfidf_svm"), ("best + svm", "best")]
+    results = {
+        "models": {"base": one, "best": one},
+        "baselines": {"tfidf_svm": share(svm)},
+        "hybrid": {"best": share(model)},
+        "mcnemar": [{"a": a, "b": b, "p": p} for a, b in pairs],
+    }
+    return verdicts.headline(results, "base", "best")
+
+
+@pytest.mark.parametrize(
+    ("p", "words"), [(8.2e-05, "p < 0.001"), (0.0012, "p = 0.001"), (1.0, "p = 1.000")]
+)
+def test_no_p_reads_as_zero(p, words):
+    said = headline_of(0.9, 0.8, p)
+    assert [said[name] for name in ("verdict_p", "hybrid_p", "hybrid_over_model_p")] == [words] * 3
+    assert verdicts.p_words(p) == words
+
+
+@pytest.mark.parametrize(
+    ("model", "p", "says"),
+    [
+        (0.9, 0.001, "earns its cost"),
+        (0.7, 0.001, "does not earn its cost"),
+        (0.9, 0.3, "has not been shown to earn its cost"),
+        (0.7, 0.3, "has not been shown to earn its cost"),
+    ],
+)
+def test_a_model_that_cannot_be_told_apart_is_not_called_a_waste(model, p, says):
+    assert headline_of(model, 0.8, p)["earned"] == says
+
+
+def pairs_of(settings, **p):
+    """Tests of all pairs, each with p = 0.5 unless named "a_b"."""
+    pairs = itertools.combinations(settings, 2)
+    return [{"a": a, "b": b, "p": p.get(f"{a}_{b}", 0.5)} for a, b in pairs]
+
+
+def test_one_small_p_among_many_pairs_is_no_difference():
+    six = list("abcdef")
+    said = verdicts.among_settings(pairs_of([*six, "svm"], a_b=0.03, a_svm=0.0001), six)
+    assert "no difference is significant" in said and "15 pairs" in said
+    said = verdicts.among_settings(pairs_of(six, a_b=0.003), six)
+    assert "at least one difference is significant" in said
+    said = verdicts.among_settings(pairs_of(["a", "b"], a_b=0.03), ["a", "b"])
+    assert "at least one difference" in said and "one pair" in said
+
+
+def test_one_setting_is_compared_with_none():
+    seeds = ["rank8", "rank8-seed7"]
+    for settings in (["rank8"], seeds):
+        tests = [{"a": name, "b": "svm", "p": 0.001} for name in settings]
+        tests += [{"a": "rank8", "b": "rank8-seed7", "p": 0.001}] if settings == seeds else []
+        said = verdicts.among_settings(tests, settings)
+        assert "Only one setting" in said and "significant" not in said
+    said = verdicts.among_settings(
+        [
+            {"a": "rank8", "b": "rank8-seed7", "p": 0.001},
+            {"a": "rank8", "b": "rank16", "p": 0.4},
+            {"a": "rank8-seed7", "b": "rank16", "p": 0.4},
+        ],
+        [*seeds, "rank16"],
+    )
+    assert "no difference is significant" in said and "2 pairs" in said
+
+
 def test_a_label_that_is_not_offered_is_named():
     assert comparison.label_places([row("b")]) == [1]
     with pytest.raises(InputError, match="row 7: its label is not among its options"):
@@ -186,30 +260,64 @@ def test_the_ladder_leaves_out_what_has_no_cost_and_is_ordered_by_it():
     assert table["accuracy"].iloc[0] == pytest.approx(70)
 
 
+def promised(**targets):
+    """As decision.learn has it: by target a threshold and the rows that a promise would need."""
+    keys = ("threshold", "rows_needed")
+    return {"n": 60, "targets": {t: dict(zip(keys, pair)) for t, pair in targets.items()}}
+
+
 def test_promises_that_val_is_too_small_for_say_how_many_rows_would_do():
-    learned = {"n": 60, "targets": {
-        "0.01": {"threshold": None, "rows_needed": 300},
-        "0.1": {"threshold": 0.5, "rows_needed": None},
-    }}  # fmt: skip
-    note = comparison.promise_note(learned)
-    assert "at most 1 %" in note and "60 validation rows" in note and "about 300" in note
-    learned["targets"]["0.01"]["threshold"] = 0.9
-    assert comparison.promise_note(learned).startswith("There were enough")
-    learned["targets"]["0.01"] = {"threshold": None, "rows_needed": None}
-    assert "no number like them would" in comparison.promise_note(learned)
+    mixed = promised(**{"0.01": (None, None), "0.02": (None, None), "0.1": (None, 1938)})
+    note = comparison.promise_note({"hybrid": mixed})
+    assert "For the hybrid the 60 validation rows allow no promise" in note
+    assert "at most 1 %, 2 % or 10 %" in note and "about 1,938 for 10 %." in note
+    assert "No number of rows like them would do for 1 % or 2 %." in note
+    some = promised(**{"0.01": (None, 300), "0.1": (0.5, 50)})
+    note = comparison.promise_note({"model": some})
+    assert "at most 1 % of errors" in note and "about 300" in note and "No number" not in note
+
+
+def test_whose_promise_it_is_stands_in_the_sentence():
+    enough, few = promised(**{"0.1": (0.5, 50)}), promised(**{"0.1": (None, None)})
+    note = comparison.promise_note({"model": few, "hybrid": enough})
+    assert "For the model the 60 validation rows allow no promise of at most 10 %" in note
+    assert "For the hybrid the 60 validation rows are enough for every target." in note
+    note = comparison.promise_note({"model": enough, "hybrid": enough})
+    assert note == "There were enough validation rows for every target of the model and hybrid."
 
 
 def test_the_studys_ten_rows_show_that_it_helped_and_not_how_much():
     said = verdicts.study_intervals()
-    assert said["study_rows"] == 10 and said["study_p"] < 0.05
+    assert said["study_rows"] == 10 and said["study_p"] == "p = 0.004"
     assert said["study_after_low"] < 60 < 98 < said["study_after_high"]
 
 
-def test_the_untouched_model_is_held_against_guessing():
+@pytest.mark.parametrize(
+    ("written", "scored", "options", "says"),
+    [
+        ((0.00, 0.02), (0.4, 0.5), 4, "it knows more than its free answers show"),
+        ((0.80, 0.89), (0.80, 0.89), 8, "its free answers show what it knows"),
+        ((0.40, 0.50), (0.20, 0.30), 4, "which its free answers show and its scores do not"),
+        ((0.00, 0.02), (0.00, 0.02), 2, "worse than guessing"),
+        ((0.00, 0.02), (0.20, 0.30), 4, "its scores cannot be told from guessing"),
+    ],
+)
+def test_the_untouched_model_is_held_against_guessing(written, scored, options, says):
+    base = {"generate": {"ci95": written}, "score": {"ci95": scored}}
+    said = verdicts.reading(base, [row("a", options="abcdefgh"[:options])])
+    assert says in said["reading"]
+    assert ("knows more" in said["reading"]) == ("knows more" in says)
+
+
+def test_chance_is_the_mean_over_the_rows_menus():
     rows = [row("a"), row("a", options=("a", "b", "c", "d"))]
-    assert verdicts.reading({"ci95": [0.2, 0.5]}, rows)["chance"] == pytest.approx(37.5)
-    assert "guessing" in verdicts.reading({"ci95": [0.2, 0.5]}, rows)["reading"]
-    assert "knows more" in verdicts.reading({"ci95": [0.4, 0.5]}, rows)["reading"]
+    base = {mode: {"ci95": (0.2, 0.5)} for mode in ("generate", "score")}
+    assert verdicts.reading(base, rows)["chance"] == pytest.approx(37.5)
+
+
+def test_a_training_whose_time_was_not_kept_has_words_for_it():
+    assert entrants.minutes_words({"seconds": 318}) == "5.3 minutes"
+    assert entrants.minutes_words({}) == "an unknown time"
 
 
 def test_costs_are_those_that_were_kept():
@@ -232,6 +340,24 @@ def test_promises_are_shown_in_per_cent_and_their_absence_as_a_dash():
     table = comparison.promise_table({"model": frame})
     assert list(table.loc[("model", "2 %")]) == ["–", "0", "–", "–"]
     assert list(table.loc[("model", "10 %")]) == ["0.500", "90", "3.3", "1.0 – 9.0"]
+
+
+def test_rows_of_one_option_are_no_sign_of_a_steady_model():
+    def lines(answers):
+        menus = (["a"], ["a", "b"], ["a", "b"])
+        return [
+            {"options": menu, "label": "a", "score": {"prediction": answer}}
+            for menu, answer in zip(menus, answers)
+        ]
+
+    ways = {"as they are": "aab", "options shuffled": "aba", "header stripped": "aaa"}
+    same = comparison.same_answers({name: lines(answers) for name, answers in ways.items()})
+    assert list(same["rows"]) == [2, 2, 2]
+    assert list(same["same answer, %"]) == [100, 0, 50]
+    note = comparison.same_note(same)
+    assert "0 % of 2 probed rows, and without the header to 50 %." in note
+    none = comparison.same_answers({name: lines(a)[:1] for name, a in ways.items()})
+    assert "No probed row has a second option" in comparison.same_note(none)
 
 
 def test_suspects_are_shown_with_the_sources_id_only_where_there_is_one():

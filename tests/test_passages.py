@@ -81,6 +81,17 @@ def test_an_article_is_shown_and_never_run():
     assert "<sub>+1.50</sub>" in html and 'title="-3.00 nats"' in html
 
 
+def test_the_strongest_passage_may_speak_against_the_answer():
+    """As the colours have it: the palest one is never called the strongest."""
+    parts = [passages.Passage(text, change) for text, change in zip("abcde", (1, -3, 0.5, 2, 0))]
+    weighed = passages.Weighed("Art", parts, 1.0)
+    assert passages.strongest_passages(weighed, 1) == [parts[1]]
+    strongest = passages.strongest_passages(weighed)
+    html = passages.as_html(weighed)
+    numbered = set(re.findall(r">(\w)<sub>", html))
+    assert numbered == {passage.text for passage in strongest} == {"a", "b", "d"}
+
+
 def test_nothing_to_read_is_said(classifier):
     with pytest.raises(InputError, match="paste one first"):
         passages.weigh_passages(classifier, " \n")

@@ -42,6 +42,26 @@ def test_orders_are_reproducible_and_keep_the_options():
     assert len(set(map(tuple, orders))) > 1 and row["category"] == ["a", "b", "c", "d"]
 
 
+@pytest.mark.parametrize("menu", ["ab", "abc", "abcdefgh"])
+def test_another_order_is_never_the_rows_own(menu):
+    for row in rows_of(40, menu):
+        for other in (probing.shuffled(row), *(probing.in_order(row, k, seed=1) for k in (1, 2))):
+            assert other["category"] != row["category"] == list(menu)
+            assert sorted(other["category"]) == sorted(menu)
+    assert probing.shuffled(row) == probing.shuffled(row)
+    assert probing.shuffled(rows_of(1, "a")[0])["category"] == ["a"]
+
+
+def test_rows_of_one_option_do_not_make_a_model_steady(model_that):
+    model_that(lambda row, k: -float(k))  # takes the first option, whatever it is
+    mixed = [row | {"id": f"single-{row['id']}"} for row in rows_of(6, "a")] + rows_of(4, "ab")
+    answers = probing.ask_in_orders(None, None, FORMATS, mixed, 2, seed=1)
+    assert probing.steadiness(answers) == {"plain": 0.0, "other": 0.0}
+    answers = probing.ask_in_orders(None, None, FORMATS, rows_of(2, "a"), 2, seed=1)
+    assert np.isnan(list(probing.steadiness(answers).values())).all()
+    assert probing.order_table(answers)["same in all, %"].isna().all()
+
+
 def test_a_model_that_reads_the_article_gives_one_answer_in_all_orders(model_that):
     model_that(lambda row, k: float(row["category"][k] == row["output"]))
     answers = probing.ask_in_orders(None, None, FORMATS, rows_of(8), 4, seed=1)

@@ -77,3 +77,12 @@ def test_the_findings_on_the_real_corpus_are_counted_from_its_records():
     assert "no tuned model was better than the linear" in page and "some were worse" in page
     assert f"On {sum(together)} of {len(together)} short trainings both together beat" in page
     assert f"on the other {len(together) - sum(together)} the rows cannot tell" in page
+    assert "each training by itself" in page
+
+
+def test_a_threshold_that_no_test_row_reached_has_no_error():
+    silent = {"target": 0.1, "threshold": 0.98, "coverage": 0, "error": None}
+    answered = {"target": 0.1, "threshold": 0.5, "coverage": 0.9, "error": 0.04}
+    page = recorded.decision_table({"rank8": {"model": [silent], "hybrid": [answered]}})
+    assert "| rank8, model | 10 | 0.980 | 0.0 | – |" in page
+    assert "| rank8, hybrid | 10 | 0.500 | 90.0 | 4.0 |" in page

@@ -82,8 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit("✗ interrupted; what was answered is kept: the same command goes on from there")
     for name, rows, right, low, high in report.by_answer.itertuples(index=False):
         print(f"  {name}: {right} of {rows} right ({100 * low:.0f} – {100 * high:.0f} %)")
-    counts = f"{report.rows} rows, {report.look} to look at, {report.unanswered} without an answer"
-    print(f"✓ {from_root(report.out)}: {counts}")
+    print(f"✓ {from_root(report.out)}: {report.about()}")
 
 
 if __name__ == "__main__":

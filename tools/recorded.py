@@ -167,7 +167,8 @@ def verdict_lines(metrics: dict) -> str:
         f"* **{name}** {said} the linear SVM (p = {p:.2g})."
         for name, (said, p) in svm_verdicts(metrics).items()
     ]
-    return "\n".join(["So on these rows:", "", *lines]) if lines else ""
+    head = "So on these rows, each tested by itself at 5 %:"
+    return "\n".join([head, "", *lines]) if lines else ""
 
 
 def header_table(contest: dict) -> str:
@@ -192,9 +193,11 @@ def decision_table(decisions: dict[str, dict]) -> str:
                 threshold = row.get("threshold")
                 if threshold is None:
                     continue
+                # above a threshold that no test row reached there is nothing to be wrong
+                error = "–" if row["error"] is None else f"{100 * row['error']:.1f}"
                 lines.append(
                     f"| {setting}, {method} | {100 * float(row['target']):.0f} | {threshold:.3f} "
-                    f"| {100 * row['coverage']:.1f} | {100 * row['error']:.1f} |"
+                    f"| {100 * row['coverage']:.1f} | {error} |"
                 )
     if not lines:
         return ""
@@ -268,7 +271,7 @@ def against_svm(metrics: dict) -> str:
     return (
         f"Of these {len(metrics['hybrid'])} trainings, {len(alone)} alone can be told to be better "
         f"than the linear classifier at 5 %, and {len(together)} together with it (McNemar's "
-        "test, by scoring)."
+        "test by scoring, each training by itself)."
     )
 
 
