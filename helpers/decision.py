@@ -41,6 +41,8 @@ TEMPERATURE_PRIOR = math.log(2)
 """Standard deviation expected of a temperature's logarithm: a factor of two either way. Without it
 a few rows that are all right would call every answer certain; it fades with more rows.
 """
+UNLIKE = 0.001
+"""Below this p of Fisher's exact test, val and test rows reach a threshold unlike often."""
 MOST_ROWS = 1_000_000
 """Beyond this many rows nobody is told that more would do."""
 
@@ -268,8 +270,9 @@ def judge(decision: dict, probabilities: list, places: list[int]) -> pd.DataFram
 
     Returns:
         A line a target: target, threshold, coverage (share answered), answered, wrong, error among
-        answered rows with its 95 % Wilson interval (low, high), rows_needed. Error is NaN where
-        nothing was answered.
+        answered rows with its 95 % Wilson interval (low, high), rows_needed; on_val, the share of
+        val rows that reach the threshold, and unlike, whether that is not the share of these rows.
+        Error is NaN where nothing was answered, and on_val where there is no threshold.
     """
     from helpers.metrics import wilson
 
@@ -280,6 +283,8 @@ def judge(decision: dict, probabilities: list, places: list[int]) -> pd.DataFram
         answered = surest >= threshold if threshold is not None else np.zeros(len(surest), bool)
         count, wrong = int(answered.sum()), int((~right & answered).sum())
         low, high = wilson(wrong, count)
+        reached = round(learned["share"] * decision["n"])
+        promised = threshold is not None
         lines.append(
             {
                 "target": float(target),
@@ -291,9 +296,29 @@ def judge(decision: dict, probabilities: list, places: list[int]) -> pd.DataFram
                 "low": low,
                 "high": high,
                 "rows_needed": learned["rows_needed"],
+                "on_val": learned["share"] if promised else float("nan"),
+                "unlike": promised and unlike(reached, decision["n"], count, len(surest)),
             }
         )
     return pd.DataFrame(lines)
+
+
+def unlike(reached: int, n: int, others_reached: int, others: int) -> bool:
+    """Whether rows reach a threshold more often, or less, than chance lets those of one kind.
+
+    The threshold is itself the probability of a val row, and Fisher's exact test allows for that:
+    were all rows of one kind, then of the surest among both each would be as likely one of val.
+
+    Args:
+        reached: val rows that reach the threshold.
+        n: val rows.
+        others_reached: other rows that reach it.
+        others: other rows.
+    """
+    from scipy.stats import fisher_exact
+
+    table = [[reached, n - reached], [others_reached, others - others_reached]]
+    return bool(fisher_exact(table).pvalue < UNLIKE)
 
 
 def write_decision(adapter: Path, decision: dict) -> None:

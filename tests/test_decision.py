@@ -98,6 +98,32 @@ def test_rows_of_one_probability_are_answered_together():
     assert learned["bound"] == pytest.approx(decision.error_bound(0, 100))
 
 
+@pytest.mark.parametrize(("reached", "apart"), [(5, True), (100, False)])
+def test_a_promise_on_rows_unlike_the_test_rows_is_flagged(reached, apart):
+    """29 of 60 rows of val reach the threshold, and of 210 test rows 5 or 100."""
+    sure, unsure = [0.9, 0.1], [0.6, 0.4]
+    val = [sure] * 29 + [unsure] * 31
+    learned = decision.learn(val, [0] * 29 + [1] * 31, targets=(0.1, 0.01))
+    test = [sure] * reached + [unsure] * (210 - reached)
+    table = decision.judge(learned, test, [0] * 210).set_index("target")
+    assert table["unlike"].to_dict() == {0.1: apart, 0.01: False}
+    assert table.loc[0.1, "on_val"] == pytest.approx(29 / 60) and np.isnan(table["on_val"][0.01])
+    note = comparison.likeness_note({"hybrid": table.reset_index()})
+    said = f"48 % of the validation rows and {100 * reached / 210:.0f} % of the test rows (hybrid"
+    assert (said in note) == apart and ("No difference shows" in note) != apart
+    nothing = decision.judge(decision.learn(val[:3], [0] * 3), test, [0] * 210)
+    assert "nothing to compare" in comparison.likeness_note({"hybrid": nothing})
+
+
+def test_rows_of_one_kind_are_seldom_called_unlike():
+    """Whatever way the threshold was chosen: here it is the median of val, 500 times."""
+    rng, called = np.random.default_rng(0), 0
+    for _ in range(500):
+        val, test = rng.random(60), rng.random(210)
+        called += decision.unlike(30, 60, int((test >= np.sort(val)[30]).sum()), 210)
+    assert called <= 4
+
+
 def test_thresholds_let_more_through_for_weaker_promises():
     learned = decision.learn(*drawn(2000, 1, sharpness=5))["targets"]
     shares = [learned[f"{target:g}"]["share"] for target in decision.TARGETS]
