@@ -503,7 +503,8 @@ def promises(nats: list, margins: list, places: list[int], weights: dict) -> dic
     """Thresholds of the model and of the hybrid, learned on validation rows.
 
     Temperature and weights are fitted on all rows. The thresholds rest on what rules fitted on the
-    other rows said of each: judged by itself, a row would promise too much.
+    other rows said of each: judged by itself, a row would promise too much. Rows that chose the
+    checkpoint or the best setting promise a little too much still, see `decision`.
 
     Args:
         nats: for each row, log-probabilities of its options.

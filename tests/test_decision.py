@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
-from helpers import InputError, adapters, comparison, decision, hybrid, templating
+from helpers import ROOT, InputError, adapters, comparison, decision, hybrid, templating
 
 
 def drawn(n, seed, options=4, sharpness=2.5):
@@ -73,6 +73,31 @@ def test_promises_are_broken_no_oftener_than_they_say():
                 broken[target] += 1 - surest[surest >= threshold].mean() > float(target)
     assert made > 300  # of 600: keeping promises by making none would be no feat
     assert all(count <= 0.05 * 300 + NOISE for count in broken.values()), broken
+
+
+@pytest.mark.parametrize(
+    ("n", "chose", "candidates", "target", "said"),
+    [(60, 48, 9, 0.1, 14), (200, 100, 12, 0.05, 10), (60, 48, 1, 0.1, 5)],
+)
+def test_rows_that_chose_the_winner_break_promises_as_often_as_the_prose_says(
+    n, chose, candidates, target, said
+):
+    """Candidates just beyond the target, alike in their errors; the best on the first rows wins."""
+    rng, times = np.random.default_rng(0), 3000
+    alike, own = (
+        rng.standard_normal((times, count, n), dtype="float32") for count in (1, candidates)
+    )
+    wrong = np.sqrt(0.7) * alike + np.sqrt(0.3) * own < norm.ppf(target + 1e-4)
+    winners = wrong[:, :, :chose].sum(axis=2).argmin(axis=1)
+    wrong = rng.permuted(wrong[np.arange(times), winners], axis=1)  # how sure says nothing here
+    first = decision.first_count(n, target, 0.95)  # no promise without that of these rows
+    broken = np.mean(decision.error_bound(wrong[:, :first].sum(axis=1), first) <= target)
+    assert 100 * broken == pytest.approx(said, abs=3 * np.sqrt(said * (100 - said) / times))
+    chapter = json.loads((ROOT / "notebooks" / "05-evaluation.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in chapter["cells"]]
+    [prose] = [" ".join(text.split()) for text in cells if "flatter the winner" in text]
+    assert f"{said} of 100" in prose or f"and not in {said}" in prose
+    assert f"{said} of 100" in " ".join(decision.__doc__.split()) or said == 5
 
 
 def test_where_every_row_is_wrong_too_often_nearly_nothing_is_promised():
