@@ -169,14 +169,16 @@ def learn(
         level: how often a promise holds.
 
     Returns:
-        "n"; "level"; "targets": by target as text what `promise` gives; "sets": level and
-        threshold, see `sets`.
+        "n"; "menus", the fewest and the most options of a row, None without rows; "level";
+        "targets": by target as text what `promise` gives; "sets": level and threshold, see `sets`.
     """
     surest, right = surest_options(probabilities, places)
     order = np.argsort(-surest, kind="stable")
     promises = {f"{t:g}": promise(surest[order], right[order], t, level) for t in targets}
+    sizes = [len(values) for values in probabilities]
     return {
         "n": len(places),
+        "menus": [min(sizes), max(sizes)] if sizes else None,
         "level": level,
         "targets": promises,
         "sets": sets(probabilities, places),
@@ -365,6 +367,9 @@ def read_decision(adapter: Path) -> dict | None:
         check_number(decision["model"]["temperature"], 1e-6, math.inf)
         for part in filter(None, (decision["model"], decision["hybrid"])):
             check_number(part["sets"]["threshold"], 0, 1)
+            if part.get("menus") is not None:  # files from before it was kept lack it
+                fewest, most = part["menus"]
+                check_number(fewest, 1, most)
             for target, learned in part["targets"].items():
                 check_number(float(target), 0, 1)
                 if learned["rows_needed"] is not None:

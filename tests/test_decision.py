@@ -248,6 +248,9 @@ def test_what_is_written_is_read_and_damage_is_one_line(tmp_path):
         json.dumps(content | {"hybrid": learned}),
         sound.replace('"0.05"', '"some"'),
         sound.replace('"rows_needed"', '"rows"'),
+        sound.replace('"menus": [4, 4]', '"menus": [4]'),
+        sound.replace('"menus": [4, 4]', '"menus": [5, 4]'),
+        sound.replace('"menus": [4, 4]', '"menus": "44"'),
     ):
         assert damaged != sound
         (tmp_path / "decision.json").write_text(damaged)
