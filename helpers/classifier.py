@@ -113,8 +113,12 @@ class Classifier:
         table = pd.Series(probabilities, index=row["category"], name="probability")
         return table.sort_values(ascending=False, kind="stable")
 
-    def about(self) -> str:
-        """What a reader must know of how `look` is decided, on one line."""
+    def about(self, menus: tuple[int, int] | None = None) -> str:
+        """What a reader must know of how `look` is decided, on one line.
+
+        Args:
+            menus: the fewest and the most options of the rows to answer, where they are known.
+        """
         if not self.decision:
             return (
                 "look stays empty: chapter 05 has not learned from which probability on an answer "
@@ -130,5 +134,20 @@ class Classifier:
             )
         return (
             f"look is set below a probability of {self.threshold:.3f}: on val at most "
-            f"{100 * self.target:g} % of the answers above it are wrong"
+            f"{100 * self.target:g} % of the answers above it are wrong{self.wider(menus)}"
+        )
+
+    def wider(self, menus: tuple[int, int] | None) -> str:
+        """What to add where rows offer more options than those that a promise was learned on.
+
+        Args:
+            menus: see `about`.
+        """
+        known = self.decision[self.method].get("menus")
+        if not known or not menus or menus[1] <= known[1]:
+            return ""
+        learned, these = (f"{a}" if a == b else f"{a} to {b}" for a, b in (known, menus))
+        return (
+            f"; this was learned on rows of {learned} options, and these have {these}, "
+            "so more of them may be wrong"
         )

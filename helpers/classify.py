@@ -83,6 +83,8 @@ class Survey:
     """SHA-256 of the file."""
     stamp: tuple
     """Size and time of the file, to notice that it changes."""
+    menus: tuple[int, int] | None
+    """The fewest and the most options of a sound row; None where no row is sound."""
 
 
 def classify_file(
@@ -141,7 +143,7 @@ def classify_file(
     if out.suffix.lower() == ".xlsx":
         refuse_beyond_excel(read, survey)
     names = table_columns(survey.columns, say)
-    say(classifier.about())
+    say(classifier.about(survey.menus))
     about = {"file": str(source), "sheet": sheet, "columns": columns, "adapter": classifier.digest}
     with open_journal(out.parent, key, about, say) as journal:
         answer_missing(classifier, read, journal, survey)
@@ -230,8 +232,8 @@ def stamp_of(source: Path) -> tuple:
 
 
 def look_through(source: Path, read: Callable, on_bad_row: str) -> Survey:
-    """Read a file once: how many rows, which columns, what it is."""
-    rows, faulty, names = 0, 0, {}
+    """Read a file once: how many rows, which columns and how many options, what it is."""
+    rows, faulty, names, sizes = 0, 0, {}, set()
     stamp = stamp_of(source)
     with tqdm(desc=f"reading {source.name}", unit="row", mininterval=2, delay=5) as bar:
         for article in read():
@@ -239,6 +241,8 @@ def look_through(source: Path, read: Callable, on_bad_row: str) -> Survey:
                 faulty += 1
                 if on_bad_row == "error":
                     raise InputError(f"{article.place}: {article.fault}")
+            else:
+                sizes.add(len(article.row["category"]))
             rows += 1
             names |= dict.fromkeys(article.raw)
             if len(names) > writers.EXCEL_COLUMNS:
@@ -246,7 +250,8 @@ def look_through(source: Path, read: Callable, on_bad_row: str) -> Survey:
             bar.update()
     if not rows:
         raise InputError(f"{source} holds no rows")
-    return Survey(rows, faulty, list(names), digest(source), stamp)
+    menus = (min(sizes), max(sizes)) if sizes else None
+    return Survey(rows, faulty, list(names), digest(source), stamp, menus)
 
 
 def work_key(classifier: Classifier, digest: str, columns: dict | None, sheet: str | None) -> str:

@@ -390,6 +390,29 @@ def promise_table(judged: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return table.rename_axis(["who", "wrong at most"])
 
 
+def likeness_note(judged: dict[str, pd.DataFrame]) -> str:
+    """One or two sentences on whether test rows reach the thresholds as often as validation rows.
+
+    Args:
+        judged: by name; see decision.judge.
+    """
+    lines = [(who, line) for who, frame in judged.items() for line in frame.to_dict("records")]
+    if all(pd.isna(line["threshold"]) for _, line in lines):
+        return "Without a threshold there is nothing to compare."
+    apart = [
+        f"{100 * line['on_val']:.0f} % of the validation rows and {100 * line['coverage']:.0f} % "
+        f"of the test rows ({who}, at most {100 * line['target']:g} % wrong)"
+        for who, line in lines
+        if line["unlike"]
+    ]
+    if not apart:
+        return "No difference shows: the test rows reach the thresholds as the validation rows do."
+    return (
+        f"The test rows are not like the validation rows. A threshold is reached by "
+        f"{'; by '.join(apart)}. Such a promise rests on rows that are not like the test rows."
+    )
+
+
 def records(frame: pd.DataFrame) -> list[dict]:
     """A table's lines as plain numbers and words for JSON; what is missing is None."""
     lines = json.loads(frame.to_json(orient="records", double_precision=10))
@@ -504,7 +527,8 @@ def promises(nats: list, margins: list, places: list[int], weights: dict) -> dic
     """Thresholds of the model and of the hybrid, learned on validation rows.
 
     Temperature and weights are fitted on all rows. The thresholds rest on what rules fitted on the
-    other rows said of each: judged by itself, a row would promise too much.
+    other rows said of each: judged by itself, a row would promise too much. Rows that chose the
+    checkpoint or the best setting promise a little too much still, see `decision`.
 
     Args:
         nats: for each row, log-probabilities of its options.

@@ -80,7 +80,7 @@ def learning_curve(
     """Accuracy after parts of a training, the model's and that of an SVM on as many rows.
 
     Which rows the model has read by a step is not kept, so the SVM learns from the first rows of
-    the training file, as many of them.
+    the training file, as many of them. It does so for a setting with balanced classes as well.
 
     Args:
         entrant: a trained setting.
@@ -106,6 +106,8 @@ def learning_curve(
 
 def rows_until(log: pd.DataFrame, step: int, train_rows: int) -> int:
     """How many different rows a training has read by a step.
+
+    Of rows that were drawn class-balanced it is how many were read, repeated ones counted again.
 
     Args:
         log: of the training; columns step and epoch.

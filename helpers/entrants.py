@@ -18,6 +18,7 @@ from helpers.adapters import (
     read_prompt,
 )
 from helpers.files import DAMAGE, digest, need
+from helpers.settings import comparable, rows_looked_at
 from helpers.templating import template_name
 
 ROWS = "rows.json"
@@ -181,29 +182,30 @@ def rows_judged(settings: dict[str, Entrant], val: list[dict]) -> dict[str, int]
 
     Args:
         settings: by name.
-        val: all validation rows, taken where a training kept no file of its own.
+        val: all validation rows of the run, counted where a training kept no file of its own.
     """
-    counts = {}
-    for name, entrant in settings.items():
-        path = entrant.adapter.parent / "val.jsonl"
-        lines = path.read_bytes().count(b"\n") if path.is_file() else len(val)
-        counts[name] = min(lines, len(val))
-    return counts
+    counts = {name: rows_looked_at(own.adapter.parent) for name, own in settings.items()}
+    return {name: len(val) if count is None else count for name, count in counts.items()}
 
 
 def choose_best(
-    logs: dict[str, pd.DataFrame], summaries: dict[str, dict], val_answers: dict[str, list[dict]]
+    logs: dict[str, pd.DataFrame],
+    summaries: dict[str, dict],
+    val_answers: dict[str, list[dict]],
+    counts: dict[str, int],
 ) -> tuple[str, pd.DataFrame]:
     """The best setting by the validation rows: no test row has a say.
 
     It is the one whose kept checkpoint had the highest accuracy in training, the lower loss
-    deciding between equals. Where a log holds no evaluation, all are judged by their answers
-    by `score` to the validation rows instead.
+    deciding between equals. Where a log holds no evaluation, or trainings looked at unlike many
+    rows (4 of 4 says less than 96 of 100), all are judged by their answers by `score` to the same
+    validation rows instead. Chapter 8 chooses alike, see settings.best_setting.
 
     Args:
         logs: of each setting; see `read_log`.
         summaries: of each setting; see `read_summary`.
         val_answers: of each setting to the validation rows.
+        counts: rows that each training looked at; see `rows_judged`.
 
     Returns:
         Its name, and what it was chosen by: a line a setting, columns "right on val" (share) and
@@ -216,7 +218,8 @@ def choose_best(
         if step in evaluated.index:
             at_best = evaluated.loc[step]
             chosen[name] = (float(at_best["eval_seq_acc"]), float(at_best["eval_loss"]))
-    if len(chosen) < len(logs):
+    shares = [chosen.get(name, (-np.inf,))[0] for name in logs]
+    if not comparable(shares, [counts[name] for name in logs]):
         chosen = {
             name: (float(metrics.correct(lines, "score").mean()), np.nan)
             for name, lines in val_answers.items()

@@ -36,6 +36,8 @@ class Weighed(NamedTuple):
     """Together they are what the model read."""
     read: float
     """Share of the article that the model read, 0 to 1."""
+    alone: str | None = None
+    """What the language model alone would answer, where that is another option."""
 
 
 def sentences(text: str, most: int = MOST_PASSAGES) -> list[str]:
@@ -60,22 +62,31 @@ def sentences(text: str, most: int = MOST_PASSAGES) -> list[str]:
     return ["".join(whole[i] for i in group) for group in groups]
 
 
-def weigh_passages(classifier: Classifier, text: str, options: list[str] | None = None) -> Weighed:
+def weigh_passages(
+    classifier: Classifier,
+    text: str,
+    options: list[str] | None = None,
+    answer: str | None = None,
+) -> Weighed:
     """How much each passage of an article says for its answer.
 
-    The language model alone is asked: the linear part of a hybrid reads no sentences.
+    What it says is asked of the language model alone: the linear part of a hybrid reads no
+    sentences. The answer is the classifier's all the same.
 
     Args:
         classifier: the adapter at work.
         text: the article.
         options: what may be answered; None for the adapter's labels.
+        answer: the option to explain; None for the one that the classifier answers.
 
     Raises:
-        InputError: for an article without anything to read.
+        InputError: for an article without anything to read, or an answer that is no option.
     """
     if not text.strip():
         raise InputError("there is no article to read: paste one first")
     options = list(options or classifier.prompt.labels)
+    if answer not in (None, *options):
+        raise InputError(f"{answer!r} is not among the options, so nothing can speak for it")
     prompt_format = classifier.prompt.prompt_format
     row = {"id": "article", "text": text, "category": options}
     prompt = fit(classifier.tokenizer, prompt_format, row)
@@ -86,10 +97,13 @@ def weigh_passages(classifier: Classifier, text: str, options: list[str] | None 
     texts = [read, *("".join(parts[:i] + parts[i + 1 :]) for i in range(len(parts)))]
     nats = np.array(classifier.ask([row | {"text": one} for one in texts]))  # texts × options
     among = log_softmax(nats, axis=1)
-    answer = int(among[0].argmax())
-    changes = among[0, answer] - among[1:, answer]
+    alone = options[int(among[0].argmax())]
+    if answer is None:
+        answer = options[int(classifier.probabilities([row], [list(nats[0])])[0].argmax())]
+    place = options.index(answer)
+    changes = among[0, place] - among[1:, place]
     passages = [Passage(part, float(change)) for part, change in zip(parts, changes)]
-    return Weighed(options[answer], passages, prompt.kept)
+    return Weighed(answer, passages, prompt.kept, alone if alone != answer else None)
 
 
 def strongest_passages(weighed: Weighed, count: int = STRONGEST) -> list[Passage]:
@@ -122,8 +136,10 @@ def as_html(weighed: Weighed) -> str:
             f"{escape(passage.text)}{sign}</span>"
         )
     rest = "" if weighed.read > 0.995 else f" The model read {100 * weighed.read:.0f} % of it."
+    if weighed.alone:
+        rest = f" The model alone would answer <b>{escape(weighed.alone)}</b>.{rest}"
     return (
-        f"<p>The model's answer: <b>{escape(weighed.answer)}</b>. Blue passages speak for it, red "
+        f"<p>The answer: <b>{escape(weighed.answer)}</b>. Blue passages speak for it, red "
         "ones against it; a number says how many nats the answer loses without the "
         f"passage.{rest}</p>"
         f'<div class="passages" style="white-space: pre-wrap">{"".join(spans)}</div>'
@@ -181,11 +197,12 @@ def explore(classifier: Classifier, text: str, options: list[str]) -> None:
             with output:
                 choices = split_lines(menu.value) or None
                 try:
-                    weighed = weigh_passages(classifier, article.value, choices)
+                    probabilities = classifier.answer(article.value, choices)
+                    said = probabilities.index[0]
+                    weighed = weigh_passages(classifier, article.value, choices, said)
                 except InputError as error:
                     print(error)
                     return
-                probabilities = classifier.answer(article.value, choices)
                 display(draw_probabilities(probabilities, classifier.threshold))
                 display(HTML(as_html(weighed)))
         finally:

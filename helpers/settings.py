@@ -4,9 +4,9 @@ import json
 import math
 from pathlib import Path
 
-from helpers import ROOT, InputError, one_line
-from helpers.adapters import HEAD, PROMPT, WEIGHTS
-from helpers.files import DAMAGE, from_root
+from helpers import ROOT, InputError, metrics, one_line
+from helpers.adapters import HEAD, PROMPT, WEIGHTS, adapter_digest
+from helpers.files import DAMAGE, from_root, read_jsonl
 from helpers.training_log import read_log
 
 
@@ -39,13 +39,74 @@ def val_score(folder: Path) -> tuple[float, float]:
     return -math.inf if math.isnan(accuracy) else float(accuracy), -float(loss)
 
 
+def rows_looked_at(folder: Path) -> int | None:
+    """How many of the first validation rows a training chose its checkpoint by.
+
+    Args:
+        folder: of a trained setting; where it keeps no rows of its own, its run's count.
+
+    Returns:
+        None where neither is there.
+    """
+    for path in (folder / "val.jsonl", folder.parents[1] / "data" / "val.jsonl"):
+        if path.is_file():
+            return path.read_bytes().count(b"\n")
+    return None
+
+
+def comparable(shares: list[float], counts: list[int | None]) -> bool:
+    """Whether trainings can be ranked by their own looks at val: each looked, at as many rows.
+
+    Args:
+        shares: of right answers, minus infinity where a training did not look.
+        counts: see `rows_looked_at`.
+    """
+    return len(set(counts)) <= 1 and all(math.isfinite(share) for share in shares)
+
+
+def kept_shares(folders: list[Path]) -> dict[Path, float] | None:
+    """Shares of right answers to the same validation rows, from the answers that chapter 5 kept.
+
+    Args:
+        folders: of trained settings of one run.
+
+    Returns:
+        None unless all of them were asked about the same rows, each as its adapter is now.
+    """
+    shares, asked = {}, set()
+    for folder in folders:
+        kept = folder.parents[1] / "eval" / folder.name / "val"
+        try:
+            key = json.loads((kept / "key.json").read_text(encoding="utf-8"))
+            lines = read_jsonl(kept / "predictions.jsonl")
+            if not lines or key["adapter"] != adapter_digest(folder / "adapter"):
+                return None
+            asked.add(tuple(line["id"] for line in lines))
+            shares[folder] = float(metrics.correct(lines, "score").mean())
+        except (*DAMAGE, InputError):
+            return None
+    return shares if len(asked) == 1 else None
+
+
 def best_setting(folders: list[Path]) -> Path:
     """The setting that did best on val: the figures of test never choose.
 
+    Where a training did not look at val, or not at as many rows as the others, all are judged by
+    the answers to val that chapter 5 kept, as chapter 5 does. Without these a line says so.
+
     Args:
-        folders: of trained settings; of equals the first.
+        folders: of trained settings of one run; of equals the first.
     """
-    return max(folders, key=val_score)
+    scores = {folder: val_score(folder) for folder in folders}
+    counts = [rows_looked_at(folder) for folder in folders]
+    if not comparable([share for share, _ in scores.values()], counts):
+        if shares := kept_shares(folders):
+            return max(folders, key=shares.__getitem__)
+        print(
+            "not every training looked at as many validation rows, so the best is chosen unevenly: "
+            "run chapter 5, which asks all settings about the same rows"
+        )
+    return max(folders, key=scores.__getitem__)
 
 
 def trained_settings(run: Path) -> list[Path]:

@@ -385,6 +385,22 @@ def test_where_nothing_was_learned_no_number_of_rows_to_look_at_is_given(tmp_pat
     assert "3 of them" in report.look_note(0.05)
 
 
+def test_menus_wider_than_those_of_val_are_named(tmp_path, adapter, fake):
+    """The promise was learned on rows of two options; a file without options offers all three."""
+    all_labels = write(tmp_path / "all.jsonl", articles(3))
+    two = write(tmp_path / "two.jsonl", articles(3, category=LABELS[:2]))
+    both = write(tmp_path / "both.jsonl", articles(2) + articles(1, category=LABELS[:2]))
+    decision.write_decision(adapter, learned(0.5))
+    wider = "learned on rows of 2 options, and these have"
+    assert f"{wider} 3, so more" in run(all_labels, adapter, tmp_path / "all.csv")[1]
+    assert f"{wider} 2 to 3, so more" in run(both, adapter, tmp_path / "both.csv")[1]
+    assert wider not in run(two, adapter, tmp_path / "two.csv")[1]
+    before = learned(0.5)  # a file from before the menus were kept
+    del before["model"]["menus"]
+    decision.write_decision(adapter, before)
+    assert wider not in run(all_labels, adapter, tmp_path / "all.csv")[1]
+
+
 def test_the_hybrid_weighs_both_where_it_was_learned(tmp_path, adapter, fake):
     rows = [row | {"text": word * 20} for row, word in zip(articles(3), "画法球", strict=True)]
     file = write(tmp_path / "in.jsonl", rows)

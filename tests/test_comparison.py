@@ -7,8 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import InputError, comparison, curves, entrants, files, templating, verdicts
-from helpers.adapters import AdapterHead, AdapterPrompt, write_prompt
+from helpers import (
+    InputError,
+    comparison,
+    curves,
+    entrants,
+    files,
+    settings,
+    templating,
+    verdicts,
+)
+from helpers.adapters import WEIGHTS, AdapterHead, AdapterPrompt, adapter_digest, write_prompt
 from helpers.templating import PromptFormat
 
 PLAIN = PromptFormat(templating.PLAIN, 64, True)
@@ -73,6 +82,7 @@ def test_intervals_rest_on_the_rows_that_a_training_looked_at(tmp_path):
     settings = entrants.find_settings(tmp_path, None)
     counts = entrants.rows_judged(settings, [row("a")] * 5)
     assert counts == {"few": 3, "unknown": 5}
+    assert entrants.rows_judged(settings, [row("a")] * 2)["few"] == 3  # whatever val_rows says
     log = pd.DataFrame(
         {"step": [4], "loss": [1.0], "eval_loss": [0.5], "eval_seq_acc": [2 / 3], "epoch": [0.5]}
     )
@@ -87,15 +97,80 @@ def test_the_best_setting_is_chosen_by_val_and_the_lower_loss():
 
     logs = {"a": log(0.5, 0.1), "b": log(0.75, 0.9), "c": log(0.75, 0.4)}
     summaries = {name: {"best_step": 2} for name in logs}
-    best, table = entrants.choose_best(logs, summaries, {})
+    counts = dict.fromkeys("abc", 4)
+    best, table = entrants.choose_best(logs, summaries, {}, counts)
     assert best == "c" and table.loc["b", "right on val"] == 0.75
     answers = {  # where a log holds no evaluation, the answers on val decide
         "a": [{"label": "x", "score": {"prediction": "x"}}],
         "b": [{"label": "x", "score": {"prediction": "y"}}],
     }
     empty = pd.DataFrame({name: [] for name in entrants.LOGGED})
-    best, table = entrants.choose_best({"a": empty, "b": empty}, {"a": {}, "b": {}}, answers)
+    best, table = entrants.choose_best(
+        {"a": empty, "b": empty}, {"a": {}, "b": {}}, answers, counts
+    )
     assert best == "a" and table["loss on val"].isna().all()
+
+
+def test_four_of_four_is_no_better_than_96_of_100(tmp_path):
+    """Trainings that looked at unlike many rows are judged by the same ones, in chapters 5 and 8
+    alike; and so are those of which one did not look.
+    """
+    shares, right = {"few": 1.0, "many": 0.96}, {"few": 1, "many": 2}
+    for looked in (True, False):  # whether the better one looked at val
+        run = tmp_path / str(looked)
+        for name, rows in {"few": 4, "many": 100}.items():
+            adapter = train_setting(run, name, val_rows=rows if looked else 4)
+            for file in WEIGHTS:
+                (adapter / file).write_text(name)
+            line = {"global_step/max_steps": "2/2", "eval_loss": 0.1, "eval_seq_acc": shares[name]}
+            if not looked and name == "many":
+                line = {"global_step/max_steps": "2/2", "loss": 0.1}
+            files.write_jsonl(adapter.parent / "logging.jsonl", [line])
+            files.write_json(adapter.parent / "summary.json", {"best_step": 2})
+        found = entrants.find_settings(run, None)
+        logs = {name: entrants.read_log(entrant) for name, entrant in found.items()}
+        trainings = {name: entrants.read_summary(entrant) for name, entrant in found.items()}
+        answers = {
+            name: [
+                {"id": i, "label": "x", "score": {"prediction": "x" if i < right[name] else "y"}}
+                for i in range(3)
+            ]
+            for name in found
+        }
+        best, table = entrants.choose_best(
+            logs, trainings, answers, entrants.rows_judged(found, [])
+        )
+        assert best == "many" and table.loc["few", "right on val"] == pytest.approx(1 / 3)
+        for name, entrant in found.items():
+            kept = run / "eval" / name / "val"
+            files.write_jsonl(kept / "predictions.jsonl", answers[name])
+            files.write_json(kept / "key.json", {"adapter": adapter_digest(entrant.adapter)})
+        assert settings.best_of_run(run) == found["many"].adapter
+
+
+def test_answers_on_val_that_cannot_be_compared_are_not_used(tmp_path, capsys):
+    """Those of an adapter that was trained anew since, and those to other rows."""
+    for name, share in (("one", 1.0), ("other", 0.5)):
+        adapter = train_setting(tmp_path, name, val_rows=len(name))
+        for file in WEIGHTS:
+            (adapter / file).write_text(name)
+        line = {"global_step/max_steps": "2/2", "eval_loss": 0.1, "eval_seq_acc": share}
+        files.write_jsonl(adapter.parent / "logging.jsonl", [line])
+        files.write_json(adapter.parent / "summary.json", {"best_step": 2})
+        kept = tmp_path / "eval" / name / "val"
+        answer = "x" if name == "other" else "y"
+        said = [{"id": 0, "label": "x", "score": {"prediction": answer}}]
+        files.write_jsonl(kept / "predictions.jsonl", said)
+        files.write_json(kept / "key.json", {"adapter": adapter_digest(adapter)})
+    assert settings.best_of_run(tmp_path).parent.name == "other"
+    assert "unevenly" not in capsys.readouterr().out
+    others = [{"id": 1, "label": "x", "score": {"prediction": "x"}}]
+    files.write_jsonl(kept / "predictions.jsonl", others)
+    assert settings.best_of_run(tmp_path).parent.name == "one"
+    assert "chosen unevenly: run chapter 5" in capsys.readouterr().out
+    files.write_jsonl(kept / "predictions.jsonl", said)
+    (adapter / WEIGHTS[1]).write_text("trained anew")
+    assert settings.best_of_run(tmp_path).parent.name == "one"
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
-from helpers import InputError, adapters, comparison, decision, hybrid, templating
+from helpers import ROOT, InputError, adapters, comparison, decision, hybrid, templating
 
 
 def drawn(n, seed, options=4, sharpness=2.5):
@@ -75,6 +75,31 @@ def test_promises_are_broken_no_oftener_than_they_say():
     assert all(count <= 0.05 * 300 + NOISE for count in broken.values()), broken
 
 
+@pytest.mark.parametrize(
+    ("n", "chose", "candidates", "target", "said"),
+    [(60, 48, 9, 0.1, 14), (200, 100, 12, 0.05, 10), (60, 48, 1, 0.1, 5)],
+)
+def test_rows_that_chose_the_winner_break_promises_as_often_as_the_prose_says(
+    n, chose, candidates, target, said
+):
+    """Candidates just beyond the target, alike in their errors; the best on the first rows wins."""
+    rng, times = np.random.default_rng(0), 3000
+    alike, own = (
+        rng.standard_normal((times, count, n), dtype="float32") for count in (1, candidates)
+    )
+    wrong = np.sqrt(0.7) * alike + np.sqrt(0.3) * own < norm.ppf(target + 1e-4)
+    winners = wrong[:, :, :chose].sum(axis=2).argmin(axis=1)
+    wrong = rng.permuted(wrong[np.arange(times), winners], axis=1)  # how sure says nothing here
+    first = decision.first_count(n, target, 0.95)  # no promise without that of these rows
+    broken = np.mean(decision.error_bound(wrong[:, :first].sum(axis=1), first) <= target)
+    assert 100 * broken == pytest.approx(said, abs=3 * np.sqrt(said * (100 - said) / times))
+    chapter = json.loads((ROOT / "notebooks" / "05-evaluation.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in chapter["cells"]]
+    [prose] = [" ".join(text.split()) for text in cells if "flatter the winner" in text]
+    assert f"{said} of 100" in prose or f"and not in {said}" in prose
+    assert f"{said} of 100" in " ".join(decision.__doc__.split()) or said == 5
+
+
 def test_where_every_row_is_wrong_too_often_nearly_nothing_is_promised():
     """The hardest case: whatever the probability, the error is just beyond the target."""
     rng, made = np.random.default_rng(0), 0
@@ -96,6 +121,32 @@ def test_rows_of_one_probability_are_answered_together():
     learned = decision.promise(surest, right, 0.05, 0.95)
     assert (learned["threshold"], learned["share"]) == (0.9, 0.5)
     assert learned["bound"] == pytest.approx(decision.error_bound(0, 100))
+
+
+@pytest.mark.parametrize(("reached", "apart"), [(5, True), (100, False)])
+def test_a_promise_on_rows_unlike_the_test_rows_is_flagged(reached, apart):
+    """29 of 60 rows of val reach the threshold, and of 210 test rows 5 or 100."""
+    sure, unsure = [0.9, 0.1], [0.6, 0.4]
+    val = [sure] * 29 + [unsure] * 31
+    learned = decision.learn(val, [0] * 29 + [1] * 31, targets=(0.1, 0.01))
+    test = [sure] * reached + [unsure] * (210 - reached)
+    table = decision.judge(learned, test, [0] * 210).set_index("target")
+    assert table["unlike"].to_dict() == {0.1: apart, 0.01: False}
+    assert table.loc[0.1, "on_val"] == pytest.approx(29 / 60) and np.isnan(table["on_val"][0.01])
+    note = comparison.likeness_note({"hybrid": table.reset_index()})
+    said = f"48 % of the validation rows and {100 * reached / 210:.0f} % of the test rows (hybrid"
+    assert (said in note) == apart and ("No difference shows" in note) != apart
+    nothing = decision.judge(decision.learn(val[:3], [0] * 3), test, [0] * 210)
+    assert "nothing to compare" in comparison.likeness_note({"hybrid": nothing})
+
+
+def test_rows_of_one_kind_are_seldom_called_unlike():
+    """Whatever way the threshold was chosen: here it is the median of val, 500 times."""
+    rng, called = np.random.default_rng(0), 0
+    for _ in range(500):
+        val, test = rng.random(60), rng.random(210)
+        called += decision.unlike(30, 60, int((test >= np.sort(val)[30]).sum()), 210)
+    assert called <= 4
 
 
 def test_thresholds_let_more_through_for_weaker_promises():
@@ -197,6 +248,9 @@ def test_what_is_written_is_read_and_damage_is_one_line(tmp_path):
         json.dumps(content | {"hybrid": learned}),
         sound.replace('"0.05"', '"some"'),
         sound.replace('"rows_needed"', '"rows"'),
+        sound.replace('"menus": [4, 4]', '"menus": [4]'),
+        sound.replace('"menus": [4, 4]', '"menus": [5, 4]'),
+        sound.replace('"menus": [4, 4]', '"menus": "44"'),
     ):
         assert damaged != sound
         (tmp_path / "decision.json").write_text(damaged)

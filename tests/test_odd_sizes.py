@@ -33,6 +33,7 @@ CASES = {
     "1 val row": {"test": 7, "val": 1},
     "2 val rows, all right": {"test": 2, "val": 2, "answers": "right"},
     "val never looked at": {"test": 7, "looked": False},
+    "val cut short": {"test": 7, "val": 6, "val_rows": 2},
     "a head beside it": {"test": 7, "head": True},
     "a head and 1 test row": {"test": 1, "head": True, "val": 1},
     "every baseline": {"test": 7, "ladder": True},
@@ -97,6 +98,7 @@ def make_run(run, small, case):
     adapters.write_prompt(setting / "adapter", own)
     summary = {"seconds": 6.0, "best_step": 2, "steps": 2, "dtype": "float32"}
     files.write_json(setting / "summary.json", summary)
+    (setting / "val.jsonl").write_text("{}\n" * case.get("val", 6))
     lines = [
         {"loss": 2.0 - i, "global_step/max_steps": f"{i + 1}/2", "epoch": (i + 1) / 2}
         for i in range(2)
@@ -143,14 +145,16 @@ def test_chapter_five_runs_through(name, small, encoder_folder, tmp_path, monkey
     make_run(tmp_path / "run", small, case)
     monkeypatch.setattr(models, "load_model", lambda *given, **choices: small[1])
     monkeypatch.setattr(asking, "answers", stub_answers(case.get("answers")))
-    given = {"run_dir": str(tmp_path / "run"), "probe_rows": 2}
+    given = {"run_dir": str(tmp_path / "run"), "probe_rows": 2, "val_rows": case.get("val_rows")}
     if case.get("ladder"):
         given |= {"ladder": True, "encoder": str(encoder_folder)}
-    run_cells("05-evaluation", **given)
+    left = run_cells("05-evaluation", **given)
     results = json.loads((tmp_path / "run" / "eval" / "metrics.json").read_text(encoding="utf-8"))
     share = results["models"]["rank2"]["score"]
     assert share["n"] == case["test"]
     assert share["ci95"][0] <= share["accuracy"] <= share["ci95"][1]
+    assert left["val_counts"] == {"rank2": case.get("val", 6)}  # what the training looked at
+    assert set(left["learning"]["rank2"]["n"]) <= {case.get("val", 6)}
     asked_for = ["frozen_logistic", "encoder"] if case.get("ladder") else []
     assert set(results["baselines"]) == {"majority", "tfidf_svm", *asked_for}
     assert all(results["baselines"][name]["seconds"] > 0 for name in asked_for)

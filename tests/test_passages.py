@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import InputError, models, passages, scoring, templating
+from helpers import InputError, hybrid, models, passages, scoring, templating
 from helpers.classifier import Classifier
 
 OPTIONS = ["Art", "Law", "Sports"]
@@ -58,6 +58,29 @@ def test_a_passage_is_worth_what_its_loss_costs(classifier):
         change = whole[answer] - among(classifier, rest)[answer]
         assert passage.change == pytest.approx(change, abs=1e-3)
     assert max(abs(passage.change) for passage in weighed.passages) > 0.001
+
+
+def test_the_answer_that_is_explained_is_the_one_in_the_table(classifier, monkeypatch):
+    """A hybrid whose linear half knows better: the model's passages speak for its answer."""
+    whole = among(classifier, TEXT)
+    first = OPTIONS[int(whole.argmax())]
+    second = next(name for name in OPTIONS if name != first)
+    linear = hybrid.fit_linear([TEXT, "股市下跌。"], [second, first])
+    weights = {"logprob": 0.1, "margin": 50.0}
+    monkeypatch.setattr(classifier, "method", "hybrid")
+    monkeypatch.setattr(classifier, "linear", linear)
+    monkeypatch.setattr(classifier, "decision", {"hybrid": {"weights": weights}})
+    weighed = passages.weigh_passages(classifier, TEXT, OPTIONS)
+    assert weighed.answer == classifier.answer(TEXT, OPTIONS).index[0] == second
+    assert weighed.alone == first
+    assert f"The model alone would answer <b>{first}</b>" in passages.as_html(weighed)
+    place = OPTIONS.index(second)
+    rest = "".join(passages.sentences(TEXT)[1:])
+    change = whole[place] - among(classifier, rest)[place]
+    assert weighed.passages[0].change == pytest.approx(change, abs=1e-3)
+    assert passages.weigh_passages(classifier, TEXT, OPTIONS, first)[::3] == (first, None)
+    with pytest.raises(InputError, match="'Music' is not among the options"):
+        passages.weigh_passages(classifier, TEXT, OPTIONS, "Music")
 
 
 def test_only_what_the_model_read_is_weighed(classifier):
