@@ -245,10 +245,10 @@ def test_one_small_p_among_many_pairs_is_no_difference():
 
 def test_one_setting_is_compared_with_none():
     seeds = ["rank8", "rank8-seed7"]
-    for settings in (["rank8"], seeds):
-        tests = [{"a": name, "b": "svm", "p": 0.001} for name in settings]
-        tests += [{"a": "rank8", "b": "rank8-seed7", "p": 0.001}] if settings == seeds else []
-        said = verdicts.among_settings(tests, settings)
+    for names in (["rank8"], seeds):
+        tests = [{"a": name, "b": "svm", "p": 0.001} for name in names]
+        tests += [{"a": "rank8", "b": "rank8-seed7", "p": 0.001}] if names == seeds else []
+        said = verdicts.among_settings(tests, names)
         assert "Only one setting" in said and "significant" not in said
     said = verdicts.among_settings(
         [
