@@ -12,6 +12,7 @@ from helpers import InputError, decision, hybrid, metrics
 from helpers.entrants import minutes
 from helpers.headers import strip_header
 from helpers.pages import per_cent_interval
+from helpers.parameters import without_seed
 from helpers.verdicts import verdict
 
 CERTAIN = "The sample's labels are right by construction, so each of these is the model's own."
@@ -356,7 +357,7 @@ def seed_spread(table: pd.DataFrame, settings: list[str]) -> pd.DataFrame:
         A line a setting and mode: count, mean, std, min, max, per cent; none where each has one.
     """
     own = table[table["name"].isin(settings) & table["mode"].isin(["generate", "score"])]
-    own = own.assign(setting=own["name"].str.split("-seed").str[0])
+    own = own.assign(setting=own["name"].map(without_seed))
     spread = own.groupby(["setting", "mode"], sort=False)["accuracy"]
     return spread.agg(["count", "mean", "std", "min", "max"]).query("count > 1")
 
@@ -401,7 +402,7 @@ def likeness_note(judged: dict[str, pd.DataFrame]) -> str:
         return "Without a threshold there is nothing to compare."
     apart = [
         f"{100 * line['on_val']:.0f} % of the validation rows and {100 * line['coverage']:.0f} % "
-        f"of the test rows ({who}, at most {100 * line['target']:g} % wrong)"
+        f"of the test rows ({who}, at most {target_words(line['target'])} wrong)"
         for who, line in lines
         if line["unlike"]
     ]
@@ -512,8 +513,8 @@ def promise_note(learned: dict[str, dict]) -> str:
     return " ".join(sentences)
 
 
-def target_words(target: str) -> str:
-    """A target of decision.learn in per cent: "0.05" is "5 %"."""
+def target_words(target: str | float) -> str:
+    """A target in per cent, as text or as a number: "0.05" is "5 %"."""
     return f"{100 * float(target):g} %"
 
 

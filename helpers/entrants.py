@@ -112,10 +112,8 @@ def find_heads(run: Path, names: list[str] | None) -> dict[str, Entrant]:
     if names is None:
         names = sorted(path.parts[-3] for path in (run / "train").glob(f"*/adapter/{HEAD}"))
     folders = {name: run / "train" / name / "adapter" for name in names}
-    found, rows = (
-        {name: path for name, path in folders.items() if is_head(path)},
-        training_rows(run),
-    )
+    found = {name: path for name, path in folders.items() if is_head(path)}
+    rows = training_rows(run) if found else None
     for name, path in found.items():
         refuse_other_rows(name, path, rows)
     return {name: Entrant(name, read_head(path), path) for name, path in found.items()}

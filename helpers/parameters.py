@@ -202,6 +202,11 @@ def refuse_setting(name: str) -> None:
         )
 
 
+def without_seed(name: str) -> str:
+    """The setting that a training is of: rank8 and rank8-seed7 are one with two seeds."""
+    return name.split("-seed")[0]
+
+
 def check_parameters() -> None:
     """Refuse wrong parameters before anything runs: the cell behind them calls this.
 

@@ -154,7 +154,7 @@ def read_profile(name: str) -> Profile:
         raise InputError(f"profiles/{name}.yml: source: {error}") from None
     for chapter in CHAPTERS:
         notebook = ROOT / "notebooks" / f"{chapter}.ipynb"
-        declared, defaults = parameters_of(notebook), defaults_of(notebook)
+        declared = parameters_of(notebook)
         for setting in profile.settings if chapter == "04-training" else [None]:
             try:
                 given = profile.parameters(chapter, setting)
@@ -162,7 +162,7 @@ def read_profile(name: str) -> Profile:
                 refuse_wrong(given, declared)
                 check_columns(given.get("columns"))
                 if setting:
-                    check_swift_arguments(defaults | given)
+                    check_swift_arguments(defaults_of(notebook) | given)
                 refuse_braces(template_files(given))
             except (InputError, TypeError, ValueError, RecursionError) as error:
                 whose = f"setting {setting!r}: " if setting else f"{chapter}: "

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import metrics
+from helpers.parameters import without_seed
 
 STUDY = (0, 9, 10)
 """Right answers of the study before and after its training, and how many were compared."""
@@ -113,7 +114,7 @@ def among_settings(tests: list[dict], settings: list[str]) -> str:
         tests: see `pair_tests`; pairs with others are passed by.
         settings: names; two seeds of one setting are no pair, for they differ by chance alone.
     """
-    own = {name: name.split("-seed")[0] for name in settings}
+    own = {name: without_seed(name) for name in settings}
     p = [
         test["p"]
         for test in tests

@@ -5,6 +5,7 @@ import json
 import pandas as pd
 
 from helpers.budgets import ASIDE_GIB
+from helpers.parameters import without_seed
 from tools.results import RESULTS
 from tools.results import cell as result_cell
 from tools.results import table as result_table
@@ -225,7 +226,7 @@ def seed_tables() -> str:
     if record is None:
         return "*Nothing has been recorded yet.*"
     shares = {name: record["metrics"]["models"][name]["generate"] for name in record["trainings"]}
-    settings = [name.split("-seed")[0] for name in shares]
+    settings = list(map(without_seed, shares))
     seeds = [training["seed"] for training in record["trainings"].values()]
     right = pd.Series([100 * share["accuracy"] for share in shares.values()], [settings, seeds])
     by_seed = right.unstack(sort=False)  # a line a setting, a column a seed
