@@ -134,7 +134,18 @@ class Classifier:
             )
         return (
             f"look is set below a probability of {self.threshold:.3f}: on val at most "
-            f"{100 * self.target:g} % of the answers above it are wrong{self.wider(menus)}"
+            f"{100 * self.target:g} % of the answers above it are wrong"
+            f"{self.doubt()}{self.wider(menus)}"
+        )
+
+    def doubt(self) -> str:
+        """What to add where the rows that a promise was learned on were not like test rows."""
+        if self.learned.get("on_test") is None:
+            return ""
+        return (
+            f"; {100 * self.learned['share']:.0f} % of val rows reach it and "
+            f"{100 * self.learned['on_test']:.0f} % of test rows, so val is not like other rows, "
+            "and more of them may be wrong"
         )
 
     def wider(self, menus: tuple[int, int] | None) -> str:

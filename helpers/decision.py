@@ -311,6 +311,26 @@ def judge(decision: dict, probabilities: list, places: list[int]) -> pd.DataFram
     return pd.DataFrame(lines)
 
 
+def doubted(learned: dict, judged: pd.DataFrame) -> dict:
+    """The same promises, and beside each that val was the wrong rows for, how test rows did.
+
+    Args:
+        learned: see `learn`.
+        judged: what they came to on test rows; see `judge`.
+
+    Returns:
+        `learned`, where a target whose threshold test rows reach unlike often has "on_test", the
+        share of them that do.
+    """
+    apart = judged[judged["unlike"].astype(bool)]
+    shares = {f"{line.target:g}": line.coverage for line in apart.itertuples()}
+    targets = {
+        target: promised | ({"on_test": shares[target]} if target in shares else {})
+        for target, promised in learned["targets"].items()
+    }
+    return learned | {"targets": targets}
+
+
 def unlike(reached: int, n: int, others_reached: int, others: int) -> bool:
     """Whether rows reach a threshold more often, or less, than chance lets those of one kind.
 
@@ -375,8 +395,10 @@ def read_decision(adapter: Path) -> dict | None:
                 if learned["rows_needed"] is not None:
                     check_number(learned["rows_needed"], 0, math.inf)
                 if learned["threshold"] is not None:
-                    check_number(learned["threshold"], 0, 1)
-                    check_number(learned["bound"], 0, 1)
+                    for name in ("threshold", "bound"):
+                        check_number(learned[name], 0, 1)
+                    for name in ("share", "on_test") if "on_test" in learned else ():
+                        check_number(learned[name], 0, 1)
         if decision["hybrid"] is not None:
             for name in ("logprob", "margin"):
                 check_number(decision["hybrid"]["weights"][name], 0, math.inf)

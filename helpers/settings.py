@@ -14,15 +14,17 @@ def val_score(folder: Path) -> tuple[float, float]:
     """How well a setting's adapter did on val; of two settings the larger one is better.
 
     Args:
-        folder: of a trained setting, with summary.json and logging.jsonl.
+        folder: of a trained setting, with summary.json; logging.jsonl may not have been kept.
 
     Returns:
         Share of right answers (eval_seq_acc) at the step whose weights stayed, and minus the loss
         there, which decides between equals; what was not measured is minus infinity.
 
     Raises:
-        InputError: when a file of the setting is missing or damaged.
+        InputError: when a file of the setting is damaged.
     """
+    if not (folder / "logging.jsonl").is_file():
+        return -math.inf, -math.inf
     try:
         step = json.loads((folder / "summary.json").read_text(encoding="utf-8")).get("best_step")
         log = read_log(folder / "logging.jsonl")
@@ -97,6 +99,8 @@ def best_setting(folders: list[Path]) -> Path:
     Args:
         folders: of trained settings of one run; of equals the first.
     """
+    if len(folders) == 1:
+        return folders[0]
     scores = {folder: val_score(folder) for folder in folders}
     counts = [rows_looked_at(folder) for folder in folders]
     if not comparable([share for share, _ in scores.values()], counts):
@@ -121,7 +125,6 @@ def trained_settings(run: Path) -> list[Path]:
         prompt.parent.parent
         for prompt in sorted(run.glob(f"train/*/adapter/{PROMPT}"))
         if not prompt.parent.parent.name.startswith(".")
-        and (prompt.parent.parent / "logging.jsonl").is_file()
     ]
 
 

@@ -401,6 +401,17 @@ def test_menus_wider_than_those_of_val_are_named(tmp_path, adapter, fake):
     assert wider not in run(all_labels, adapter, tmp_path / "all.csv")[1]
 
 
+def test_a_promise_learned_on_rows_unlike_the_test_rows_says_so(tmp_path, adapter, fake):
+    file = write(tmp_path / "in.jsonl", articles(3))
+    doubted = learned(0.5)
+    doubted["model"]["targets"]["0.05"] |= {"share": 0.88, "on_test": 0.62}
+    decision.write_decision(adapter, doubted)
+    said = run(file, adapter, tmp_path / "out.csv")[1]
+    assert "88 % of val rows reach it and 62 % of test rows" in said
+    decision.write_decision(adapter, learned(0.5))
+    assert "of test rows" not in run(file, adapter, tmp_path / "plain.csv")[1]
+
+
 def test_the_hybrid_weighs_both_where_it_was_learned(tmp_path, adapter, fake):
     rows = [row | {"text": word * 20} for row, word in zip(articles(3), "画法球", strict=True)]
     file = write(tmp_path / "in.jsonl", rows)

@@ -134,6 +134,9 @@ def test_a_promise_on_rows_unlike_the_test_rows_is_flagged(reached, apart):
     assert table["unlike"].to_dict() == {0.1: apart, 0.01: False}
     assert table.loc[0.1, "on_val"] == pytest.approx(29 / 60) and np.isnan(table["on_val"][0.01])
     note = comparison.likeness_note({"hybrid": table.reset_index()})
+    targets = decision.doubted(learned, table.reset_index())["targets"]
+    assert targets["0.1"].get("on_test") == (reached / 210 if apart else None)
+    assert targets["0.01"] == learned["targets"]["0.01"]
     said = f"48 % of the validation rows and {100 * reached / 210:.0f} % of the test rows (hybrid"
     assert (said in note) == apart and ("No difference shows" in note) != apart
     nothing = decision.judge(decision.learn(val[:3], [0] * 3), test, [0] * 210)
@@ -230,6 +233,7 @@ def test_a_hybrid_is_cross_fitted_as_it_is_used():
 def test_what_is_written_is_read_and_damage_is_one_line(tmp_path):
     assert decision.read_decision(tmp_path) is None
     learned = decision.learn(*drawn(100, 0))
+    learned["targets"]["0.05"] |= {"threshold": 0.5, "bound": 0.04, "share": 0.2, "on_test": 0.25}
     content = {"model": learned | {"temperature": 1.5}, "hybrid": None}
     lay_down(tmp_path)
     decision.write_decision(tmp_path, content)
@@ -251,6 +255,7 @@ def test_what_is_written_is_read_and_damage_is_one_line(tmp_path):
         sound.replace('"menus": [4, 4]', '"menus": [4]'),
         sound.replace('"menus": [4, 4]', '"menus": [5, 4]'),
         sound.replace('"menus": [4, 4]', '"menus": "44"'),
+        sound.replace('"on_test": 0.25', '"on_test": 25'),
     ):
         assert damaged != sound
         (tmp_path / "decision.json").write_text(damaged)

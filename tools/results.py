@@ -63,11 +63,12 @@ def record(run: Path, metrics: dict, device: str) -> dict:
     profile = read_profile(run.name)
     values, training = profile.values, profile.values["training"]
     said = "{steps} steps of {rows_per_step} rows, learning rate {learning_rate}".format(**training)
+    computed = datetime.date.fromtimestamp((run / "eval" / "metrics.json").stat().st_mtime)
     content = {
         "run": run.name,
         "title": f"{values['model']} on {values['title']}",
         "packaged": values["source"] == "sample",
-        "date": datetime.date.today().isoformat(),
+        "date": computed.isoformat(),
         "device": device,
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
         "settings": {
