@@ -631,3 +631,19 @@ def test_an_answer_may_be_called_none(tmp_path, form):
     )
     table = classify.read_table(path, show_text=False)
     assert (table["answer"][0], table["second"][0]) == ("None", "N/A")
+
+
+@pytest.mark.parametrize("form", ["csv", "xlsx", "jsonl"])
+def test_a_table_to_look_at_has_gaps_numbers_for_labels_and_short_articles(tmp_path, form):
+    path = tmp_path / f"a.{form}"
+    options = ["01", "02", "一个很长的类别名称", "另一个很长的类别名称"]
+    rows = [
+        ["球队\n取胜。", options, "01", 0.9, "02", 0.1, False, None],
+        [None, options, None, None, None, None, True, "empty"],
+    ]
+    writers.write_table(path, ["=title", "category", *classify.ADDED], rows)
+    table = classify.read_table(path, True, {"text": "=title"})
+    assert list(table["article"]) == ["球队 取胜。", ""]
+    assert (table["answer"][0], table["second"][0]) == ("01", "02")
+    assert table["probability"][0] == 0.9 and list(table["look"]) == [False, True]
+    assert table[["answer", "probability"]].loc[1].isna().all() and table["note"][1] == "empty"
