@@ -93,7 +93,7 @@ def weigh_passages(
     # What the model reads of it: else leaving a sentence out would pull in what was cut away.
     before, after = (render(part, "", options) for part in prompt_format.template.split("{text}"))
     read = prompt.text[len(before) : len(prompt.text) - len(after)]
-    parts = sentences(read)
+    parts = sentences(read) or [read]  # long options may leave no room for the article
     texts = [read, *("".join(parts[:i] + parts[i + 1 :]) for i in range(len(parts)))]
     nats = np.array(classifier.ask([row | {"text": one} for one in texts]))  # texts × options
     among = log_softmax(nats, axis=1)
