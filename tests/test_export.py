@@ -120,6 +120,20 @@ def test_a_card_without_figures_says_so(tmp_path, setting, draw_adapter):
     assert "Not measured" in card and "kept no summary" in card
 
 
+def test_a_card_has_no_figures_of_an_earlier_training(tmp_path, setting):
+    own, run = setting / "adapter", tmp_path / "run"
+    shutil.copytree(setting.parents[1] / "eval", run / "eval")
+    prompt = adapters.read_prompt(own)
+
+    def card_of(digest):
+        files.write_json(run / "eval" / "rank4" / "key.json", {"adapter": digest})
+        return export.model_card(run, "rank4", own, prompt)
+
+    assert "| score | 90.0 |" in card_of(adapters.adapter_digest(own))
+    earlier = card_of("another")
+    assert "before it was trained anew" in earlier and "90.0" not in earlier
+
+
 def test_lines_for_articles_that_lose_their_middle(exported, sample):
     """The same lines but for the cut: what they keep fits, and is beginning and end."""
     article = max((row["text"] for row in sample["test"]), key=len)
