@@ -16,7 +16,7 @@ OPTIONS = ["Art", "Law", "Sports"]
 TEXT = "球队在加时赛中取胜。画家举办了展览！“法院开庭。”\n观众鼓掌"
 
 
-@given(st.text("球。！\n” ;a", max_size=60), st.integers(1, 8))
+@given(st.text("球。！\n” ;a.1", max_size=60), st.integers(1, 8))
 def test_sentences_lose_nothing(text, most):
     parts = passages.sentences(text, most)
     assert "".join(parts) == text and len(parts) <= most and all(parts)
@@ -25,6 +25,13 @@ def test_sentences_lose_nothing(text, most):
 def test_sentences_end_where_sentences_do():
     expected = ["球队在加时赛中取胜。", "画家举办了展览！", "“法院开庭。”\n", "观众鼓掌"]
     assert passages.sentences(TEXT) == expected
+
+
+def test_english_sentences_end_at_full_stops():
+    text = 'Prices fell by 3.5 % in May. "We waited." Shops closed! 1. Tea in 2010. Rice.'
+    expected = ["Prices fell by 3.5 % in May. ", '"We waited." ', "Shops closed! ",
+                "1. Tea in 2010. Rice."]  # fmt: skip
+    assert passages.sentences(text) == expected
 
 
 @pytest.fixture(scope="module")
