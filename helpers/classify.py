@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from helpers import InputError, models, scoring, templating, writers
 from helpers.classifier import Classifier
-from helpers.files import below_root, digest
+from helpers.files import below_root, digest, read_jsonl
 from helpers.journal import Journal, open_journal
 from helpers.metrics import wilson
 from helpers.review import refuse_filled, write_review
@@ -182,7 +182,7 @@ def read_table(
     readers = {
         ".csv": partial(pd.read_csv, **as_written),
         ".xlsx": partial(pd.read_excel, **as_written),
-        ".jsonl": partial(pd.read_json, lines=True, dtype=False, convert_dates=False),
+        ".jsonl": lambda file: pd.DataFrame(read_jsonl(file)),
     }
     table = readers[path.suffix.lower()](path)
     own, added = table.iloc[:, : -len(ADDED)], table.iloc[:, -len(ADDED) :]

@@ -274,7 +274,7 @@ def test_a_file_that_changed_is_begun_anew(tmp_path, adapter, fake):
     write(file, articles(31))
     fake.prompts.clear()
     report, said = run(file, adapter, out)
-    assert "has changed since a run was interrupted" in said
+    assert "or how it is asked has changed since a run was interrupted" in said
     assert len(fake.prompts) == report.rows == 31 and not list(tmp_path.glob(".*"))
 
 
@@ -638,10 +638,10 @@ def test_a_table_to_look_at_has_gaps_numbers_for_labels_and_short_articles(tmp_p
     path = tmp_path / f"a.{form}"
     options = ["01", "02", "一个很长的类别名称", "另一个很长的类别名称"]
     rows = [
-        ["球队\n取胜。", options, "01", 0.9, "02", 0.1, False, None],
-        [None, options, None, None, None, None, True, "empty"],
+        ["球队\n取胜。", 2**70, options, "01", 0.9, "02", 0.1, False, None],
+        [None, 1, options, None, None, None, None, True, "empty"],
     ]
-    writers.write_table(path, ["=title", "category", *classify.ADDED], rows)
+    writers.write_table(path, ["=title", "nr", "category", *classify.ADDED], rows)
     table = classify.read_table(path, True, {"text": "=title"})
     assert list(table["article"]) == ["球队 取胜。", ""]
     assert (table["answer"][0], table["second"][0]) == ("01", "02")
