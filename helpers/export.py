@@ -61,8 +61,10 @@ while True:
     over = len(start + prompt["input_ids"]) + max(map(len, answers)) - asked["max_length"]
     if over <= 0:
         break
+    if not text:
+        raise SystemExit("these options leave the article no room; offer fewer")
     begins = [a - len(before) for a, _ in prompt["offset_mapping"] if a >= len(before)]
-    text = text[: [place for place in begins if place < len(text)][-over]]
+    text = text[: ([0] * over + [place for place in begins if place < len(text)])[-over]]
 """,
     "head+tail": """# The article loses its middle until prompt and longest answer fit.
 whole, characters = text, len(text)
@@ -71,7 +73,9 @@ while True:
     over = len(start + prompt["input_ids"]) + max(map(len, answers)) - asked["max_length"]
     if over <= 0:
         break
-    characters -= max(1, over // 2)
+    if characters == 0:
+        raise SystemExit("these options leave the article no room; offer fewer")
+    characters = max(0, characters - max(1, over // 2))
     text = whole[: characters - characters // 2] + "……" + whole[len(whole) - characters // 2 :]
 """,
 }
