@@ -1,9 +1,9 @@
 """Which labels may be wrong: confident learning on out-of-sample probabilities.
 
 The published rule (Northcutt, Jiang and Chuang 2021): a class's threshold is the mean probability
-that its own rows give it. A row is a suspect when it reaches the threshold of another class, and of
-those it reaches that one is likelier than its label. Suspects are ranked by self-confidence, the
-probability of their own label: the least believed first.
+that its own rows give it, and a row is a suspect when the likeliest of the classes whose thresholds
+it reaches is another than its label. We ask more: that class must also be likelier than the label.
+They are ranked by self-confidence, the probability of their own label: the least believed first.
 """
 
 import numpy as np

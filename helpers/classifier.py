@@ -121,8 +121,8 @@ class Classifier:
         """
         if not self.decision:
             return (
-                "look stays empty: chapter 05 has not learned from which probability on an answer "
-                "of this adapter may go out"
+                "look stays empty where there is an answer: chapter 05 has not learned from which "
+                "probability on one of this adapter may go out"
             )
         if not self.learned:
             return f"look is set on every row: chapter 05 learned nothing for {self.target:g}"

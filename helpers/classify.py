@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from helpers import InputError, models, scoring, templating, writers
 from helpers.classifier import Classifier
-from helpers.files import below_root, digest
+from helpers.files import below_root, digest, read_jsonl
 from helpers.journal import Journal, open_journal
 from helpers.metrics import wilson
 from helpers.review import refuse_filled, write_review
@@ -163,34 +163,42 @@ def classify_file(
     return Report(out, survey.rows, look, tally.unanswered, tally.table(), review)
 
 
-def read_table(path: Path, show_text: bool, characters: int = 14) -> pd.DataFrame:
+def read_table(
+    path: Path, show_text: bool, columns: dict | None = None, characters: int = 14
+) -> pd.DataFrame:
     """A table that was written, to look at: the added columns, and how each article begins.
 
     Args:
         path: .csv, .xlsx or .jsonl.
         show_text: whether the reader's own columns may be shown.
-        characters: of the reader's longest column, which holds the articles.
+        columns: which of them holds the articles; see sources.read_source.
+        characters: of an article that are shown.
 
     Returns:
         Columns article (where it may be shown) and those of ADDED, without an empty look or note.
     """
-    as_written = {"keep_default_na": False, "na_values": [""]}  # None may be a label
+    # None and 01 may be labels
+    as_written = {"keep_default_na": False, "na_values": [""], "dtype": str}
     readers = {
         ".csv": partial(pd.read_csv, **as_written),
         ".xlsx": partial(pd.read_excel, **as_written),
-        ".jsonl": lambda file: pd.read_json(file, lines=True),
+        ".jsonl": lambda file: pd.DataFrame(read_jsonl(file)),
     }
     table = readers[path.suffix.lower()](path)
     own, added = table.iloc[:, : -len(ADDED)], table.iloc[:, -len(ADDED) :]
     added = added.set_axis(list(ADDED), axis=1)
+    for name in ("probability", "second_probability"):
+        added[name] = pd.to_numeric(added[name])
+    added["look"] = added["look"].map({True: True, False: False, "True": True, "False": False})
     empty = [name for name in ("look", "note") if added[name].isna().all()]
     added = added.drop(columns=empty)
     if not show_text:
         return added
-    texts = own.astype(str)
-    longest = max(range(len(own.columns)), key=lambda at: texts.iloc[:, at].str.len().sum())
-    begins = texts.iloc[:, longest].str.split().str.join(" ")
-    added.insert(0, "article", begins.map(lambda text: f"{text[:characters]}…"))
+    name = writers.csv_cell((columns or {}).get("text", "text"))
+    texts = own[name if name in own else name.removeprefix("'")]
+    begins = [" ".join(str(text).split()) for text in texts.astype(object).where(texts.notna(), "")]
+    short = [text if len(text) <= characters else f"{text[:characters]}…" for text in begins]
+    added.insert(0, "article", short)
     return added
 
 

@@ -61,8 +61,10 @@ while True:
     over = len(start + prompt["input_ids"]) + max(map(len, answers)) - asked["max_length"]
     if over <= 0:
         break
+    if not text:
+        raise SystemExit("these options leave the article no room; offer fewer")
     begins = [a - len(before) for a, _ in prompt["offset_mapping"] if a >= len(before)]
-    text = text[: [place for place in begins if place < len(text)][-over]]
+    text = text[: ([0] * over + [place for place in begins if place < len(text)])[-over]]
 """,
     "head+tail": """# The article loses its middle until prompt and longest answer fit.
 whole, characters = text, len(text)
@@ -71,7 +73,9 @@ while True:
     over = len(start + prompt["input_ids"]) + max(map(len, answers)) - asked["max_length"]
     if over <= 0:
         break
-    characters -= max(1, over // 2)
+    if characters == 0:
+        raise SystemExit("these options leave the article no room; offer fewer")
+    characters = max(0, characters - max(1, over // 2))
     text = whole[: characters - characters // 2] + "……" + whole[len(whole) - characters // 2 :]
 """,
 }
@@ -210,18 +214,18 @@ def model_card(run: Path, setting: str, adapter: Path, prompt: AdapterPrompt) ->
         rank, alpha = config["r"], config["lora_alpha"]
     return "\n".join(
         [
-            f"---\nbase_model: {name}\nlanguage: zh\nlicense: {licence}",
+            f"---\nbase_model: {name}\nlicense: {licence}",
             "pipeline_tag: text-classification\nlibrary_name: transformers\n---\n",
-            f"# {name.split('/')[-1]}, fine-tuned to classify Chinese news ({setting})\n",
+            f"# {name.split('/')[-1]}, fine-tuned to classify articles ({setting})\n",
             f"A LoRA adapter of rank {rank} (alpha {alpha}), merged into its "
-            "base model. It reads an article and a list of options, and writes one of them.\n",
+            "base model. It reads an article and a list of options, and learned to write one.\n",
             f"* Prompt and answer together have at most {form.max_length} tokens; of an article "
             f"that is too long {'the end' if form.cut == 'head' else 'the middle'} is cut away. "
             "`prompt.json` says the rest.",
             f"* It learned {len(prompt.labels)} labels: {'，'.join(prompt.labels)}.",
             *decision_lines(adapter),
             "\n## Figures\n",
-            *figure_lines(run, setting),
+            *figure_lines(run, setting, adapter),
             "\n## Data\n",
             *data_lines(run),
             f"\n## The base model\n\n{about}\n",
@@ -253,10 +257,14 @@ def decision_lines(adapter: Path) -> list[str]:
     return [f"{line}{rows[0].upper()}{rows[1:]} were too few, or too often wrong, for a promise."]
 
 
-def figure_lines(run: Path, setting: str) -> list[str]:
-    """What the setting was measured at, where chapter 05 has measured it."""
-    path = run / "eval" / "metrics.json"
+def figure_lines(run: Path, setting: str, adapter: Path) -> list[str]:
+    """What the setting was measured at, where chapter 05 has measured it as it is now."""
+    path, asked = run / "eval" / "metrics.json", run / "eval" / setting / "key.json"
     lines = ["| asked by | right, % | 95 % interval | test rows |", "|---|---|---|---|"]
+    with reading(asked):
+        key = json.loads(asked.read_text(encoding="utf-8")) if asked.is_file() else {}
+        if key.get("adapter") not in (None, adapter_digest(adapter)):
+            return ["Not measured: chapter 05 asked this setting before it was trained anew."]
     with reading(path):
         metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         modes = metrics.get("models", {}).get(setting)

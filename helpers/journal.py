@@ -75,7 +75,8 @@ def open_journal(folder: Path, key: str, about: dict, say: Callable) -> Iterator
         folder: of the table.
         key: see classify.work_key.
         about: the file, how it is read, and the adapter. An interrupted run that is about the same
-            but has another key is mentioned and forgotten: the file's content has changed.
+            but has another key is mentioned and forgotten: the file's content has changed, or the
+            prompt, the base model or its precision.
         say: takes a line for the reader.
     """
     path = folder / f".answers-{key[:16]}.jsonl"
@@ -84,7 +85,9 @@ def open_journal(folder: Path, key: str, about: dict, say: Callable) -> Iterator
             same = file.readline() == (json.dumps(about) + "\n").encode()
             if same and other != path and lock(file):
                 name = Path(about["file"]).name
-                say(f"{name} has changed since a run was interrupted; this one begins anew")
+                say(
+                    f"{name} or how it is asked has changed since a run was interrupted; begun anew"
+                )
                 other.unlink()
     try:
         opened = path.open("a+b", buffering=0)

@@ -2,6 +2,7 @@
 
 import re
 from html import escape
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,8 @@ from helpers import InputError
 from helpers.classifier import Classifier
 from helpers.templating import fit, render
 
-SENTENCE = re.compile(r"[^。！？!?；;\n]*[。！？!?；;\n]+[”’」』）)\]]*\s*|[^。！？!?；;\n]+")
+END = re.compile(r"([。！？!?；;\n]+[”’」』）)\]]*|(?<!\d)\.[\"'”’)\]]*(?=\s))\s*")
+"""Where a sentence ends; a full stop ends one before white space, unless a number stands before."""
 MOST_PASSAGES = 40
 """Each costs a pass over the article; more sentences are joined with their neighbours."""
 SUPPORTS, SPEAKS_AGAINST = (31, 119, 180), (214, 39, 40)
@@ -47,12 +49,10 @@ def sentences(text: str, most: int = MOST_PASSAGES) -> list[str]:
         text: Chinese or other.
         most: pieces; where there are more, neighbours are joined.
     """
-    parts = SENTENCE.findall(text)
-    if "".join(parts) != text:  # nothing may be lost, whatever stands there
-        parts = [text]
+    ends = [0, *(end.end() for end in END.finditer(text)), len(text)]
     whole: list[str] = []
-    for part in parts:  # what shows nothing is no passage of its own
-        if whole and not part.strip():
+    for part in (text[start:end] for start, end in pairwise(ends) if start < end):
+        if whole and not part.strip():  # what shows nothing is no passage of its own
             whole[-1] += part
         else:
             whole.append(part)
@@ -93,7 +93,7 @@ def weigh_passages(
     # What the model reads of it: else leaving a sentence out would pull in what was cut away.
     before, after = (render(part, "", options) for part in prompt_format.template.split("{text}"))
     read = prompt.text[len(before) : len(prompt.text) - len(after)]
-    parts = sentences(read)
+    parts = sentences(read) or [read]  # long options may leave no room for the article
     texts = [read, *("".join(parts[:i] + parts[i + 1 :]) for i in range(len(parts)))]
     nats = np.array(classifier.ask([row | {"text": one} for one in texts]))  # texts × options
     among = log_softmax(nats, axis=1)

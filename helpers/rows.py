@@ -388,7 +388,7 @@ def no_column(key: str, columns: dict[str, str | None], names: list[str]) -> Fau
         f"no column {columns[key]!r} for {key}",
         f"; there are {there or 'none'}: map them with `columns`, as in `columns: {yaml}` "
         f"below `data:` in a profile, `columns = {mapping}` in a parameters cell, "
-        f"`-y 'columns: {yaml}'` for papermill",
+        f"`-y 'columns: {yaml}'` for papermill, `COLUMNS='{yaml}'` for make classify",
     )
 
 

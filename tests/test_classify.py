@@ -169,13 +169,14 @@ def test_a_row_that_cannot_be_asked_is_looked_at_and_never_dropped(tmp_path, ada
     file = write(tmp_path / "in.jsonl", [*rows, {"nr": 5, "text": "文", "category": "a b c"}])
     with file.open("a") as broken:
         broken.write('{"nr": 6, "text": \n')
-    report, _ = run(file, adapter, tmp_path / "out.csv", review=tmp_path / "review.xlsx")
+    report, said = run(file, adapter, tmp_path / "out.csv", review=tmp_path / "review.xlsx")
     lines = table(report.out)
     assert [line["nr"] for line in lines] == ["0", "1", "2", "3", "4", "5", ""]
     assert all(line["answer"] in LABELS and not line["note"] for line in lines[:3])
     for line, says in zip(lines[3:], ["non-empty", "cannot hold", "spaces", "JSON"], strict=True):
         assert line["answer"] == "" and line["look"] == "True" and says in line["note"]
     assert (report.rows, report.look, report.unanswered) == (7, None, 4)
+    assert "look stays empty where there is an answer" in said
 
 
 def test_a_bad_row_may_stop_everything_before_anything_is_asked(tmp_path, adapter, fake):
@@ -274,7 +275,7 @@ def test_a_file_that_changed_is_begun_anew(tmp_path, adapter, fake):
     write(file, articles(31))
     fake.prompts.clear()
     report, said = run(file, adapter, out)
-    assert "has changed since a run was interrupted" in said
+    assert "or how it is asked has changed since a run was interrupted" in said
     assert len(fake.prompts) == report.rows == 31 and not list(tmp_path.glob(".*"))
 
 
@@ -592,12 +593,17 @@ def test_a_full_disk_keeps_what_was_answered(tmp_path, trained):
 def test_wrong_command_lines_end_in_one_line(tmp_path, trained, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.jsonl").write_text('{"text": "a"}\n')
+    (tmp_path / "b.csv").write_text("content\na\n")
     for arguments, says in [
         (["--file", "a.jsonl", "--adapter", trained, "--out", "~nobody/a.csv"], "no such folder"),
         (["--file", "a.jsonl", "--adapter", trained, "--out", "~$a.txt"], "unknown ending"),
         (["--file", "none.jsonl", "--adapter", trained], "none.jsonl: no such file"),
         (["--file", "~$my.xlsx", "--adapter", trained], "~$my.xlsx: no such file"),
         (["--file", ".", "--adapter", trained], "a folder; give a file in it"),
+        (
+            ["--file", "b.csv", "--adapter", trained],
+            "`COLUMNS='{text: content}'` for make classify",
+        ),
         (["--file", "x", "--columns", "content"], "maps nothing"),
         (["--file", "x", "--columns", "{text: a, text: b}"], "the key text stands there twice"),
         (["--file", "x", "--target", "0.03", "--adapter", trained], "chapter 05 learns"),
@@ -642,3 +648,19 @@ def test_an_answer_may_be_called_none(tmp_path, form):
     )
     table = classify.read_table(path, show_text=False)
     assert (table["answer"][0], table["second"][0]) == ("None", "N/A")
+
+
+@pytest.mark.parametrize("form", ["csv", "xlsx", "jsonl"])
+def test_a_table_to_look_at_has_gaps_numbers_for_labels_and_short_articles(tmp_path, form):
+    path = tmp_path / f"a.{form}"
+    options = ["01", "02", "一个很长的类别名称", "另一个很长的类别名称"]
+    rows = [
+        ["球队\n取胜。", 2**70, options, "01", 0.9, "02", 0.1, False, None],
+        [None, 1, options, None, None, None, None, True, "empty"],
+    ]
+    writers.write_table(path, ["=title", "nr", "category", *classify.ADDED], rows)
+    table = classify.read_table(path, True, {"text": "=title"})
+    assert list(table["article"]) == ["球队 取胜。", ""]
+    assert (table["answer"][0], table["second"][0]) == ("01", "02")
+    assert table["probability"][0] == 0.9 and list(table["look"]) == [False, True]
+    assert table[["answer", "probability"]].loc[1].isna().all() and table["note"][1] == "empty"

@@ -120,19 +120,48 @@ def test_a_card_without_figures_says_so(tmp_path, setting, draw_adapter):
     assert "Not measured" in card and "kept no summary" in card
 
 
+def test_a_card_has_no_figures_of_an_earlier_training(tmp_path, setting):
+    own, run = setting / "adapter", tmp_path / "run"
+    shutil.copytree(setting.parents[1] / "eval", run / "eval")
+    prompt = adapters.read_prompt(own)
+
+    def card_of(digest):
+        files.write_json(run / "eval" / "rank4" / "key.json", {"adapter": digest})
+        return export.model_card(run, "rank4", own, prompt)
+
+    assert "| score | 90.0 |" in card_of(adapters.adapter_digest(own))
+    earlier = card_of("another")
+    assert "before it was trained anew" in earlier and "90.0" not in earlier
+
+
+def cut_by_readme(folder, cut, article, options=LABELS):
+    """What the README's lines have made when an article is cut: their names and values."""
+    code = export.code(cut).split("prompt = start")[0].replace("dtype=torch.float32", "")
+    code = re.sub(r"^model = .*$", "", code, flags=re.M)
+    code = re.sub(r"^options = .*$", f"options = {options!r}", code, flags=re.M)
+    (folder / "article.txt").write_text(article, encoding="utf-8")
+    names = {}
+    try:
+        exec(code.replace('folder = "."', f"folder = {str(folder)!r}"), names)
+    finally:
+        (folder / "article.txt").unlink()
+    return names
+
+
 def test_lines_for_articles_that_lose_their_middle(exported, sample):
     """The same lines but for the cut: what they keep fits, and is beginning and end."""
     article = max((row["text"] for row in sample["test"]), key=len)
-    code = export.code("head+tail").split("prompt = start")[0].replace("dtype=torch.float32", "")
-    code = re.sub(r"^model = .*$", "", code, flags=re.M)
-    (exported / "article.txt").write_text(article, encoding="utf-8")
-    names = {}
-    exec(code.replace('folder = "."', f"folder = {str(exported)!r}"), names)
-    (exported / "article.txt").unlink()
+    names = cut_by_readme(exported, "head+tail", article)
     size = len(names["start"] + names["prompt"]["input_ids"]) + max(map(len, names["answers"]))
     assert FORMAT.max_length - 12 < size <= FORMAT.max_length
     head, tail = names["text"].split("……")
     assert article.startswith(head) and article.endswith(tail) and abs(len(head) - len(tail)) <= 1
+
+
+@pytest.mark.parametrize("cut", export.CUT)
+def test_lines_say_where_options_leave_an_article_no_room(exported, cut):
+    with pytest.raises(SystemExit, match="offer fewer"):
+        cut_by_readme(exported, cut, "球队取胜。" * 3, [f"类别{n}" for n in range(90)])
 
 
 def test_what_would_be_another_model_is_refused(tmp_path, setting):

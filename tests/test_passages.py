@@ -1,6 +1,7 @@
 """What decided an answer: each sentence left out in turn, drawn over escaped text."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ OPTIONS = ["Art", "Law", "Sports"]
 TEXT = "球队在加时赛中取胜。画家举办了展览！“法院开庭。”\n观众鼓掌"
 
 
-@given(st.text("球。！\n” ;a", max_size=60), st.integers(1, 8))
+@given(st.text("球。！\n” ;a.1", max_size=60), st.integers(1, 8))
 def test_sentences_lose_nothing(text, most):
     parts = passages.sentences(text, most)
     assert "".join(parts) == text and len(parts) <= most and all(parts)
@@ -24,6 +25,13 @@ def test_sentences_lose_nothing(text, most):
 def test_sentences_end_where_sentences_do():
     expected = ["球队在加时赛中取胜。", "画家举办了展览！", "“法院开庭。”\n", "观众鼓掌"]
     assert passages.sentences(TEXT) == expected
+
+
+def test_english_sentences_end_at_full_stops():
+    text = 'Prices fell by 3.5 % in May. "We waited." Shops closed! 1. Tea in 2010. Rice.'
+    expected = ["Prices fell by 3.5 % in May. ", '"We waited." ', "Shops closed! ",
+                "1. Tea in 2010. Rice."]  # fmt: skip
+    assert passages.sentences(text) == expected
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +97,20 @@ def test_only_what_the_model_read_is_weighed(classifier):
     read = "".join(passage.text for passage in weighed.passages)
     assert long.startswith(read) and len(read) == round(weighed.read * len(long))
     assert 0 < weighed.read < 0.5 and "% of it" in passages.as_html(weighed)
+
+
+def test_options_that_leave_no_room_for_the_article_leave_one_empty_passage(
+    classifier, monkeypatch
+):
+    form, row = classifier.prompt.prompt_format, {"text": "", "category": OPTIONS}
+    tokenizer = classifier.tokenizer
+    fixed = len(templating.fit(tokenizer, form, row).ids)
+    fixed += max(len(templating.encode_answer(tokenizer, option)) for option in OPTIONS)
+    tight = replace(classifier.prompt, prompt_format=replace(form, max_length=fixed))
+    monkeypatch.setattr(classifier, "prompt", tight)
+    weighed = passages.weigh_passages(classifier, TEXT)
+    assert weighed.passages == [passages.Passage("", 0.0)] and weighed.read == 0
+    assert "The model read 0 % of it" in passages.as_html(weighed)
 
 
 def test_an_article_is_shown_and_never_run():

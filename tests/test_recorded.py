@@ -1,11 +1,12 @@
 """What the pages say of figures that were recorded once."""
 
 import json
+import sys
 
 import pytest
 
 from helpers import ROOT
-from tools import recorded
+from tools import recorded, results
 
 
 def make_record(shares):
@@ -78,6 +79,19 @@ def test_the_findings_on_the_real_corpus_are_counted_from_its_records():
     assert "no tuned model was better than the linear" in page and "some were worse" in page
     assert f"On {sum(together)} of {len(together)} short trainings both together beat" in page
     assert f"on the other {len(together) - sum(together)} the rows cannot tell" in page
+
+
+def test_a_head_has_no_template():
+    own = {"template": None, "rank": 16, "max_length": 288, "steps": 170, "seed": 42}
+    assert "| head | none | 16 | 288 | head | 170 | 42 | – | – |" in recorded.trainings_table(
+        {"head": own}
+    )
+
+
+def test_a_run_without_figures_is_told_what_makes_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["results", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"metrics\.json is missing: notebooks/05-evaluation"):
+        results.main()
 
 
 def test_a_threshold_that_no_test_row_reached_has_no_error():

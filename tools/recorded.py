@@ -105,7 +105,7 @@ def trainings_table(trainings: dict[str, dict]) -> str:
     for name, own in sorted(trainings.items(), key=lambda one: one[1].get("max_length") or 0):
         measured = [own.get("minutes"), own.get("peak_gib")]
         measured = ["–" if value is None else f"{value:.1f}" for value in measured]
-        said = [name, *(own.get(key) or "as given" for key in ("template", "rank", "max_length"))]
+        said = [name, *(own.get(key) or "none" for key in ("template", "rank", "max_length"))]
         said += [own.get("cut") or "head", own["steps"], own["seed"], *measured]
         lines.append("| " + " | ".join(map(str, said)) + " |")
     if not lines:

@@ -10,10 +10,11 @@ import datetime
 import importlib.metadata
 import json
 import re
+import sys
 from pathlib import Path
 
-from helpers import ROOT
-from helpers.files import write_json, write_text
+from helpers import ROOT, InputError
+from helpers.files import need, write_json, write_text
 from helpers.profiles import Profile, read_profile
 
 VERSIONS = ("torch", "transformers", "peft", "ms-swift", "scikit-learn")
@@ -125,7 +126,11 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--record", metavar="DEVICE")
     arguments = parser.parse_args()
-    metrics = json.loads((arguments.run / "eval" / "metrics.json").read_text(encoding="utf-8"))
+    try:
+        file = need(arguments.run / "eval" / "metrics.json", "05-evaluation")
+    except InputError as error:
+        sys.exit(f"✗ {error}")
+    metrics = json.loads(file.read_text(encoding="utf-8"))
     n = next(iter(metrics["baselines"].values()))["n"]
     rows = result_rows(metrics)
     width = max(len(name) for name, _, _ in rows) + 2
