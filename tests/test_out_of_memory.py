@@ -21,6 +21,10 @@ def test_todays_library_asks_for_the_same():
     table, record = out_of_memory.riddle()
     assert record["transformers"] == "4.41.2"
     assert 0 < table.iloc[0]["allocated_gib"] - table.iloc[0]["allocated today"] < 1
+    # sdpa writes no scores: what stands beside its logits is weights, cache and a few states
+    by_sdpa = table.loc["bfloat16 logits of every position, sdpa"]
+    assert by_sdpa["requested_gib"] == pytest.approx(6.44, abs=0.005)
+    assert 7 < by_sdpa["allocated today"] < by_sdpa["allocated_gib"] < 9
     shown = out_of_memory.riddle_table(table)
     assert list(shown.index[:2]) == ["A", "B"] and len(shown) == len(table)
     assert shown.map(str).map(len).to_numpy().max() <= len("never asked for")
