@@ -167,7 +167,7 @@ def expected_memory(
     parts = memory.forecast(config, length, batch, training=True, **layers, **choices)
     budget = free / (nproc if values.get("use_cpu") else 1)
     if parts["total"] > budget:
-        levers = estimates.remedies(config, budget, length, batch, **choices)
+        levers = estimates.remedies(config, budget, length, batch, parts["weights"], **choices)
         raise InputError(
             f"a step needs about {parts['total']:.1f} GiB and {budget:.1f} are free; "
             f"what would help: {levers}"
