@@ -57,7 +57,7 @@ def sft_arguments(
         rows_per_step: rows an optimizer step sees; accumulation makes up for a smaller batch.
         batch_size: rows that go through the model at once in each process.
         learning_rate: peak of the cosine schedule.
-        evaluations: how often to look at val, evenly spread, the end included.
+        evaluations: how often to look at val at most, evenly spread, the end included.
         seed: order of the rows, initial adapter.
         train_rows: how many rows there are to learn from.
         nproc: processes on this machine.
