@@ -511,12 +511,12 @@ def step_parts(needs: pd.DataFrame, title: str):
     """Stacked bars of what a LoRA step needs, beside the line of a card of 24 GB.
 
     Args:
-        needs: GiB by part (columns) and model (index).
+        needs: GiB by part (columns) and model (index), and their "total".
         title: says of which step.
     """
     axes = Figure(figsize=(9, 3), layout="constrained").subplots()
-    shown = needs[["weights", "optimizer", "activations"]]
-    shown.plot.barh(stacked=True, ax=axes).invert_yaxis()
+    shown = needs.drop(columns="total")
+    shown.loc[:, shown.any()].plot.barh(stacked=True, ax=axes).invert_yaxis()
     axes.axvline(24e9 / 2**30, color="0.3", linestyle="--", linewidth=1)
     axes.set(xlabel="GiB; the dashed line is a card of 24 GB", title=title)
     return axes.figure

@@ -2,7 +2,7 @@ import nbformat
 import pandas as pd
 import pytest
 import torch
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from helpers import ROOT, InputError, estimates, memory, models, swift_setup
 from helpers.templating import PLAIN, PromptFormat
@@ -122,6 +122,12 @@ def test_forecast_and_closed_form_agree_with_the_allocator(name, choices):
     before = sum(forecast[part] for part in ("weights", "adapters", "optimizer"))
     assert forecast["total"] - before == pytest.approx(peak, rel=0.1)
     assert estimate["total"] - before == pytest.approx(peak, rel=0.25)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_a_row_may_be_shorter_than_an_answer(length):
+    network = AutoModelForCausalLM.from_config(CONFIGS["llama"])
+    memory.lora_step(memory.add_lora(network, 2, ["q_proj"]), [5] * length)()
 
 
 def test_quantising_makes_the_linear_layers_smaller_and_nothing_else():
