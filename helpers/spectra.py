@@ -203,7 +203,10 @@ def learned_figures(relative: dict[str, np.ndarray], norms: pd.DataFrame) -> dic
     strongest, rank = strongest_module(norms), spectra.shape[1]
     words = ""
     if rank > 4:
-        words = f"The four strongest directions carry {energy:.0f} % of the correction's energy. "
+        words = (
+            f"On average over the layers, the four strongest directions carry {energy:.0f} % of a "
+            "correction's energy. "
+        )
     words += (
         f"In at least half of the layers, {used} of {rank} directions hold 90 % of it. "
         f"The largest corrections stand in the layers called {strongest}."

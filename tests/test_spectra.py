@@ -191,6 +191,14 @@ def test_figures_say_so_when_there_is_nothing_to_draw():
     plt.close("all")
 
 
+def test_the_loss_of_a_head_is_that_of_a_row():
+    words, head = log(loss=[4.0, 2, 1]), log(loss=[4.0, 2, 1], eval_acc=[0.5] * 3)
+    for logs, unit in (({"a": words}, "a token"), ({"b": head}, "a row")):
+        axes = plotting.learning_curves(logs, dict.fromkeys(logs, 8)).axes[0]
+        assert axes.get_ylabel() == f"loss, nats {unit}"
+    plt.close("all")
+
+
 def test_the_bars_of_the_learning_curves_are_wilson_intervals():
     figure = plotting.learning_curves({"a": log(eval_seq_acc=[0.0, 0.5, 1.0])}, {"a": 10})
     (bars,) = figure.axes[1].containers
