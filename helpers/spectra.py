@@ -208,7 +208,7 @@ def learned_figures(relative: dict[str, np.ndarray], norms: pd.DataFrame) -> dic
             "correction's energy. "
         )
     words += (
-        f"In at least half of the layers, {used} of {rank} directions hold 90 % of it. "
+        f"In at least half of the layers, {used} of {rank} directions hold 90 % of the energy. "
         f"The largest corrections stand in the layers called {strongest}."
     )
     return {"energy": energy, "used_rank": used, "strongest": strongest, "learned_words": words}
