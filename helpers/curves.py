@@ -1,5 +1,6 @@
 """How a training went: the figures of its log, and what was right after parts of it."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,19 +27,38 @@ def curve_steps(total: int) -> tuple[int, ...]:
     return tuple(sorted({max(1, round(total / part)) for part in (32, 16, 8, 4, 2, 1)}))
 
 
-def run_figures(log: pd.DataFrame, lengths: list[int], rows_per_step: int, val_rows: int) -> dict:
+def rows_read(steps: int, rows_per_step: int, train_rows: int) -> int:
+    """Rows that a training reads in so many steps, each as often as it comes.
+
+    The last step of an epoch reads what is left: no step reaches over into the next one.
+
+    Args:
+        steps: of the optimizer.
+        rows_per_step: most rows that one sees.
+        train_rows: how many there are.
+    """
+    epochs, further = divmod(steps, math.ceil(train_rows / rows_per_step))
+    return epochs * train_rows + further * rows_per_step
+
+
+def run_figures(
+    log: pd.DataFrame, lengths: list[int], rows_per_step: int, steps: int, val_rows: int
+) -> dict:
     """The figures of a training that its page quotes.
 
     Args:
         log: see training_log.read_log.
         lengths: tokens of each training row.
-        rows_per_step: rows an optimizer step sees.
+        rows_per_step: most rows an optimizer step sees.
+        steps: of the whole training.
         val_rows: rows that val was looked at with.
 
     Returns:
-        "first_loss", "last_loss" (mean of the last five), "row_tokens", "tokens_a_second" and
-        "val_accuracy" in per cent (each nan where the log lacks it), and the sentence "val_words".
+        "rows_seen" (see `rows_read`), "first_loss", "last_loss" (mean of the last five),
+        "row_tokens", "tokens_a_second" and "val_accuracy" in per cent (each nan where the log lacks
+        it), and the sentence "val_words".
     """
+    seen = rows_read(steps, rows_per_step, len(lengths))
     nan, loss = float("nan"), log["loss"].dropna()
     share = log["eval_seq_acc"].dropna()
     speed = log.get("train_speed(s/it)", pd.Series(dtype=float)).dropna()
@@ -50,10 +70,11 @@ def run_figures(log: pd.DataFrame, lengths: list[int], rows_per_step: int, val_r
             f"were right{'' if 'eval_acc' in log else ', token for token'}."
         )
     return {
+        "rows_seen": seen,
         "first_loss": float(loss.iloc[0]) if len(loss) else nan,
         "last_loss": float(loss.tail(5).mean()) if len(loss) else nan,
         "row_tokens": tokens,
-        "tokens_a_second": float(rows_per_step * tokens / speed.iloc[-1]) if len(speed) else nan,
+        "tokens_a_second": float(seen / steps * tokens / speed.iloc[-1]) if len(speed) else nan,
         "val_accuracy": float(100 * share.iloc[-1]) if len(share) else nan,
         "val_words": words,
     }

@@ -160,23 +160,34 @@ def last_that_fits(needs: Callable[[int], float], budget: float, most: int) -> i
     return low
 
 
-def remedies(config, budget: float, length: int, batch: int, **choices) -> str:
+def remedies(
+    config, budget: float, length: int, batch: int, weights: float, checkpointing: bool, **choices
+) -> str:
     """What would make a training step fit, each lever alone with what the closed form makes of it.
+
+    What is pulled already, and rows of no length, are no levers.
 
     Args:
         config: a transformers config.
         budget: GiB.
         length: tokens of a row.
         batch: rows.
+        weights: GiB of the model's, which may be quantised.
+        checkpointing: whether the step has gradient checkpointing.
         **choices: see `estimate`.
     """
-    shorter = longest(config, budget, batch=batch, training=True, **choices)
-    levers = [f"max_length {length} → {shorter}"]
-    for lever, change in (
-        ("batch_size", {"batch": 1}),
-        ("gradient_checkpointing", {"checkpointing": True}),
-    ):
-        values = {"batch": batch} | choices | change
-        total = estimate(config, length, training=True, **values)["total"]
-        levers.append(f"{lever} {next(iter(change.values()))}: {total:.1f} GiB")
+
+    def needs(tokens: int, **change) -> float:
+        values = {"batch": batch, "checkpointing": checkpointing} | choices | change
+        parts = estimate(config, tokens, training=True, **values)
+        return parts["total"] - parts["weights"] + weights
+
+    levers = []
+    if shorter := last_that_fits(needs, budget, length - 1):
+        levers.append(f"max_length {shorter}, for the longest row has {length} tokens")
+    if batch > 1:
+        levers.append(f"batch_size 1: {needs(length, batch=1):.1f} GiB")
+    if not checkpointing:
+        levers.append(f"gradient_checkpointing True: {needs(length, checkpointing=True):.1f} GiB")
+    levers.append(f"a smaller model (the weights of this one take {weights:.1f})")
     return "; ".join(levers)

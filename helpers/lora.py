@@ -122,6 +122,16 @@ def file_of(folder: Path, tensor: str) -> Path | None:
     return None
 
 
+def lies_alone(model: str, name: str) -> bool:
+    """Whether a layer's matrix can be read by itself; else all weights are loaded once.
+
+    Args:
+        model: see models.find_model.
+        name: of the layer.
+    """
+    return file_of(Path(find_model(model)), f"{name}.weight") is not None
+
+
 def peft_layer(matrix: Matrix, **choices):
     """peft's own LoRA layer on the same matrix, untrained.
 

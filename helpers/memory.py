@@ -217,9 +217,8 @@ def lora_step(model, ids: list[int], batch: int = 1, padded: bool = False) -> Ca
             .logits[:, :-1]
             .float()
         )  # batch × (ANSWER_POSITIONS - 1) × vocabulary
-        torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), tokens[:, 1 - ANSWER_POSITIONS :].flatten()
-        ).backward()
+        following = tokens[:, len(ids) - logits.shape[1] :]  # a row may be shorter than an answer
+        torch.nn.functional.cross_entropy(logits.flatten(0, 1), following.flatten()).backward()
         model.zero_grad(set_to_none=True)
 
     return run

@@ -312,11 +312,12 @@ def report(weights, network, grid, riddle_table, reaches, fitting, checks) -> di
     }
 
 
-def findings(weights, grid, riddle_table, reaches, checks, yi_gib) -> dict:
+def findings(weights, network, grid, riddle_table, reaches, checks, yi_gib) -> dict:
     """The numbers that chapter 6 quotes; see `report`.
 
     Args:
         weights: GiB of the model's.
+        network: the model.
         grid: see `growth`.
         riddle_table: see `riddle`.
         reaches: see `reaches`.
@@ -325,8 +326,13 @@ def findings(weights, grid, riddle_table, reaches, checks, yi_gib) -> dict:
     """
     n = int(grid["tokens"].max())
     peak = grid[grid["tokens"] == n].set_index("way")["peak_gib"]
-    first = riddle_table.iloc[0]
+    first, size = riddle_table.iloc[0], network.dtype.itemsize
+    text = network.config.get_text_config()
     return {
+        "vocabulary": f"{text.vocab_size:,}",
+        "number_bytes": size,
+        "thousand_logits": 1000 * text.vocab_size * size / memory.GIB,
+        "heads": text.num_attention_heads,
         "tokens": n,
         "weights": weights,
         "naive": float(peak["inference, naive"]),

@@ -114,6 +114,8 @@ def survival(frame: pd.DataFrame):
 def learning_curves(logs: dict[str, pd.DataFrame], val_rows: dict[str, int]):
     """Training loss (smoothed) and val's loss and right answers against steps, a line a setting.
 
+    The loss of a classification head is that of a row, and of words that of a token.
+
     Args:
         logs: by setting; see training_log.read_log. What a log lacks is not drawn.
         val_rows: by setting, rows of val looked at; they decide the width of the 95 % intervals.
@@ -136,7 +138,8 @@ def learning_curves(logs: dict[str, pd.DataFrame], val_rows: dict[str, int]):
             bars = np.maximum([100 * (share - low), 100 * (high - share)], 0)
             look = {"fmt": f"-{mark}", "capsize": 3, "color": colour, "label": name}
             right.errorbar(answers["step"], 100 * share, yerr=bars, **look)
-    left.set(xlabel="step", ylabel="loss, nats a token", yscale="log")
+    units = dict.fromkeys("a row" if "eval_acc" in log else "a token" for log in logs.values())
+    left.set(xlabel="step", ylabel=f"loss, nats {' or '.join(units)}", yscale="log")
     plain_ticks(left.yaxis)
     if np.divide(*left.get_ylim()) > 0.1:  # less than a decade: it may hold no major tick
         left.yaxis.set_minor_formatter("{x:g}")
@@ -511,12 +514,12 @@ def step_parts(needs: pd.DataFrame, title: str):
     """Stacked bars of what a LoRA step needs, beside the line of a card of 24 GB.
 
     Args:
-        needs: GiB by part (columns) and model (index).
+        needs: GiB by part (columns) and model (index), and their "total".
         title: says of which step.
     """
     axes = Figure(figsize=(9, 3), layout="constrained").subplots()
-    shown = needs[["weights", "optimizer", "activations"]]
-    shown.plot.barh(stacked=True, ax=axes).invert_yaxis()
+    shown = needs.drop(columns="total")
+    shown.loc[:, shown.any()].plot.barh(stacked=True, ax=axes).invert_yaxis()
     axes.axvline(24e9 / 2**30, color="0.3", linestyle="--", linewidth=1)
     axes.set(xlabel="GiB; the dashed line is a card of 24 GB", title=title)
     return axes.figure

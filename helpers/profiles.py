@@ -113,7 +113,7 @@ class Profile:
         if chapter == "05-evaluation":
             return common | text | {"settings": self.settings} | values["evaluation"]
         if chapter == "06-out-of-memory":
-            return common | model | text | values["memory"]
+            return common | {"model": values["model"]} | values["memory"]
         if chapter == "07-max-length":
             return common | model | text
         return common | text

@@ -193,7 +193,7 @@ def learned_figures(relative: dict[str, np.ndarray], norms: pd.DataFrame) -> dic
 
     Returns:
         "energy" (of its four strongest directions, per cent), "used_rank", "strongest" and the
-        sentences "learned_words".
+        sentences "learned_words", which say nothing of four where there are no more.
     """
     spectra = next(iter(relative.values()), np.zeros((0, 0)))
     if not len(spectra) or norms.empty:
@@ -201,9 +201,14 @@ def learned_figures(relative: dict[str, np.ndarray], norms: pd.DataFrame) -> dic
         return {"energy": float("nan"), "used_rank": 0, "strongest": "–", "learned_words": words}
     energy, used = 100 * energy_share(spectra), used_rank(spectra)
     strongest, rank = strongest_module(norms), spectra.shape[1]
-    words = (
-        f"The four strongest directions carry {energy:.0f} % of the correction's energy. "
-        f"In at least half of the layers, {used} of {rank} directions hold 90 % of it. "
+    words = ""
+    if rank > 4:
+        words = (
+            f"On average over the layers, the four strongest directions carry {energy:.0f} % of a "
+            "correction's energy. "
+        )
+    words += (
+        f"In at least half of the layers, {used} of {rank} directions hold 90 % of the energy. "
         f"The largest corrections stand in the layers called {strongest}."
     )
     return {"energy": energy, "used_rank": used, "strongest": strongest, "learned_words": words}

@@ -74,9 +74,9 @@ def rhythm(max_steps: int, evaluations: int) -> dict:
 
     Args:
         max_steps: see `total_steps`.
-        evaluations: evenly spread, the end included.
+        evaluations: the most that there shall be, evenly spread; swift adds one at the end.
     """
-    every = max(1, max_steps // evaluations)
+    every = math.ceil(max_steps / evaluations)
     return {"max_steps": max_steps, "eval_steps": every, "save_steps": every}
 
 

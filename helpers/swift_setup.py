@@ -57,7 +57,7 @@ def sft_arguments(
         rows_per_step: rows an optimizer step sees; accumulation makes up for a smaller batch.
         batch_size: rows that go through the model at once in each process.
         learning_rate: peak of the cosine schedule.
-        evaluations: how often to look at val, evenly spread, the end included.
+        evaluations: how often to look at val at most, evenly spread, the end included.
         seed: order of the rows, initial adapter.
         train_rows: how many rows there are to learn from.
         nproc: processes on this machine.
@@ -167,7 +167,7 @@ def expected_memory(
     parts = memory.forecast(config, length, batch, training=True, **layers, **choices)
     budget = free / (nproc if values.get("use_cpu") else 1)
     if parts["total"] > budget:
-        levers = estimates.remedies(config, budget, length, batch, **choices)
+        levers = estimates.remedies(config, budget, length, batch, parts["weights"], **choices)
         raise InputError(
             f"a step needs about {parts['total']:.1f} GiB and {budget:.1f} are free; "
             f"what would help: {levers}"

@@ -33,6 +33,8 @@ BEGUN = "begun.json"
 """Stands where a training is not finished: the fingerprint of what was begun."""
 KEPT = "keep_steps.json"
 """Lists the steps whose adapters are kept for a learning curve (see swift_plugin)."""
+SPENT = "spent.json"
+"""Says how many seconds a training has taken that is not finished."""
 WATCHED = "CHINESE_NEWS_BOOK_PARENT"
 """Environment variable: the process without which training shall not go on (see swift_plugin)."""
 LAUNCHERS = re.compile(
@@ -192,8 +194,8 @@ def train(
         write_json(work / "summary.json", summary)
         checkpoint.rename(work / "adapter")
         shutil.rmtree(work / "swift")
-        (work / KEPT).unlink()
-        (work / BEGUN).unlink()
+        for file in (KEPT, BEGUN, SPENT):
+            (work / file).unlink(missing_ok=True)
         shutil.rmtree(replaced, ignore_errors=True)
         if folder.exists():
             folder.rename(replaced)
@@ -293,12 +295,13 @@ def run_swift(folder: Path, arguments: dict, tokenizer, nproc: int = 1) -> tuple
         nproc: processes at once.
 
     Returns:
-        The seconds it took, and the peak of its processes' resident memory in GiB.
+        The seconds it took, those before it was cut off included, and the peak of its processes'
+        resident memory in GiB.
     """
     command = [sys.executable, "-m", "swift.cli.main", "sft", "sft.yaml"]
     if checkpoint := last_checkpoint(folder / "swift", arguments["max_steps"]):
         command += ["--resume_from_checkpoint", str(checkpoint.relative_to(folder))]
-    started, looked, peak = time.monotonic(), False, 0.0
+    started, looked, peak = time.monotonic() - spent(folder), False, 0.0
     log, title = folder / "swift.log", folder.name.removeprefix(".").removesuffix(".unfinished")
     with (
         log.open("wb") as output,
@@ -317,6 +320,7 @@ def run_swift(folder: Path, arguments: dict, tokenizer, nproc: int = 1) -> tuple
         try:
             while process.poll() is None:
                 time.sleep(1)
+                write_json(folder / SPENT, time.monotonic() - started)
                 looked = looked or look_at_first_row(folder, tokenizer)
                 peak = max(peak, resident_gib(process.pid))
                 if not math.isfinite(
@@ -341,6 +345,17 @@ def run_swift(folder: Path, arguments: dict, tokenizer, nproc: int = 1) -> tuple
             f"swift did not show its first row in {log.name}: nothing proves what it was fed"
         )
     return time.monotonic() - started, peak
+
+
+def spent(work: Path) -> float:
+    """The seconds that a training took before it was cut off; 0 where nothing tells.
+
+    Args:
+        work: see `unfinished`.
+    """
+    with suppress(*DAMAGE):
+        return float(json.loads((work / SPENT).read_text(encoding="utf-8")))
+    return 0.0
 
 
 def swift_environment(nproc: int) -> dict[str, str]:

@@ -50,7 +50,8 @@ def explain(code: int, log: Path, arguments: dict) -> str:
         values = SWIFT_DEFAULTS | arguments
         batch, length = values["per_device_train_batch_size"], values.get("max_length")
         levers = [f"max_length {length} → {length // 2}"] if length else []
-        levers += [f"batch_size {batch} → {batch // 2}"] if batch > 1 else []
+        fewer = next((n for n in range(batch // 2, 0, -1) if batch % n == 0), None)
+        levers += [f"batch_size {batch} → {fewer}"] if fewer else []
         levers += [] if values["gradient_checkpointing"] else ["gradient_checkpointing: true"]
         strongest = "; ".join(levers)
         return f"swift ran out of memory; levers, the strongest first: {strongest} — {repeat}"

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from benchmarks import __main__ as bench
+from benchmarks import growth as cost
+from helpers import scoring
 from tools import recorded
 
 
@@ -39,3 +41,10 @@ def test_parts_of_one_machine_stand_together_and_of_two_machines_never(tmp_path,
 def test_a_benchmark_that_there_is_not_is_one_line():
     with pytest.raises(SystemExit, match="no benchmark speed; there are: tokenizing"):
         bench.main(("speed",))
+
+
+def test_prompts_that_are_timed_together_have_no_beginning_to_share():
+    prompts = cost.unlike_prompts(40, 256, bos=2)
+    assert {len(prompt) for prompt in prompts} == {256}
+    alike = [len(set(tokens)) == 1 for tokens in zip(*prompts[:2])]
+    assert alike.index(False) < scoring.WORTH_SHARING

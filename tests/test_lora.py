@@ -108,6 +108,7 @@ def test_half_precision_is_widened_and_weights_without_safetensors_are_found(qwe
     network.config.save_pretrained(tmp_path)
     half = {key: value.bfloat16() for key, value in network.state_dict().items()}
     torch.save(half, tmp_path / "pytorch_model.bin")
+    assert lora.lies_alone(str(qwen[1]), name) and not lora.lies_alone(str(tmp_path), name)
     matrix = lora.read_matrix(str(tmp_path), name, corner=7)
     layer = network.get_submodule(name)
     assert matrix.weight.dtype == torch.float32 and matrix.weight.shape == (7, 7)

@@ -1,8 +1,10 @@
+import nbformat
+import pandas as pd
 import pytest
 import torch
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from helpers import InputError, estimates, memory, models, swift_setup
+from helpers import ROOT, InputError, estimates, memory, models, swift_setup
 from helpers.templating import PLAIN, PromptFormat
 
 SMALL = {
@@ -122,6 +124,12 @@ def test_forecast_and_closed_form_agree_with_the_allocator(name, choices):
     assert estimate["total"] - before == pytest.approx(peak, rel=0.25)
 
 
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_a_row_may_be_shorter_than_an_answer(length):
+    network = AutoModelForCausalLM.from_config(CONFIGS["llama"])
+    memory.lora_step(memory.add_lora(network, 2, ["q_proj"]), [5] * length)()
+
+
 def test_quantising_makes_the_linear_layers_smaller_and_nothing_else():
     config = CONFIGS["llama"]
     whole, quarter = (memory.forecast(config, 64, training=True, bits=bits) for bits in (None, 4))
@@ -166,10 +174,38 @@ def test_a_training_that_cannot_fit_stops_with_what_would_help():
     assert parts["total"] == pytest.approx(sum(parts[part] for part in memory.PARTS))
     with pytest.raises(InputError, match=r"needs about .* GiB and 0\.0 are free") as error:
         swift_setup.expected_memory(config, arguments, 192, free=0.03)
-    n = int(str(error.value).split("max_length 192 → ")[1].split(";")[0])
+    n = int(str(error.value).split("max_length ")[1].split(",")[0])
     assert 0 < n < 192 and "gradient_checkpointing True" in str(error.value)
     shorter = swift_setup.expected_memory(config, arguments, n, free=0.03)
     assert shorter["total"] < 0.03
+
+
+def test_a_lever_that_is_pulled_already_or_cannot_help_is_not_named():
+    config, step, weights = CONFIGS["llama"], {"rank": 8, "checkpointing": True}, 0.001
+    assert estimates.remedies(config, weights / 2, 64, 1, weights, **step) == (
+        f"a smaller model (the weights of this one take {weights:.1f})"
+    )
+    # of quantised weights, less than the closed form's own
+    said = estimates.remedies(config, weights + 0.01, 4096, 1, weights, **step)
+    n = int(said.split("max_length ")[1].split(",")[0])
+    parts = estimates.estimate(config, n, training=True, **step)
+    assert 0.0095 < parts["total"] - parts["weights"] <= 0.01 and parts["weights"] > weights
+    assert "batch_size" not in said and "gradient_checkpointing" not in said
+
+
+def test_the_exercise_on_checkpointing_asks_for_more_than_there_is():
+    """Its other value may need more than the card has: the question has an answer all the same."""
+    notebook = nbformat.read(ROOT / "notebooks" / "04-training.ipynb", as_version=4)
+    (code,) = (
+        cell.source
+        for cell in notebook.cells
+        if "solution" in cell.metadata.get("tags", []) and "gradient_checkpointing" in cell.source
+    )
+    arguments = {"gradient_checkpointing": True}
+    free = swift_setup.expected_memory(CONFIGS["llama"], arguments, 2048, 8)["total"] * 1.05
+    space = {"config": CONFIGS["llama"], "arguments": arguments, "longest": 2048, "free": free}
+    space |= {"swift_setup": swift_setup, "pd": pd, "nproc": 1}
+    exec(code, space | {"expected": {"total": free}})
 
 
 SHALLOW = {

@@ -141,6 +141,7 @@ def test_the_words_of_a_page_follow_the_adapter(tmp_path):
     figures = spectra.learned_figures(relative, norms)
     assert figures["strongest"] == "up_proj" and figures["energy"] == pytest.approx(100)
     assert "layers called up_proj" in figures["learned_words"]
+    assert figures["learned_words"].startswith("In at least half")  # it has no more than four
     nothing = spectra.learned_figures({}, pd.DataFrame())
     assert nothing["strongest"] == "–" and "no correction" in nothing["learned_words"]
     write_adapter(tmp_path / "zero", b_scale=0.0)  # never learned
@@ -155,12 +156,21 @@ def log(**columns):
 
 def test_the_figures_of_a_log_with_and_without_val():
     whole = log(loss=[4.0, 2, 1], eval_seq_acc=[None, 0.25, 0.75], **{"train_speed(s/it)": [1] * 3})
-    figures = curves.run_figures(whole, [10, 30], rows_per_step=2, val_rows=8)
+    figures = curves.run_figures(whole, [10, 30], rows_per_step=2, steps=3, val_rows=8)
     assert figures["first_loss"] == 4 and figures["last_loss"] == pytest.approx(7 / 3)
     assert figures["val_accuracy"] == 75 and "75 % of the 8 validation" in figures["val_words"]
     assert figures["row_tokens"] == 20 and figures["tokens_a_second"] == 40
-    bare = curves.run_figures(log(loss=[4.0, 2, 1]), [10], rows_per_step=2, val_rows=8)
+    bare = curves.run_figures(log(loss=[4.0, 2, 1]), [10], rows_per_step=2, steps=3, val_rows=8)
+    assert bare["rows_seen"] == 3  # one row, however many a step might see
     assert np.isnan(bare["val_accuracy"]) and "not asked" in bare["val_words"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "rows", "read"),
+    [(96, 401, 384), (680, 2726, 2720), (3, 10, 10), (4, 10, 14), (6, 10, 20), (5, 3, 15)],
+)
+def test_the_last_step_of_an_epoch_reads_what_is_left(steps, rows, read):
+    assert curves.rows_read(steps, 4, rows) == read
 
 
 @pytest.mark.parametrize(
@@ -178,6 +188,14 @@ def test_figures_say_so_when_there_is_nothing_to_draw():
     ]
     for empty in (plotting.singular_values({}), plotting.layer_norms(pd.DataFrame())):
         assert [text.get_text() for text in empty.axes[0].texts] == ["no correction to take apart"]
+    plt.close("all")
+
+
+def test_the_loss_of_a_head_is_that_of_a_row():
+    words, head = log(loss=[4.0, 2, 1]), log(loss=[4.0, 2, 1], eval_acc=[0.5] * 3)
+    for logs, unit in (({"a": words}, "a token"), ({"b": head}, "a row")):
+        axes = plotting.learning_curves(logs, dict.fromkeys(logs, 8)).axes[0]
+        assert axes.get_ylabel() == f"loss, nats {unit}"
     plt.close("all")
 
 

@@ -1,4 +1,5 @@
 import json
+import math
 
 import pandas as pd
 import pytest
@@ -111,6 +112,13 @@ def test_a_failing_swift_is_one_line_and_leaves_no_summary(tmp_path, tokenizer):
     assert not (tmp_path / "broken").exists()
 
 
+@pytest.mark.parametrize(("content", "seconds"), [("12.5\n", 12.5), ("", 0), ("{}", 0), (None, 0)])
+def test_a_training_that_was_cut_off_goes_on_counting_its_seconds(tmp_path, content, seconds):
+    if content is not None:
+        (tmp_path / training.SPENT).write_text(content)
+    assert training.spent(tmp_path) == seconds
+
+
 @pytest.fixture
 def rank4(tmp_path, monkeypatch):
     """rank4() trains a setting, rank4.folder, and what swift would leave is made up."""
@@ -215,7 +223,7 @@ def test_arguments_suit_this_machine_and_can_be_overridden():
     given = arguments(extra={"warmup_ratio": 0.2})
     assert (given["lora_rank"], given["warmup_ratio"]) == (16, 0.2)
     assert given["template"] == "news-bos" and given["torch_dtype"] == models.pick_dtype()
-    assert given["eval_steps"] * 3 <= given["max_steps"]
+    assert given["eval_steps"] == 14  # so it looks after 14, 28 and all 40 steps
     assert arguments(seed=43).items() >= {"seed": 43, "data_seed": 43}.items()
     assert given["per_device_train_batch_size"] * given["gradient_accumulation_steps"] == 8
     with pytest.raises(InputError, match="not a multiple"):
@@ -237,7 +245,7 @@ def test_arguments_suit_this_machine_and_can_be_overridden():
 )
 def test_steps_or_epochs_say_how_long(steps, extra, total):
     given = arguments(steps=steps, extra=extra)
-    assert given["max_steps"] == total and given["eval_steps"] <= max(1, total // 3)
+    assert given["max_steps"] == total and math.ceil(total / given["eval_steps"]) <= 3
     assert "num_train_epochs" not in given
 
 
@@ -346,6 +354,9 @@ def test_a_run_out_of_memory_names_its_levers_with_their_values(tmp_path):
     message = training_log.explain(1, log, given)
     levers = ("max_length 192 → 96", "batch_size 4 → 2", "gradient_checkpointing: true")
     assert all(lever in message for lever in (*levers, "swift sft sft.yaml"))
+    # what rows_per_step is a multiple of, too
+    odd = training_log.explain(-9, log, given | {"per_device_train_batch_size": 9})
+    assert "batch_size 9 → 3" in odd
     killed = training_log.explain(
         -9, log, given | {"per_device_train_batch_size": 1, "gradient_checkpointing": True}
     )

@@ -220,7 +220,9 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(
         assert time.monotonic() < deadline, "swift went on without the process that had started it"
         time.sleep(0.1)
     assert not folder.exists()
+    before = training.spent(work)
     summary = train(folder, job["arguments"])
+    assert summary["seconds"] > before + 1 > 1  # what was cut off took its time, too
     assert "resume_from_checkpoint" in (folder / "swift.log").read_text()
     assert losses(folder) == pytest.approx(losses(straight), abs=1e-6)
     undisturbed = load_file(straight / "adapter" / "adapter_model.safetensors")

@@ -319,10 +319,11 @@ def benchmark_tables() -> str:
             "## Cost as the work grows\n\n"
             "We measured each part at three sizes, each time in a process of its own. "
             "On the left more rows are read, on the right each row is longer.\n\n"
-            "```{figure} growth.svg\n:alt: Four panels: seconds and peak memory of reading, "
-            "tokenising, a training step and scoring, over the number of rows and the tokens of a "
-            "row; both scales of the seconds are logarithmic.\n:name: fig-growth\n"
-            "Seconds and peak memory of each part. A straight line at 45 degrees is linear.\n```"
+            "```{figure} growth.svg\n:alt: Four panels: seconds and peak memory of the parts that "
+            "the table below names, over the number of rows and over the tokens of a row; both "
+            "scales of the seconds are logarithmic.\n"
+            ":name: fig-growth\nSeconds and peak memory of each part. Where ten times the work "
+            "takes ten times the seconds, the cost is linear.\n```"
         )
         parts.append(
             "The table says how much faster than linear the seconds grow from the smallest to the "

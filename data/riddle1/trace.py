@@ -1,7 +1,7 @@
 """What qwen1.5-1.8b asks for, tensor by tensor, while it reads a long article: `python
 data/riddle1/trace.py OUT.json`.
 
-Runs the model's real forward pass on meta tensors (sizes without contents) under the transformers
+Runs the model's real forward pass on fake tensors (sizes without contents) under the transformers
 that is installed, and writes for each hypothesis the request of 6.44 GiB that comes nearest to the
 study's message, and what was allocated at that moment. The study's library was of its time:
 events-4.41.2.json was made in an environment of its own with
@@ -14,6 +14,7 @@ import sys
 
 import torch
 import transformers
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -116,13 +117,14 @@ def main(out: str) -> None:
         n = round(length)
         torch.set_default_dtype(getattr(torch, dtype))
         CONFIG._attn_implementation = attention
-        with torch.device("meta"):
+        # Of the meta device alone sdpa would write the scores out, which no kernel of a card does.
+        with FakeTensorMode():
             model = Qwen2ForCausalLM._from_config(CONFIG, attn_implementation=attention).eval()
-        with (
-            torch.no_grad(),
-            Requests() as requests,
-        ):  # inference_mode would hide what composite operators do inside
-            model(torch.zeros(1, n, dtype=torch.long, device="meta"), use_cache=True)
+            with (
+                torch.no_grad(),
+                Requests() as requests,
+            ):  # inference_mode would hide what composite operators do inside
+                model(torch.zeros(1, n, dtype=torch.long), use_cache=True)
         resting = resting_gib(model)
         # Up to the first request that no card of this size could meet, and within one layer (no
         # operator twice): of the requests
