@@ -1,8 +1,9 @@
 """Run all benchmarks, print their ratios in one table and keep them: `make bench`.
 
 By hand, alone on the machine: timings beside other work mean nothing. What was measured goes into
-book/results/benchmarks.json, with machine, date and versions, for the page on performance.
-`python -m benchmarks scoring growth` runs some of them and keeps the figures of the others.
+book/results/benchmarks.json, with machine, date and versions, for the page on performance; how
+cost grows has a file of its own, growth.json. `python -m benchmarks scoring growth` runs some of
+them and keeps the figures of the others.
 """
 
 import datetime
@@ -42,8 +43,8 @@ VERSIONS = ("torch", "transformers", "peft", "ms-swift", "lm-eval")
 
 
 def figures(printed: str) -> dict[str, float]:
-    """The `name: value` lines of a benchmark."""
-    lines = re.findall(r"^(\w+): (-?[\d.]+(?:e-?\d+)?)\b", printed, re.M)
+    """The `name: value` lines of a benchmark; behind a value only its spread may stand."""
+    lines = re.findall(r"^(\w+): (-?[\d.]+(?:e-?\d+)?)(?: \(.*)?$", printed, re.M)
     return {name: float(value) for name, value in lines}
 
 
@@ -87,14 +88,14 @@ def keep(script: str, values: dict[str, float], results: Path) -> None:
     """Record what a benchmark printed beside what others printed on the same machine.
 
     Each benchmark holds its contestants side by side in one run, so it may be run by itself. Parts
-    of another machine, or of other versions, are dropped.
+    of another machine, or of other versions, are dropped; growth is measured by itself.
 
     Args:
         script: one of SCRIPTS.
         values: figures by name.
         results: the folder of recorded figures.
     """
-    file = results / "benchmarks.json"
+    file = results / ("growth.json" if script == "growth" else "benchmarks.json")
     said = {
         "machine": processor(),
         "python": platform.python_version(),
@@ -104,7 +105,8 @@ def keep(script: str, values: dict[str, float], results: Path) -> None:
     alike = all(kept.get(name) == value for name, value in said.items())
     parts = (kept["figures"] if alike else {}) | {script: values}
     today = datetime.date.today().isoformat()
-    write_json(file, said | {"date": today, "figures": parts, "goals": GOALS})
+    goals = {} if script == "growth" else {"goals": GOALS}
+    write_json(file, said | {"date": today, "figures": parts} | goals)
     if script == "growth":
         draw_growth(values, results / "growth.svg")
 

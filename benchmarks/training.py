@@ -51,11 +51,17 @@ def matmul_rate(dtype: torch.dtype) -> float:
 
 
 def step_flops(network, tokens: float) -> float:
-    """Products of one step with frozen weights: forward, and the gradient of the inputs."""
+    """Products of one step with frozen weights: forward, and the gradient of the inputs.
+
+    Of the last layer, keys and values alone are needed at more than a handful of positions.
+    """
+    last = f"layers.{network.config.num_hidden_layers - 1}."
     body = sum(
         module.weight.numel()
         for name, module in network.named_modules()
-        if isinstance(module, torch.nn.Linear) and "lm_head" not in name
+        if isinstance(module, torch.nn.Linear)
+        and "lm_head" not in name
+        and (last not in name or name.endswith(("k_proj", "v_proj")))
     )
     return 4 * body * tokens
 

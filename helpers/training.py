@@ -411,11 +411,12 @@ def last_checkpoint(folder: Path, steps: int) -> Path | None:
 
 
 def resident_gib(pid: int) -> float:
-    """Resident memory of a process and its descendants, GiB."""
+    """Resident memory of a process, and what its descendants hold beside it, GiB."""
     total = 0
     with suppress(psutil.Error):
         process = psutil.Process(pid)
-        for one in (process, *process.children(recursive=True)):
-            with suppress(psutil.Error):
-                total += one.memory_info().rss
+        total += process.memory_info().rss
+        for child in process.children(recursive=True):
+            with suppress(psutil.Error):  # a forked child shares its parent's pages
+                total += child.memory_full_info().uss
     return total / 2**30

@@ -22,7 +22,7 @@ def test_parts_of_one_machine_stand_together_and_of_two_machines_never(tmp_path,
     bench.keep("growth", growth | {"scoring_growth_over_linear_rows": 1.25}, tmp_path)
     bench.keep("memory", {"worst_error": 0.015}, tmp_path)
     kept = json.loads((tmp_path / "benchmarks.json").read_text(encoding="utf-8"))
-    assert set(kept["figures"]) == {"memory", "growth"} and (tmp_path / "growth.svg").is_file()
+    assert set(kept["figures"]) == {"memory"} and (tmp_path / "growth.svg").is_file()
     monkeypatch.setattr(recorded, "RESULTS", tmp_path)
     page = recorded.benchmark_tables()
     assert "| worst error | 0.015 | at most 0.02 | met |" in page
@@ -36,6 +36,13 @@ def test_parts_of_one_machine_stand_together_and_of_two_machines_never(tmp_path,
     bench.keep("scoring", {"time_over_one_forward": 1.1}, tmp_path)
     kept = json.loads((tmp_path / "benchmarks.json").read_text(encoding="utf-8"))
     assert set(kept["figures"]) == {"scoring"}
+    page = recorded.benchmark_tables()  # growth has a machine of its own
+    assert "2 cores, Python" in page.split("## Cost")[1] and "another machine" in page
+
+
+def test_a_line_on_the_way_is_no_figure():
+    printed = "ours: 8 steps, 2.08 s a step\nours_seconds_a_step: 2.08 (2.0 to 2.1)\ncells: 72\n"
+    assert bench.figures(printed) == {"ours_seconds_a_step": 2.08, "cells": 72}
 
 
 def test_a_benchmark_that_there_is_not_is_one_line():

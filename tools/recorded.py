@@ -293,7 +293,6 @@ def benchmark_tables() -> str:
     if recorded is None:
         return "*Nothing has been measured yet; `make bench` does.*"
     figures = {name: value for part in recorded["figures"].values() for name, value in part.items()}
-    versions = ", ".join(f"{name} {version}" for name, version in recorded["versions"].items())
     lines, met = ["| figure | measured | goal | |", "|---|---|---|---|"], []
     for name, goal in recorded["goals"].items():
         measured, verdict = "not measured there", ""
@@ -303,36 +302,51 @@ def benchmark_tables() -> str:
         bound = f"at {'least' if goal[0] == '>=' else 'most'} {goal[1]}"
         lines.append(f"| {name.replace('_', ' ')} | {measured} | {bound} | {verdict} |")
     parts = [
-        "Measured on {date}: {machine}, Python {python}; ".format(**recorded) + f"{versions}.",
+        measured_on(recorded),
         f"Of {len(met)} goals, {met.count(False) or 'none'} "
         f"{'was' if met.count(False) < 2 else 'were'} missed on this machine.",
         "\n".join(lines),
     ]
-    growth = recorded["figures"].get("growth", {})
+    return "\n\n".join([*parts, growth_section()])
+
+
+def growth_section() -> str:
+    """How cost grows with rows and with their tokens, as Markdown; empty where nothing tells."""
+    recorded = read_results("growth")
+    if recorded is None:
+        return ""
     rows = [
         f"| {name.split('_growth')[0]} | {name.rsplit('_', 1)[1]} | {value:.2f} |"
-        for name, value in growth.items()
+        for name, value in recorded["figures"]["growth"].items()
         if "_growth_over_linear_" in name
     ]
-    if rows:
-        parts.append(
-            "## Cost as the work grows\n\n"
-            "We measured each part at three sizes, each time in a process of its own. "
-            "On the left more rows are read, on the right each row is longer.\n\n"
-            "```{figure} growth.svg\n:alt: Four panels: seconds and peak memory of the parts that "
-            "the table below names, over the number of rows and over the tokens of a row; both "
-            "scales of the seconds are logarithmic.\n"
-            ":name: fig-growth\nSeconds and peak memory of each part. Where ten times the work "
-            "takes ten times the seconds, the cost is linear.\n```"
-        )
-        parts.append(
-            "The table says how much faster than linear the seconds grow from the smallest to the "
-            "largest size. At 1 they grow as the work does. Below 1 a fixed start is shared by "
-            "more work. Above 1 something grows with the square, as {term}`attention` does with "
-            "length."
-        )
-        parts.append("\n".join(["| work | grows with | over linear |", "|---|---|---|", *rows]))
+    parts = [
+        "## Cost as the work grows",
+        f"{measured_on(recorded)} We measured each part at three sizes, each time in a process of "
+        "its own. On the left more rows are read, on the right each row is longer.",
+        "```{figure} growth.svg\n:alt: Four panels: seconds and peak memory of the parts that "
+        "the table below names, over the number of rows and over the tokens of a row; both "
+        "scales of the seconds are logarithmic.\n"
+        ":name: fig-growth\nSeconds and peak memory of each part. Where ten times the work "
+        "takes ten times the seconds, the cost is linear.\n```",
+        "The table says how much faster than linear the seconds grow from the smallest to the "
+        "largest size. At 1 they grow as the work does. Below 1 a fixed start is shared by "
+        "more work. Above 1 something grows with the square, as {term}`attention` does with "
+        "length.",
+        "\n".join(["| work | grows with | over linear |", "|---|---|---|", *rows]),
+    ]
     return "\n\n".join(parts)
+
+
+def measured_on(recorded: dict) -> str:
+    """When and on what a benchmark ran, in one sentence.
+
+    Args:
+        recorded: see benchmarks.
+    """
+    versions = ", ".join(f"{name} {version}" for name, version in recorded["versions"].items())
+    said = "Measured on {date}: {machine}, Python {python}".format(**recorded)
+    return f"{said}; {versions}."
 
 
 def full_size_tables() -> str:
