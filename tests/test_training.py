@@ -1,5 +1,7 @@
 import json
 import math
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -391,3 +393,18 @@ def test_the_table_of_a_rows_end_says_which_tokens_count(tokenizer):
     assert list(table["id"]) == ids
     assert list(table["supervised"]) == ["no"] * (len(ids) - 1) + ["yes"]
     assert "体育" in table["text"].iloc[-1]
+
+
+def test_pages_that_a_forked_child_shares_count_once():
+    code = (
+        "import os, sys\n"
+        "held = bytearray(os.urandom(1 << 20)) * 300\n"
+        "os.fork()\n"
+        "print('there', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert [process.stdout.readline() for _ in range(2)] == [b"there\n"] * 2
+        assert 300 / 1024 < training.resident_gib(process.pid) < 400 / 1024
+        process.stdin.close()
