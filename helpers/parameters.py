@@ -14,7 +14,7 @@ import yaml
 
 from helpers import InputError
 
-LEAST = {"seed": 0, "val_share": 0, "test_share": 0, "dropout": 0} | dict.fromkeys(
+LEAST = {"seed": 0, "dropout": 0} | dict.fromkeys(
     "rank alpha steps rows_per_step batch_size max_length evaluations checkpoint_rows nproc "
     "train_limit val_limit test_limit probe_rows val_rows orders".split(),
     1,
@@ -32,8 +32,8 @@ CHOICES = {
 """The values that there are, by parameter. A task is called as swift calls it: an answer in words,
 or a classification head.
 """
-SHARES = ("val_share", "test_share", "dropout")
-"""These stay below one."""
+HELD_OUT = ("val_share", "test_share")
+"""Shares of the rows that are not learned from: half at most."""
 SETTING = re.compile(r"(?!base-|majority$)[a-z0-9][a-z0-9.-]{0,99}(?<!-varied)")
 """How a setting may be called: chapter 5 has entrants and folders of its own."""
 
@@ -187,8 +187,10 @@ def refuse_out_of_range(name: str, value) -> None:
         raise InputError(f"{name} is {value}; it must be {LEAST[name]} or more")
     if value > MOST.get(name, value):
         raise InputError(f"{name} is {value}; it must be {MOST[name]} or less")
-    if name in SHARES and value >= 1:
+    if name == "dropout" and value >= 1:
         raise InputError(f"{name} is {value}; it is a share, and must be below 1")
+    if name in HELD_OUT and not 0 < value <= 0.5:
+        raise InputError(f"{name} is {value}; it must be above 0 and at most 0.5")
     if name in ("learning_rate", "memory_gib") and value <= 0:
         raise InputError(f"{name} is {value}; it must be above 0")
 

@@ -141,12 +141,10 @@ def make_splits(
     Raises:
         InputError: for a rare class, too few rows, or a split that another has whole.
     """
-    for name, part in (("val_share", val_share), ("test_share", test_share)):
-        if not 0 < part <= 0.5:
-            raise InputError(f"{name} is {part}; it must be above 0 and at most 0.5")
-    for name, limit in limits.items():
-        refuse_out_of_range(f"{name}_limit", limit)
-    refuse_out_of_range("rare_classes", rare_classes)
+    given_values = {"val_share": val_share, "test_share": test_share, "rare_classes": rare_classes}
+    given_values |= {f"{split}_limit": limit for split, limit in limits.items()}
+    for name, value in given_values.items():
+        refuse_out_of_range(name, value)
     rare = find_rare(given, labels, clusters)
     if rare and rare_classes == "error":
         raise InputError(rare_message(rare))
