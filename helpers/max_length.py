@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from helpers import ROOT, templating
+from helpers import ROOT, InputError, templating
 from helpers.templating import PromptFormat
 
 POSITIONS = 256
@@ -17,6 +17,48 @@ LIMITS = (None, 224, 512)
 STRATEGIES = ("delete", "right", "left")
 MODELS = ("Yi-6B", "Baichuan2-7B-Base", "Qwen1.5-1.8B", "Qwen3-0.6B-Base")
 INSTRUCTION = "你是一位报社编辑"
+SHORTEST = 120
+"""The smallest limit that the chapter cuts to, in tokens."""
+
+
+def fewer_options(tokenizer, row: dict) -> dict:
+    """The same row, without the last options that SHORTEST tokens cannot hold; the label stays.
+
+    Args:
+        tokenizer: whose tokens are counted.
+        row: with a label among its options.
+    """
+    prompt_format, options = PromptFormat(templating.EDITOR, SHORTEST, True), list(row["category"])
+    while len(options) > 1:
+        try:
+            templating.fit(tokenizer, prompt_format, row | {"category": options})
+            break
+        except InputError:
+            options.remove([name for name in options if name != row["output"]][-1])
+    return row | {"category": options}
+
+
+def long_row(tokenizer, rows: list[dict]) -> tuple[dict, str]:
+    """The row with the longest article, made to suit the limits of the chapter.
+
+    Args:
+        tokenizer: whose tokens are counted.
+        rows: labelled ones.
+
+    Returns:
+        The row, with fewer options where a small limit cannot hold them and its article said
+        several times where it is shorter than the largest limit; and words for what was changed.
+    """
+    longest = max(rows, key=lambda row: len(row["text"]))
+    row, times, changes = fewer_options(tokenizer, longest), 1, []
+    most = max(limit or POSITIONS for limit in LIMITS)
+    while len(templating.encode(tokenizer, row["text"])) <= most:
+        row["text"], times = row["text"] * 2, times * 2
+    if times > 1:
+        changes.append(f"its article stands there {times} times, for none here is long enough")
+    if (count := len(row["category"])) < len(longest["category"]):
+        changes.append(f"it offers {count} of its {len(longest['category'])} options")
+    return row, "; ".join(changes) or "it stands there as it is"
 
 
 class Trial:

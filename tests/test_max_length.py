@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from helpers import max_length, templating
+from helpers.templating import PromptFormat
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +64,27 @@ def test_the_body_alone_gives_way(tokenizer, rows):
     text = cut(rows[-1], 224)
     assert len(templating.encode(tokenizer, text)) < 224
     assert text.startswith(templating.EDITOR.split("{text}")[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "said"),
+    [
+        ("很好用", 2, "its article stands there"),
+        ("这是一篇很长的文章。" * 99, 60, "of its 60 options"),
+        ("这是一篇很长的文章。" * 99, 2, "as it is"),
+    ],
+)
+def test_a_row_of_any_corpus_suits_the_chapters_limits(tokenizer, text, options, said):
+    menu = [f"第{i}类栏目新闻" for i in range(options)]
+    row = {"id": "train-1", "text": text, "category": menu, "output": menu[-1]}
+    longest, changes = max_length.long_row(tokenizer, [row | {"text": text[:-1]}, row])
+    assert said in changes and longest["output"] in longest["category"]
+    assert (text, len(row["category"])) == (row["text"], options)  # the row itself stays
+    whole = max_length.whole(longest, 512)
+    assert len(templating.encode(tokenizer, whole)) > 512
+    assert (
+        templating.GAP
+        in templating.fit(
+            tokenizer, PromptFormat(templating.EDITOR, 160, True, "head+tail"), longest
+        ).text
+    )
