@@ -400,7 +400,7 @@ def test_pages_that_a_forked_child_shares_count_once():
         "import os, sys\n"
         "held = bytearray(os.urandom(1 << 20)) * 300\n"
         "os.fork()\n"
-        "print('there', flush=True)\n"
+        "os.write(1, b'there\\n')\n"
         "sys.stdin.read()\n"
     )
     command = [sys.executable, "-c", code]
