@@ -167,6 +167,14 @@ def run_cells(name, **parameters):
     return space
 
 
+def run_solution(name, exercise, **given):
+    """The names that the solution of a chapter's exercise leaves behind."""
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    cells = [cell for cell in notebook.cells if "solution" in cell.metadata.get("tags", [])]
+    exec(compile(cells[exercise - 1].source, f"{name}, exercise {exercise}", "exec"), given)
+    return given
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     return models.load_tokenizer(models.PACKAGED)

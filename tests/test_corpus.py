@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import run_solution
 from datasets import Dataset
 
 from helpers import InputError, corpus, duplicates, files, plotting, sources, survival, templating
@@ -194,3 +195,10 @@ def test_one_class_of_one_row_is_drawn_with_whole_ticks():
 def test_a_source_without_any_label_says_what_to_fill():
     with pytest.raises(InputError, match=r"no row of this source has a label.*columns"):
         corpus.labelled({"train": rows_of(["甲", "乙"], [None, None])})
+
+
+@pytest.mark.parametrize("count", [1, 7, 10, 300])
+def test_the_least_limit_that_holds_nine_rows_in_ten(count):
+    tokens = np.arange(count)
+    left = run_solution("01-dataset-exploration", 2, np=np, tokens=tokens)
+    assert left["share"] >= 90 and np.mean(tokens < left["limit"]) < 0.9

@@ -24,6 +24,19 @@ def test_near_copies_share_a_cluster_and_others_do_not():
     assert clusters[60:] == clusters[:5]
 
 
+@pytest.mark.parametrize(("changes", "low", "high"), [(2, 0.9, 1), (6, 0.25, 0.6), (20, 0, 0.02)])
+def test_as_many_near_copies_are_found_as_chapter_one_says(changes, low, high):
+    texts = texts_of(100)  # one change spoils 8 of 293 shingles: 0.9, 0.7 and 0.3 are shared
+    copies = []
+    for text in texts:
+        copy = list(text)
+        for k in range(changes):
+            copy[10 + 14 * k] = "〇"
+        copies.append("".join(copy))
+    clusters = duplicates.near_duplicate_clusters([*texts, *copies])
+    assert low <= sum(a == b for a, b in zip(clusters, clusters[100:])) / 100 <= high
+
+
 def test_exact_copies_and_conflicting_labels():
     prints = duplicates.digests(["甲 乙", "甲乙", "丙", "丙"])
     assert duplicates.exact_copies(prints) == 2

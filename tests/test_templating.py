@@ -1,4 +1,5 @@
 import pytest
+from conftest import run_solution
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -225,3 +226,13 @@ def test_swift_encodes_exactly_what_scoring_sees(tokenizer, sample, qwen, kind, 
             encoded = template.encode(training.to_messages(prompt, row["output"]))
             assert encoded["input_ids"] == prompt.ids + answer
             assert encoded["labels"] == [-100] * len(prompt.ids) + answer
+
+
+def test_both_sides_of_the_gap_are_counted_in_an_article_that_has_gaps(tokenizer):
+    row = {"text": "他说……比赛" * 100, "category": ["体育", "财经"], "output": "体育"}
+    given = {"templating": templating, "PromptFormat": PromptFormat, "tokenizer": tokenizer}
+    given |= {"PLAIN": templating.PLAIN, "max_length": 100, "bos": True, "long": row}
+    left = run_solution("02-prompt-design", 3, **given)
+    head, tail = left["head"], left["tail"]
+    assert left["article"] == row["text"][:head] + templating.GAP + row["text"][-tail:]
+    assert min(head, tail) > 20
