@@ -381,12 +381,15 @@ def no_column(key: str, columns: dict[str, str | None], names: list[str]) -> Fau
     """
     names = list(filter(None, names))
     there = ", ".join(map(shown, names[:8])) + (" …" if len(names) > 8 else "")
-    usual = next((name for name in USUAL_NAMES[key] if name in names), "NAME")
+    # A file without a column of options is a usual one; a mapping that misses its column is not.
+    unmapped = key == "category" == columns[key]
+    usual = next((name for name in USUAL_NAMES[key] if name in names), None if unmapped else "NAME")
+    means = " (null offers every row all labels)" if usual is None else ""
     mapping = own_mapping(columns) | {key: usual}
     yaml = as_yaml(mapping)
     return Fault(
         f"no column {columns[key]!r} for {key}",
-        f"; there are {there or 'none'}: map them with `columns`, as in `columns: {yaml}` "
+        f"; there are {there or 'none'}: map them with `columns`, as in `columns: {yaml}`{means} "
         f"below `data:` in a profile, `columns = {mapping}` in a parameters cell, "
         f"`-y 'columns: {yaml}'` for papermill, `COLUMNS='{yaml}'` for make classify",
     )

@@ -658,3 +658,14 @@ def test_an_empty_source_without_options_is_called_empty(tmp_path):
     (tmp_path / "a.csv").write_text("text,output\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"a.csv holds no rows"):
         sources.read_source(str(tmp_path / "a.csv"), columns={"category": None})
+
+
+def test_the_remedy_for_a_file_without_options_works_there(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("text,output\n甲文,A\n乙文,B\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"as in `columns: {category: null}` \(null offers every"):
+        sources.read_source(str(path))
+    rows = sources.read_source(str(path), {"category": None}).splits["train"]
+    assert list(rows["category"]) == [["A", "B"], ["A", "B"]]
+    with pytest.raises(InputError, match=r"columns: {category: NAME}` below"):
+        sources.read_source(str(path), {"category": "choises"})
