@@ -3,7 +3,7 @@
 import random
 import warnings
 from collections import Counter, defaultdict
-from itertools import chain, islice
+from itertools import chain
 
 from helpers import InputError
 from helpers.parameters import refuse_out_of_range
@@ -100,8 +100,11 @@ def hold_out(
     with warnings.catch_warnings():
         # a class rarer than the folds is absent from some: no harm here
         warnings.simplefilter("ignore", UserWarning)
-        parts = islice(splitter.split(free, ours, theirs), taken)
-        places = sorted(int(place) for _, part in parts for place in part)
+        parts = [part for _, part in splitter.split(free, ours, theirs)]
+    aim = share * len(free)
+    if sum(map(len, parts[:taken])) > 1.5 * aim:  # a large cluster of copies lies in one of them
+        parts.sort(key=lambda part: abs(len(part) - aim / taken))
+    places = sorted(int(place) for part in parts[:taken] for place in part)
     held = {clusters[free[place]] for place in places}
     for label, group in groups.items():
         if group <= held:  # nobody would learn the class

@@ -179,3 +179,11 @@ def test_a_split_that_another_has_whole_is_refused(given, clusters, says):
 def test_rows_of_which_no_class_can_be_divided_are_too_few():
     with pytest.raises(InputError, match="too few to hold out"):
         splits.make_splits(["train"] * 5, list("ABCAC"), [0, 0, 0, 1, 2], 0.1, 0.3, {}, 1, "train")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_large_cluster_of_copies_stays_in_training(seed):
+    labels, clusters = ["AB"[i % 2] for i in range(500)], [0] * 200 + list(range(1, 301))
+    drawn = splits.make_splits(["train"] * 500, labels, clusters, 0.1, 0.2, {}, seed)
+    assert 0 in {clusters[i] for i in drawn["train"]}
+    assert 50 <= len(drawn["test"]) <= 120 and 20 <= len(drawn["val"]) <= 60
