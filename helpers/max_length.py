@@ -30,8 +30,8 @@ def fewer_options(tokenizer, row: dict) -> dict:
     """
     prompt_format, options = PromptFormat(templating.EDITOR, SHORTEST, True), list(row["category"])
     while len(options) > 1:
-        try:
-            templating.fit(tokenizer, prompt_format, row | {"category": options})
+        try:  # without the article, which may be cut to nothing
+            templating.fit(tokenizer, prompt_format, row | {"text": "", "category": options})
             break
         except InputError:
             options.remove([name for name in options if name != row["output"]][-1])

@@ -152,9 +152,9 @@ def read_profile(name: str) -> Profile:
         refuse_braces(local_files(profile.values["source"]))
     except (InputError, TypeError) as error:
         raise InputError(f"profiles/{name}.yml: source: {error}") from None
+    defaults = defaults_of(ROOT / "notebooks" / "04-training.ipynb")
     for chapter in CHAPTERS:
-        notebook = ROOT / "notebooks" / f"{chapter}.ipynb"
-        declared = parameters_of(notebook)
+        declared = parameters_of(ROOT / "notebooks" / f"{chapter}.ipynb")
         for setting in profile.settings if chapter == "04-training" else [None]:
             try:
                 given = profile.parameters(chapter, setting)
@@ -162,7 +162,7 @@ def read_profile(name: str) -> Profile:
                 refuse_wrong(given, declared)
                 check_columns(given.get("columns"))
                 if setting:
-                    check_swift_arguments(defaults_of(notebook) | given)
+                    check_swift_arguments(defaults | given)
                 refuse_braces(template_files(given))
             except (InputError, TypeError, ValueError, RecursionError) as error:
                 whose = f"setting {setting!r}: " if setting else f"{chapter}: "

@@ -364,13 +364,12 @@ def full_size_table(name: str, record: dict) -> str:
         name: of the profile.
         record: see benchmarks.full_size.
     """
-    versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
     own, used = record["own_max_length"], record["max_length"]
     shorter = f" in place of the profile's {own:,}" if used < own else ", as the profile says"
     lines = [
         f"**{name}**, {record['weights_gib']:.1f} GiB of weights in {record['dtype']}, rank "
-        f"{record['rank']}, rows of at most {used:,} tokens{shorter}. Measured on "
-        f"{record['date']}: {record['machine']}, Python {record['python']}; {versions}.",
+        f"{record['rank']}, rows of at most {used:,} tokens{shorter}. "
+        f"{measured_on(record)}",
         "",
         "| chapter | forecast, GiB | and 1 for Python | measured | off by, % | all processes "
         "| seconds |",
