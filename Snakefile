@@ -31,8 +31,9 @@ SHARE = next(share for share in range(CORES // AT_ONCE, CORES + 1) if CORES // s
 # Where this interpreter lies is no part of what a rule is: a moved project would run everything again.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 PYTHON = "python"
-# Where one setting is all there is, nothing else is left to do when it has been trained.
-ASK_SHARE = CORES if len(SETTINGS) == 1 else SHARE
+# Where one setting is all there is, nothing else is left to do when it has been trained; else the chapters that wait for no training
+# fill the other cores to the end.
+LATE_SHARE = CORES if len(SETTINGS) == 1 else SHARE
 NOTEBOOKS = [
     f"{RUN}/notebooks/{name}.ipynb"
     for chapter in profiles.CHAPTERS
@@ -144,7 +145,7 @@ rule ask_tuned:
     wildcard_constraints:
         setting="(?!base-).*",
     priority: 1
-    threads: ASK_SHARE
+    threads: LATE_SHARE
     shell:
         PYTHON + " -m tools.ask {RUN} {wildcards.setting}"
 
@@ -161,7 +162,8 @@ rule evaluate:
         metrics=f"{RUN}/eval/metrics.json",
     params:
         given=given("05-evaluation"),
-    threads: CORES
+    priority: 2  # another chapter waits for it
+    threads: LATE_SHARE
     shell:
         RUN_NOTEBOOK
 
@@ -205,7 +207,8 @@ rule classify:
         notebook=f"{RUN}/notebooks/08-classify-your-articles.ipynb",
     params:
         given=given("08-classify-your-articles"),
-    threads: CORES
+    priority: 2
+    threads: LATE_SHARE
     shell:
         RUN_NOTEBOOK
 

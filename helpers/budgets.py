@@ -177,7 +177,9 @@ def tokens_at_once(model, length: int) -> int:
     weights = estimate(config, 1, dtype=dtype)["weights"]  # of the model, which is there already
 
     def needs(rows: int) -> float:
-        attention = config.get_text_config()._attn_implementation
+        # anything but the fused kernel is written out, and holds what "eager" does at most
+        fused = config.get_text_config()._attn_implementation == "sdpa"
+        attention = "sdpa" if fused else "eager"
         return reading_gib(config, length, rows, dtype, attention) - weights
 
     rows = rows_at_once(needs, length, budget)

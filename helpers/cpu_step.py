@@ -16,6 +16,8 @@ from swift.callbacks.mapping import callbacks_map
 from torch.autograd import Function
 from transformers.models.gemma3.modeling_gemma3 import Gemma3ForCausalLM, Gemma3RMSNorm
 
+from helpers.cpu_attention import group_heads
+
 
 class CpuStep(TrainerCallback):
     """Slims the model when the training begins, resumed or new."""
@@ -29,7 +31,7 @@ callbacks_map["cpu_step"] = CpuStep
 
 def slim(model, mixed: bool) -> None:
     """Replace the forward passes of a LoRA model's output matrix and, on a CPU, of its adapted
-    linear layers and of Gemma's norms and last layer.
+    linear layers and of Gemma's attention, norms and last layer.
 
     mixed: whether autocast runs the step in fewer bytes than the adapters have. On a GPU peft's own
     layers stay: other libraries hook into them there. What is itself trained (a norm, a base
@@ -39,6 +41,7 @@ def slim(model, mixed: bool) -> None:
         flatten_rows(head)
     if model.device.type != "cpu":
         return
+    group_heads(model)
     for module in model.modules():
         if isinstance(module, BaseTunerLayer):
             # The cast of an adapter's input to four bytes, where autocast casts it straight back.

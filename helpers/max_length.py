@@ -22,20 +22,28 @@ SHORTEST = 120
 
 
 def fewer_options(tokenizer, row: dict) -> dict:
-    """The same row, without the last options that SHORTEST tokens cannot hold; the label stays.
+    """The same row, without the last options that SHORTEST tokens cannot hold.
+
+    The label stays, and where it alone is too long, its beginning.
 
     Args:
         tokenizer: whose tokens are counted.
         row: with a label among its options.
     """
     prompt_format, options = PromptFormat(templating.EDITOR, SHORTEST, True), list(row["category"])
-    while len(options) > 1:
+    label = row["output"]
+    while True:
         try:  # without the article, which may be cut to nothing
             templating.fit(tokenizer, prompt_format, row | {"text": "", "category": options})
-            break
+            return row | {"category": options, "output": label}
         except InputError:
-            options.remove([name for name in options if name != row["output"]][-1])
-    return row | {"category": options}
+            if others := [name for name in options if name != label]:
+                options.remove(others[-1])
+            elif len(label) > 1:
+                label = label[: len(label) // 2]
+                options = [label]
+            else:
+                raise
 
 
 def long_row(tokenizer, rows: list[dict]) -> tuple[dict, str]:
@@ -46,8 +54,9 @@ def long_row(tokenizer, rows: list[dict]) -> tuple[dict, str]:
         rows: labelled ones.
 
     Returns:
-        The row, with fewer options where a small limit cannot hold them and its article said
-        several times where it is shorter than the largest limit; and words for what was changed.
+        The row, with fewer options or the beginning of its label where a small limit cannot hold
+        more, and its article said several times where it is shorter than the largest limit; and
+        words for what was changed.
     """
     longest = max(rows, key=lambda row: len(row["text"]))
     row, times, changes = fewer_options(tokenizer, longest), 1, []
@@ -58,6 +67,8 @@ def long_row(tokenizer, rows: list[dict]) -> tuple[dict, str]:
         changes.append(f"its article stands there {times} times, for none here is long enough")
     if (count := len(row["category"])) < len(longest["category"]):
         changes.append(f"it offers {count} of its {len(longest['category'])} options")
+    if row["output"] != longest["output"]:
+        changes.append(f"its label is cut to {len(row['output'])} characters")
     return row, "; ".join(changes) or "it stands there as it is"
 
 
@@ -161,8 +172,8 @@ class Trial:
         return pd.DataFrame(cells).T.rename_axis(["max_length", "truncation_strategy"])
 
 
-def whole(row: dict, limit: int) -> str:
-    """A row's prompt with the article uncut."""
+def whole(row: dict, limit: int | None = None) -> str:
+    """A row's prompt with the article uncut, whatever the limit is."""
     return templating.render(templating.EDITOR, row["text"], row["category"])
 
 
@@ -190,10 +201,10 @@ def what_is_left(tokenizer, row: dict, limit: int) -> dict[str, str]:
     return ways | {"body only": own.text}
 
 
-def token_counts(tokenizers: dict, texts: list[str]) -> dict[str, np.ndarray]:
-    """Tokens of each text under each tokenizer."""
+def token_counts(tokenizers: dict, prompts: list[str]) -> dict[str, np.ndarray]:
+    """Tokens of each prompt under each tokenizer."""
     return {
-        name: np.array([len(ids) for ids in templating.tokenize(one, texts)["input_ids"]])
+        name: np.array([len(ids) for ids in templating.tokenize(one, prompts)["input_ids"]])
         for name, one in tokenizers.items()
     }
 
@@ -212,7 +223,7 @@ def beyond_positions(counts: dict[str, np.ndarray]) -> pd.DataFrame:
     """The share of rows longer than each model's positions, in per cent as text.
 
     Args:
-        counts: tokens of each row by tokenizer.
+        counts: tokens of each prompt by tokenizer.
     """
     limits = position_limits()
     table = pd.Series(limits, name="positions").to_frame()
@@ -226,7 +237,7 @@ def ten_short_rows(counts: np.ndarray) -> pd.DataFrame:
     """The chance that ten rows drawn blindly hold none beyond a length, in per cent as text.
 
     Args:
-        counts: tokens of each row.
+        counts: tokens of each prompt.
     """
     shares = {n: float((counts > n).mean()) for n in (1024, 2048, 4096, 8192)}
     table = pd.Series(shares, name="share of rows beyond").rename_axis("tokens").to_frame()
@@ -257,12 +268,13 @@ def findings(before: pd.DataFrame, after: pd.DataFrame, counts: np.ndarray) -> d
     Args:
         before: see `report`.
         after: see `report`.
-        counts: tokens of each row.
+        counts: tokens of each prompt.
     """
     positions = position_limits()["Yi-6B"]
     return {
         "cells": len(after),
         "aborted": int(before["inference"].str.startswith("run aborted").sum()),
+        "counted": len(counts),
         "beyond_yi": float(100 * (counts > positions).mean()),
         "yi_positions": positions,
     }

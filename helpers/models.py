@@ -284,6 +284,8 @@ def load_model(
     """
     from transformers import AutoModelForCausalLM
 
+    from helpers.cpu_attention import group_heads
+
     if adapter is not None:
         adapter_digest(adapter)
     network = AutoModelForCausalLM.from_pretrained(
@@ -321,4 +323,7 @@ def load_model(
         # For a frozen output matrix torch picks a batched product that first copies the matrix:
         # 0.7 s a call with 262,144 rows.
         network.requires_grad_(True)
-    return network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    if network.device.type == "cpu":
+        group_heads(network)
+    return network

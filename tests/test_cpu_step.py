@@ -22,7 +22,8 @@ def adapted_model(make, **lora):
     """A small random model, biases and norms' weights included, whose adapters do something."""
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(
-        AutoConfig.for_model(make, vocab_size=100, head_dim=8, **SMALL)
+        AutoConfig.for_model(make, vocab_size=100, head_dim=8, **SMALL),
+        attn_implementation="eager",
     )
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.2)

@@ -50,7 +50,8 @@ def test_shares_beyond_positions_and_the_chance_of_ten_short_rows():
     assert table.loc["Qwen1.5-1.8B", "rows beyond it, by own tokenizer"] == "0.0 %"
     ten = max_length.ten_short_rows(counts)
     assert ten.loc[4096, "no such row among ten"] == f"{0.9**10:.1%}"
-    assert max_length.findings(*[_table()] * 2, counts)["beyond_yi"] == 10
+    found = max_length.findings(*[_table()] * 2, counts)
+    assert (found["beyond_yi"], found["counted"]) == (10, 10)
 
 
 def _table():
@@ -64,6 +65,16 @@ def test_the_body_alone_gives_way(tokenizer, rows):
     text = cut(rows[-1], 224)
     assert len(templating.encode(tokenizer, text)) < 224
     assert text.startswith(templating.EDITOR.split("{text}")[0])
+
+
+def test_a_label_as_long_as_a_sentence_suits_them_too(tokenizer):
+    label = "关于进一步加强农村地区饮用水水源地环境保护工作的若干问题的通知" * 4
+    row = {"id": "train-1", "text": "很好用", "category": [label, "其他"], "output": label}
+    longest, changes = max_length.long_row(tokenizer, [row])
+    assert longest["category"] == [longest["output"]] and label.startswith(longest["output"])
+    assert f"its label is cut to {len(longest['output'])} characters" in changes
+    left = max_length.what_is_left(tokenizer, longest, max_length.SHORTEST)
+    assert longest["output"] in left["body only"]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +91,7 @@ def test_a_row_of_any_corpus_suits_the_chapters_limits(tokenizer, text, options,
     longest, changes = max_length.long_row(tokenizer, [row | {"text": text[:-1]}, row])
     assert said in changes and longest["output"] in longest["category"]
     assert (text, len(row["category"])) == (row["text"], options)  # the row itself stays
-    whole = max_length.whole(longest, 512)
+    whole = max_length.whole(longest)
     assert len(templating.encode(tokenizer, whole)) > 512
     assert (
         templating.GAP

@@ -1,0 +1,89 @@
+"""Attention with shared key heads against transformers' own, written out."""
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from helpers import cpu_attention, models
+
+
+def small_model(make="gemma3_text", key_heads=1, **choices):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 8}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": key_heads, "sliding_window": 6}
+    config = AutoConfig.for_model(make, vocab_size=100, **sizes, **heads, **choices)
+    config.layer_types = ["sliding_attention", "full_attention"]
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    return model
+
+
+def batch():
+    ids = torch.randint(100, (3, 12), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(ids)
+    mask[0, :5] = 0
+    return ids, mask
+
+
+@pytest.mark.parametrize("key_heads", [1, 2, 4])
+@pytest.mark.parametrize("padded", [True, False])
+def test_logits_and_gradients_stay(key_heads, padded):
+    ids, mask = batch()
+    results = []
+    for grouped in (False, True):
+        model = small_model(key_heads=key_heads).train()
+        if grouped:
+            cpu_attention.group_heads(model)
+            assert model.config._attn_implementation == cpu_attention.NAME
+        logits = model(ids, attention_mask=mask if padded else None).logits
+        loss = logits[mask.bool()].square().sum()
+        loss.backward()
+        results.append([logits[mask.bool()], *(weight.grad for weight in model.parameters())])
+    for before, after in zip(*results):
+        torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5 * before.abs().max().item())
+
+
+def test_in_two_bytes_it_is_no_farther_from_the_truth_than_before():
+    ids, mask = batch()
+    exact = small_model()(ids, attention_mask=mask).logits[mask.bool()]
+    errors = []
+    for grouped in (False, True):
+        model = small_model().bfloat16()
+        if grouped:
+            cpu_attention.group_heads(model)
+        rounded = model(ids, attention_mask=mask).logits[mask.bool()]
+        errors.append((rounded.float() - exact).square().mean().sqrt().item())
+    assert 0 < errors[1] < 1.2 * errors[0]
+
+
+def test_written_token_by_token_from_a_cache_it_is_the_same():
+    ids = batch()[0][:1]
+    written = []
+    for grouped in (False, True):
+        model = small_model().eval()
+        if grouped:
+            cpu_attention.group_heads(model)
+        written.append(model.generate(ids, max_new_tokens=8, do_sample=False))
+    assert written[0].tolist() == written[1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("make", "choices"),
+    [
+        ("qwen2", {}),
+        ("gemma3_text", {"attn_logit_softcapping": 30.0}),
+        ("gemma3_text", {"attention_dropout": 0.1}),
+    ],
+)
+def test_what_it_does_not_compute_stays_as_it_is(make, choices):
+    model = small_model(make, **choices)
+    cpu_attention.group_heads(model)
+    assert model.config._attn_implementation == "eager"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has kernels of its own")
+def test_the_packaged_model_is_asked_with_it_where_attention_is_written_out():
+    assert models.load_model(models.PACKAGED).config._attn_implementation == "sdpa"
+    network = models.load_model(models.PACKAGED, attention="eager")
+    assert network.config._attn_implementation == cpu_attention.NAME
