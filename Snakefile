@@ -112,7 +112,7 @@ rule train:
         summary=f"{RUN}/train/{{setting}}/summary.json",
     params:
         given=lambda wildcards: given("04-training", wildcards.setting),
-    priority: 2  # the longest first: what is short fills the gaps that are left
+    priority: 3  # the longest first: what is short fills the gaps that are left
     threads: SHARE
     shell:
         RUN_NOTEBOOK
@@ -129,7 +129,7 @@ rule ask_base:
         touch(f"{RUN}/eval/{{base}}/.asked"),
     wildcard_constraints:
         base="base-.*",
-    priority: 1
+    priority: 2
     threads: SHARE
     shell:
         PYTHON + " -m tools.ask {RUN} {wildcards.base}"
@@ -144,7 +144,7 @@ rule ask_tuned:
         touch(f"{RUN}/eval/{{setting}}/.asked"),
     wildcard_constraints:
         setting="(?!base-).*",
-    priority: 1
+    priority: 2
     threads: LATE_SHARE
     shell:
         PYTHON + " -m tools.ask {RUN} {wildcards.setting}"
@@ -162,7 +162,7 @@ rule evaluate:
         metrics=f"{RUN}/eval/metrics.json",
     params:
         given=given("05-evaluation"),
-    priority: 2  # another chapter waits for it
+    priority: 3  # another chapter waits for it
     threads: LATE_SHARE
     shell:
         RUN_NOTEBOOK
@@ -178,6 +178,7 @@ rule memory:
         report=f"{RUN}/memory/report.json",
     params:
         given=given("06-out-of-memory"),
+    priority: 1  # the longest of what fills gaps
     threads: SHARE
     shell:
         RUN_NOTEBOOK
@@ -207,7 +208,7 @@ rule classify:
         notebook=f"{RUN}/notebooks/08-classify-your-articles.ipynb",
     params:
         given=given("08-classify-your-articles"),
-    priority: 2
+    priority: 3
     threads: LATE_SHARE
     shell:
         RUN_NOTEBOOK
