@@ -204,10 +204,10 @@ def code(cut: str) -> str:
 
 def model_card(run: Path, setting: str, adapter: Path, prompt: AdapterPrompt) -> str:
     """README.md of an exported folder: what the model is, was measured at, and how it is asked."""
-    name, licence, about = SOURCES.get(
-        prompt.model,
-        (prompt.model, "other", f"{prompt.model}. **Its own terms apply to this model, too.**"),
-    )
+    # where a folder lies on this machine is no one else's business
+    given = Path(prompt.model).name if Path(prompt.model).is_absolute() else prompt.model
+    own_terms = (given, "other", f"{given}. **Its own terms apply to this model, too.**")
+    name, licence, about = SOURCES.get(prompt.model, own_terms)
     form = prompt.prompt_format
     with reading(adapter / WEIGHTS[0]):
         config = json.loads((adapter / WEIGHTS[0]).read_text(encoding="utf-8"))

@@ -1,5 +1,6 @@
 """The exported folder alone: its README's own lines give this project's answers."""
 
+import dataclasses
 import json
 import os
 import re
@@ -118,6 +119,12 @@ def test_a_card_without_figures_says_so(tmp_path, setting, draw_adapter):
     prompt = adapters.read_prompt(setting / "adapter")
     card = export.model_card(tmp_path, "rank4", setting / "adapter", prompt)
     assert "Not measured" in card and "kept no summary" in card
+
+
+def test_a_card_does_not_say_where_a_base_lies_on_this_machine(tmp_path, setting):
+    prompt = dataclasses.replace(adapters.read_prompt(setting / "adapter"), model="/home/me/yi-6b")
+    card = export.model_card(tmp_path, "rank4", setting / "adapter", prompt)
+    assert "base_model: yi-6b\n" in card and "/home/me" not in card
 
 
 def test_a_card_has_no_figures_of_an_earlier_training(tmp_path, setting):

@@ -2,9 +2,10 @@
 
 The rate at which this machine multiplies matrices is measured for a second; the profile says how
 many tokens are learned from and read. A token costs its products and, on any machine, the moving of
-its activations between them, which a faster product does not shorten. Both costs were fitted to
-epochs of the Fudan corpus on three machines: 0.087 TFLOP/s a core in float32, 0.2 and 1.2 in
-bfloat16. How long a notebook takes to start was measured once, on two cores.
+its activations between them, which a faster product does not shorten. Both costs were fitted on
+four machines, to epochs of the Fudan corpus (0.087 TFLOP/s a core in float32, 0.2 and 1.2 in
+bfloat16) and to the sample (0.48 in bfloat16), which takes a seventh less there than is said. How
+long a notebook takes to start was measured on two cores.
 """
 
 import json
@@ -17,9 +18,9 @@ from helpers import InputError, models, profiles
 
 PRODUCT_SHARE = 0.8
 """Of the product rate, reached by the products of a training step or of a pass over prompts."""
-TRAINING_MOVES, ASKING_MOVES = 1.35e-3, 0.53e-3
+TRAINING_MOVES, ASKING_MOVES = 1.2e-3, 0.35e-3
 """Seconds a token, on one core, of everything that is not a product, in two-byte types."""
-START_SECONDS = 20
+START_SECONDS = 17
 """For a notebook's kernel, its imports and the tokenizer, on one core."""
 
 
