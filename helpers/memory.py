@@ -5,6 +5,7 @@ A trace runs the model's own code on tensors without contents. The closed form b
 """
 
 import copy
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -131,6 +132,7 @@ def measured(run: Callable[[], object]) -> dict[str, float]:
             "peak_gib": (after[0] - before[0]) / GIB,
             "reserved_gib": (after[1] - before[1]) / GIB,
         }
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler's own log fills the notebook
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as profile:

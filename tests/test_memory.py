@@ -1,10 +1,13 @@
+import subprocess
+import sys
+
 import pandas as pd
 import pytest
 import torch
 from conftest import run_solution
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from helpers import InputError, estimates, memory, models, swift_setup
+from helpers import ROOT, InputError, estimates, memory, models, swift_setup
 from helpers.templating import PLAIN, PromptFormat
 
 SMALL = {
@@ -31,6 +34,12 @@ def test_peak_counts_what_is_alive_together():
         "peak_gib": pytest.approx(8 / 1024),
         "largest_gib": pytest.approx(4 / 1024),
     }
+
+
+def test_measuring_leaves_no_lines_of_the_profiler_in_a_notebook():
+    code = "import torch; from helpers import memory; memory.measured(lambda: torch.ones(9))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, "profiler" in done.stderr) == (0, "", False)
 
 
 def test_views_and_in_place_results_cost_nothing():
