@@ -75,9 +75,8 @@ class GroupedAttention(Function):
         else:
             # the same for all heads: batch · shared × tokens · group × keys
             everywhere = mask[:, :, :, None].expand(batch, shared, -1, group, -1)
-            weights = torch.baddbmm(
-                everywhere.reshape(-1, tokens * group, keys), rows, key.mT, alpha=scaling
-            )
+            weights = everywhere.clone(memory_format=torch.contiguous_format)
+            weights = weights.view(-1, tokens * group, keys).baddbmm_(rows, key.mT, alpha=scaling)
         weights = weights.softmax(-1)
         ctx.save_for_backward(rows, key, value, weights)
         ctx.scaling, ctx.shape = scaling, (batch, shared, tokens, group, size)

@@ -44,6 +44,16 @@ def test_logits_and_gradients_stay(key_heads, padded):
         torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5 * before.abs().max().item())
 
 
+def test_a_mask_for_all_rows_serves_them_and_stays_as_it_was():
+    query, key, value = (torch.randn(3, heads, 5, 8) for heads in (2, 2, 2))
+    mask = torch.full((1, 1, 5, 5), torch.finfo(torch.float32).min).triu(1)
+    before = mask.clone()
+    seen, _ = cpu_attention.attention(None, query, key, value, mask, 8**-0.5)
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, mask)
+    torch.testing.assert_close(seen, expected.transpose(1, 2))
+    assert torch.equal(mask, before)
+
+
 def test_in_two_bytes_it_is_no_farther_from_the_truth_than_before():
     ids, mask = batch()
     exact = small_model()(ids, attention_mask=mask).logits[mask.bool()]
