@@ -176,10 +176,11 @@ def tokens_at_once(model, length: int) -> int:
     dtype = str(model.dtype).removeprefix("torch.")
     weights = estimate(config, 1, dtype=dtype)["weights"]  # of the model, which is there already
 
+    # anything but the fused kernel is written out, and holds what "eager" does at most
+    fused = config.get_text_config()._attn_implementation == "sdpa"
+    attention = "sdpa" if fused else "eager"
+
     def needs(rows: int) -> float:
-        # anything but the fused kernel is written out, and holds what "eager" does at most
-        fused = config.get_text_config()._attn_implementation == "sdpa"
-        attention = "sdpa" if fused else "eager"
         return reading_gib(config, length, rows, dtype, attention) - weights
 
     rows = rows_at_once(needs, length, budget)

@@ -15,14 +15,16 @@ NAME = "grouped"
 
 
 def group_heads(model) -> None:
-    """Let a model of Gemma 3 whose attention is "eager" compute it by `attention`; others stay.
+    """Let a model of Gemma 3 on a CPU whose attention is "eager" compute it by `attention`; others
+    stay.
 
     Args:
         model: of transformers, under an adapter or not.
     """
     config = model.config.get_text_config()
     if (
-        config.model_type == "gemma3_text"
+        model.device.type == "cpu"
+        and config.model_type == "gemma3_text"
         and config._attn_implementation == "eager"
         and not config.attn_logit_softcapping
         and not config.attention_dropout

@@ -204,8 +204,7 @@ def code(cut: str) -> str:
 
 def model_card(run: Path, setting: str, adapter: Path, prompt: AdapterPrompt) -> str:
     """README.md of an exported folder: what the model is, was measured at, and how it is asked."""
-    # where a folder lies on this machine is no one else's business
-    given = Path(prompt.model).name if Path(prompt.model).is_absolute() else prompt.model
+    given = without_place(prompt.model)
     own_terms = (given, "other", f"{given}. **Its own terms apply to this model, too.**")
     name, licence, about = SOURCES.get(prompt.model, own_terms)
     form = prompt.prompt_format
@@ -234,6 +233,13 @@ def model_card(run: Path, setting: str, adapter: Path, prompt: AdapterPrompt) ->
             f"```python\n{code(form.cut)}```\n",
         ]
     )
+
+
+def without_place(name: str) -> str:
+    """A model's or a source's name; of a path on this machine, which is no one else's business,
+    the last part.
+    """
+    return Path(name).name if Path(name).is_absolute() else name
 
 
 def decision_lines(adapter: Path) -> list[str]:
@@ -291,7 +297,7 @@ def data_lines(run: Path) -> list[str]:
         summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         source = summary.get("source")
         names = [source] if isinstance(source, str) else list(source or [])
-        names = [Path(one).name if Path(one).is_absolute() else one for one in names]
+        names = [without_place(one) for one in names]
     if source is None:
         return ["The run kept no summary of its data."]
     if source == "sample":

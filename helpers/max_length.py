@@ -195,7 +195,7 @@ def what_is_left(tokenizer, row: dict, limit: int) -> dict[str, str]:
         row: longer than the limit.
         limit: tokens.
     """
-    ids = templating.encode(tokenizer, whole(row, limit))
+    ids = templating.encode(tokenizer, whole(row))
     own = templating.fit(tokenizer, PromptFormat(templating.EDITOR, limit, False), row)
     ways = {"right": tokenizer.decode(ids[:limit]), "left": tokenizer.decode(ids[-limit:])}
     return ways | {"body only": own.text}

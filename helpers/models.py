@@ -324,6 +324,5 @@ def load_model(
         # 0.7 s a call with 262,144 rows.
         network.requires_grad_(True)
     network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    if network.device.type == "cpu":
-        group_heads(network)
+    group_heads(network)
     return network

@@ -2,10 +2,11 @@
 
 The rate at which this machine multiplies matrices is measured for a second; the profile says how
 many tokens are learned from and read. A token costs its products and, on any machine, the moving of
-its activations between them, which a faster product does not shorten. Both costs were fitted on
-four machines, to epochs of the Fudan corpus (0.087 TFLOP/s a core in float32, 0.2 and 1.2 in
-bfloat16) and to the sample (0.48 in bfloat16), which takes a seventh less there than is said. How
-long a notebook takes to start was measured on two cores.
+its activations between them, which a faster product does not shorten. Both costs were fitted to
+epochs of the Fudan corpus on three machines (0.087 TFLOP/s a core in float32, 0.2 and 1.2 in
+bfloat16), and lowered by hand when the sample took less on a fourth (0.48 in bfloat16): it needs a
+seventh to a sixth less there than is said. How long a notebook takes to start was measured on two
+cores.
 """
 
 import json
