@@ -14,9 +14,10 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from swift.callbacks import TrainerCallback
 from swift.callbacks.mapping import callbacks_map
 from torch.autograd import Function
-from transformers.models.gemma3.modeling_gemma3 import Gemma3ForCausalLM, Gemma3RMSNorm
+from transformers.models.gemma3.modeling_gemma3 import Gemma3ForCausalLM
 
 from helpers.cpu_attention import group_heads
+from helpers.cpu_layers import join_passes
 
 
 class CpuStep(TrainerCallback):
@@ -42,15 +43,13 @@ def slim(model, mixed: bool) -> None:
     if model.device.type != "cpu":
         return
     group_heads(model)
+    join_passes(model)
     for module in model.modules():
         if isinstance(module, BaseTunerLayer):
             # The cast of an adapter's input to four bytes, where autocast casts it straight back.
             module.cast_input_dtype_enabled = not mixed
         if is_plain(module):
             module.forward = lambda x, module=module: adapted(module, x)
-        elif isinstance(module, Gemma3RMSNorm) and not module.weight.requires_grad:
-            scale = 1 + module.weight.detach().float()
-            module.forward = lambda x, scale=scale, eps=module.eps: Norm.apply(x, scale, eps)
         elif isinstance(module, Gemma3ForCausalLM):
             shorten_last_layer(module)
 
@@ -150,31 +149,3 @@ class AdaptedProduct(Function):
             else None
         )
         return of_x, None, of_low @ rows, (low @ gradient).mul_(ctx.scale).T, None
-
-
-class Norm(Function):
-    """x / √(mean x² + ε) times a frozen scale, reckoned in four bytes without writing x in four
-    bytes.
-
-    The backward pass is the derivative of that, r (g s − x r² mean(g s x)) with r = 1 / √(mean x² +
-    ε) and g the gradient.
-    """
-
-    @staticmethod
-    def forward(ctx, x, scale, eps):
-        root = (
-            torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-            .square_()
-            .div_(x.shape[-1])
-            .add_(eps)
-            .rsqrt_()
-        )
-        ctx.save_for_backward(x, scale, root)
-        return (x * root).mul_(scale).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        x, scale, root = ctx.saved_tensors
-        scaled = gradient * scale
-        shared = (scaled * x).mean(-1, keepdim=True).mul_(root.square())
-        return scaled.addcmul_(x.float(), shared, value=-1).mul_(root).to(x.dtype), None, None

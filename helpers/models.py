@@ -1,5 +1,6 @@
 """Find a model, open it, and say in which precision this machine should run it."""
 
+import gc
 import importlib.resources
 import json
 import os
@@ -183,6 +184,8 @@ def packaged_model() -> Path:
             whole = {"dtype": torch.bfloat16, "quantization_config": GgufConfig(dequantize=True)}
             # Tokenizer, configuration and weights would each read all of the file's 262,144 tokens
             # again, 12 seconds a time; slices of a memmap cost twice what those of a plain view do.
+            # Among the millions of objects that are made, to look for garbage costs three seconds.
+            gc.disable()
             memmap = np.memmap
             views = patch("numpy.memmap", lambda *of, **how: np.asarray(memmap(*of, **how)))
             with views, patch("gguf.GGUFReader", cache(GGUFReader)):
@@ -212,6 +215,7 @@ def packaged_model() -> Path:
             "set XDG_CACHE_HOME to a folder with 2 GB of room"
         ) from None
     finally:
+        gc.enable()
         shutil.rmtree(scratch, ignore_errors=True)
     return target
 
@@ -285,6 +289,7 @@ def load_model(
     from transformers import AutoModelForCausalLM
 
     from helpers.cpu_attention import group_heads
+    from helpers.cpu_layers import join_passes
 
     if adapter is not None:
         adapter_digest(adapter)
@@ -325,4 +330,5 @@ def load_model(
         network.requires_grad_(True)
     network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     group_heads(network)
+    join_passes(network)
     return network

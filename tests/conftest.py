@@ -13,6 +13,7 @@ from filelock import FileLock
 from matplotlib import pyplot as plt
 from peft import LoraConfig, get_peft_model
 from playwright.sync_api import sync_playwright
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from helpers import ROOT, adapters, files, models, sources, templating
 
@@ -188,6 +189,20 @@ def sample():
 @pytest.fixture(scope="session")
 def base():
     return models.load_model(models.PACKAGED, dtype="float32")
+
+
+def small_model(make="gemma3_text", key_heads=1, **choices):
+    """A small random model, biases and norms' weights included: the same one each time."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 8}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": key_heads, "sliding_window": 6}
+    config = AutoConfig.for_model(make, vocab_size=100, **sizes, **heads, **choices)
+    if make == "gemma3_text":
+        config.layer_types = ["sliding_attention", "full_attention"]
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    return model
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,92 @@
+"""Gemma's norms and MLPs on a CPU in fewer passes over memory, for training and for asking.
+
+What they compute stays as it is, rounding aside. A pass over a batch's activations costs as much as
+a good part of a matrix product does, and transformers' own code makes up to ten for a norm.
+"""
+
+import torch
+from torch.autograd import Function
+from transformers.models.gemma3.modeling_gemma3 import Gemma3MLP, Gemma3RMSNorm
+
+
+def join_passes(model) -> None:
+    """Let a model's Gemma norms and Gemma MLPs on a CPU be computed by `FrozenNorm` and `MLP`;
+    others stay.
+
+    Args:
+        model: of transformers, under an adapter or not; its weights keep their names.
+    """
+    if model.device.type != "cpu":
+        return
+    for module in model.modules():
+        if type(module) is Gemma3RMSNorm:
+            module.__class__ = FrozenNorm
+        elif type(module) is Gemma3MLP and module.config.hidden_activation == "gelu_pytorch_tanh":
+            module.__class__ = MLP
+
+
+class FrozenNorm(Gemma3RMSNorm):
+    """Gemma's norm, where its scale is not learned."""
+
+    def forward(self, x):
+        if torch.is_grad_enabled() and self.weight.requires_grad:
+            return super().forward(x)
+        return Norm.apply(x, 1 + self.weight.detach().float(), self.eps)
+
+
+class MLP(Gemma3MLP):
+    """Gemma's MLP whose gelu and whose product of the two halves are done by the matrix products,
+    where nothing is learned.
+    """
+
+    def forward(self, x):
+        layers = self.gate_proj, self.up_proj, self.down_proj
+        if torch.is_grad_enabled() or not all(joins(layer, x) for layer in layers):
+            return super().forward(x)
+        product = torch.ops.mkldnn._linear_pointwise
+        gated = product(x, self.gate_proj.weight, None, "gelu", [], "tanh")
+        return self.down_proj(product.binary(x, gated, self.up_proj.weight, None, "mul"))
+
+
+def joins(layer, x: torch.Tensor) -> bool:
+    """Whether oneDNN can do what follows a layer's product while its numbers are at hand.
+
+    Args:
+        layer: of the model.
+        x: its input.
+    """
+    return (
+        type(layer) is torch.nn.Linear
+        and layer.bias is None
+        and x.dtype == layer.weight.dtype == torch.bfloat16
+        and torch.backends.mkldnn.is_available()
+        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+
+
+class Norm(Function):
+    """x / √(mean x² + ε) times a frozen scale, reckoned in four bytes.
+
+    The backward pass is the derivative of that, r (g s − x r² mean(g s x)) with r = 1 / √(mean x² +
+    ε) and g the gradient.
+    """
+
+    @staticmethod
+    def forward(ctx, x, scale, eps):
+        wide = x.to(torch.float32, copy=True)  # torch is slow where it multiplies two types
+        root = (
+            torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+            .square_()
+            .div_(x.shape[-1])
+            .add_(eps)
+            .rsqrt_()
+        )
+        ctx.save_for_backward(x, scale, root)
+        return wide.mul_(root).mul_(scale).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, scale, root = ctx.saved_tensors
+        wide, scaled = x.float(), gradient.to(torch.float32, copy=True).mul_(scale)
+        shared = (scaled * wide).mean(-1, keepdim=True).mul_(root.square())
+        return scaled.addcmul_(wide, shared, value=-1).mul_(root).to(x.dtype), None, None
