@@ -126,6 +126,27 @@ def steadiness(answers: pd.DataFrame) -> dict[str, float]:
     return {name: float(100 * share) for name, share in shares.items()}
 
 
+def steady_words(answers: pd.DataFrame) -> str:
+    """What the order of the options changes, in words.
+
+    Args:
+        answers: see `ask_in_orders`; rows of one option are left out.
+    """
+    rows, steady = answers.dropna(subset="place")["row"].nunique(), steadiness(answers)
+    if not rows:
+        return (
+            "Each validation row that we asked about has one option, so there was no other order."
+        )
+    shares = ", ".join(f"{share:.0f} % under {name}" for name, share in steady.items())
+    words = (
+        f"We asked the untouched model about {rows} validation rows. "
+        f"This many of them get the same answer in all orders: {shares}."
+    )
+    if min(steady.values()) == 100:
+        return words
+    return words + " For the others, at least one new order brought another answer."
+
+
 def order_table(answers: pd.DataFrame) -> pd.DataFrame:
     """How many answers are right, a line for each template and order.
 

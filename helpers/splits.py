@@ -9,6 +9,8 @@ from helpers import InputError
 from helpers.parameters import refuse_out_of_range
 
 SPLITS = ("train", "val", "test")
+MORE_ROWS = "add rows to the classes, or give files of val and test rows beside train"
+"""What helps where too little can be divided."""
 
 
 def groups_of(rows: list[int], labels: list[str], clusters: list[int]) -> dict[str, set[int]]:
@@ -94,7 +96,7 @@ def hold_out(
         raise InputError(
             f"{len(rows)} rows in {len(set().union(*groups.values()))} groups of near copies are "
             f"too few to hold out {share:.0%} of them: two classes of two groups are the least; "
-            f"{len(counts)} of {len(groups)} classes can be divided"
+            f"{len(counts)} of {len(groups)} classes can be divided; {MORE_ROWS}"
         )
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
@@ -110,7 +112,9 @@ def hold_out(
         if group <= held:  # nobody would learn the class
             held -= {min(clusters[i] for i in rows if labels[i] == label)}
     if not held:
-        raise InputError(f"{len(rows)} rows are too few to hold out {share:.0%} of them")
+        raise InputError(
+            f"{len(rows)} rows are too few to hold out {share:.0%} of them; {MORE_ROWS}"
+        )
     stay = [i for i in rows if clusters[i] not in held]
     return stay, [free[place] for place in places if clusters[free[place]] in held]
 

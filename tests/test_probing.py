@@ -57,9 +57,13 @@ def test_rows_of_one_option_do_not_make_a_model_steady(model_that):
     mixed = [row | {"id": f"single-{row['id']}"} for row in rows_of(6, "a")] + rows_of(4, "ab")
     answers = probing.ask_in_orders(None, None, FORMATS, mixed, 2, seed=1)
     assert probing.steadiness(answers) == {"plain": 0.0, "other": 0.0}
+    words = probing.steady_words(answers)
+    assert "about 4 validation rows" in words and "0 % under plain, 0 % under other" in words
+    assert words.endswith("another answer.")
     answers = probing.ask_in_orders(None, None, FORMATS, rows_of(2, "a"), 2, seed=1)
     assert np.isnan(list(probing.steadiness(answers).values())).all()
     assert probing.order_table(answers)["same in all, %"].isna().all()
+    assert probing.steady_words(answers).endswith("so there was no other order.")
 
 
 def test_a_model_that_reads_the_article_gives_one_answer_in_all_orders(model_that):
@@ -67,6 +71,7 @@ def test_a_model_that_reads_the_article_gives_one_answer_in_all_orders(model_tha
     answers = probing.ask_in_orders(None, None, FORMATS, rows_of(8), 4, seed=1)
     assert len(answers) == 2 * 4 * 8 and answers["right"].all()
     assert probing.steadiness(answers) == {"plain": 100.0, "other": 100.0}
+    assert probing.steady_words(answers).endswith("100 % under plain, 100 % under other.")
     assert (probing.order_table(answers)["95 % interval"] == "68 – 100").all()
 
 

@@ -177,8 +177,14 @@ def test_a_split_that_another_has_whole_is_refused(given, clusters, says):
 
 
 def test_rows_of_which_no_class_can_be_divided_are_too_few():
-    with pytest.raises(InputError, match="too few to hold out"):
+    with pytest.raises(InputError, match=r"too few to hold out.*; add rows to the classes"):
         splits.make_splits(["train"] * 5, list("ABCAC"), [0, 0, 0, 1, 2], 0.1, 0.3, {}, 1, "train")
+
+
+def test_a_hundred_classes_of_two_rows_leave_none_for_val_and_the_message_says_what_helps():
+    labels = [f"class {i}" for i in range(100)] * 2
+    with pytest.raises(InputError, match=r"0 of 100 classes.*give files of val and test rows"):
+        splits.make_splits(["train"] * 200, labels, list(range(200)), 0.1, 0.3, {}, 1)
 
 
 @pytest.mark.parametrize("seed", range(3))
