@@ -47,8 +47,8 @@ class Report(NamedTuple):
     unanswered: int
     """Rows without an answer; their note says why."""
     by_answer: pd.DataFrame
-    """Of rows with a label, a line an answer: rows, right, low and high (95 % interval); the last
-    is all of them. Empty without labels.
+    """Of answered rows with a label, a line an answer: rows, right, low and high (95 % interval);
+    the last is all of them. Empty without labels.
     """
     review: Path | None
 
@@ -445,7 +445,8 @@ class Tally:
         """See Report.by_answer."""
         lines = [(name, self.rows[name], self.right[name]) for name in sorted(self.rows)]
         if lines:
-            lines.append(("all", self.rows.total(), self.right.total()))
+            every = "all that have an answer" if self.unanswered else "all"
+            lines.append((every, self.rows.total(), self.right.total()))
         table = [(name, n, right, *wilson(right, n)) for name, n, right in lines]
         return pd.DataFrame(table, columns=["answer", "rows", "right", "low", "high"])
 

@@ -196,6 +196,11 @@ def test_labels_say_how_many_are_right(tmp_path, adapter, fake):
     last = report.by_answer.iloc[-1]
     assert (last["answer"], last["rows"], last["right"]) == ("all", 30, right)
     assert report.by_answer["rows"][:-1].sum() == 30 and last["low"] < right / 30 < last["high"]
+    # a row that cannot be asked has no answer to judge, and the sum says that it is left out
+    rows.append({"text": "", "category": LABELS, "output": LABELS[0]})
+    report, _ = run(write(tmp_path / "more.jsonl", rows), adapter, tmp_path / "more.csv")
+    last = report.by_answer.iloc[-1]
+    assert (last["answer"], last["rows"]) == ("all that have an answer", 30)
 
 
 def interrupted(fake, file, adapter, out, after):
