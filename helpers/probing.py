@@ -137,10 +137,10 @@ def steady_words(answers: pd.DataFrame) -> str:
         return (
             "Each validation row that we asked about has one option, so there was no other order."
         )
-    shares = ", ".join(f"{share:.0f} % under {name}" for name, share in steady.items())
+    shares = " and ".join(f"{share:.0f} % under {name}" for name, share in steady.items())
     words = (
         f"We asked the untouched model about {rows} validation rows. "
-        f"This many of them get the same answer in all orders: {shares}."
+        f"Of these, {shares} get the same answer in all orders."
     )
     if min(steady.values()) == 100:
         return words
