@@ -1,4 +1,5 @@
-"""Gemma's norms and MLPs on a CPU in fewer passes over memory, for training and for asking.
+"""Gemma on a CPU in fewer passes over memory, for training and for asking: its attention (see
+`cpu_attention`), norms and MLPs.
 
 What they compute stays as it is, rounding aside. A pass over a batch's activations costs as much as
 a good part of a matrix product does, and transformers' own code makes up to ten for a norm.
@@ -8,16 +9,20 @@ import torch
 from torch.autograd import Function
 from transformers.models.gemma3.modeling_gemma3 import Gemma3MLP, Gemma3RMSNorm
 
+from helpers.cpu_attention import group_heads
+from helpers.models import multiplies_in_bfloat16
+
 
 def join_passes(model) -> None:
-    """Let a model's Gemma norms and Gemma MLPs on a CPU be computed by `FrozenNorm` and `MLP`;
-    others stay.
+    """Let a model's Gemma attention, norms and MLPs on a CPU be computed by `group_heads`,
+    `FrozenNorm` and `MLP`; others stay.
 
     Args:
         model: of transformers, under an adapter or not; its weights keep their names.
     """
     if model.device.type != "cpu":
         return
+    group_heads(model)
     for module in model.modules():
         if type(module) is Gemma3RMSNorm:
             module.__class__ = FrozenNorm
@@ -40,8 +45,8 @@ class MLP(Gemma3MLP):
     """
 
     def forward(self, x):
-        layers = self.gate_proj, self.up_proj, self.down_proj
-        if torch.is_grad_enabled() or not all(joins(layer, x) for layer in layers):
+        halves = self.gate_proj, self.up_proj
+        if torch.is_grad_enabled() or not all(joins(layer, x) for layer in halves):
             return super().forward(x)
         product = torch.ops.mkldnn._linear_pointwise
         gated = product(x, self.gate_proj.weight, None, "gelu", [], "tanh")
@@ -59,8 +64,7 @@ def joins(layer, x: torch.Tensor) -> bool:
         type(layer) is torch.nn.Linear
         and layer.bias is None
         and x.dtype == layer.weight.dtype == torch.bfloat16
-        and torch.backends.mkldnn.is_available()
-        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        and multiplies_in_bfloat16()
     )
 
 

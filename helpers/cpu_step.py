@@ -16,7 +16,6 @@ from swift.callbacks.mapping import callbacks_map
 from torch.autograd import Function
 from transformers.models.gemma3.modeling_gemma3 import Gemma3ForCausalLM
 
-from helpers.cpu_attention import group_heads
 from helpers.cpu_layers import join_passes
 
 
@@ -32,7 +31,7 @@ callbacks_map["cpu_step"] = CpuStep
 
 def slim(model, mixed: bool) -> None:
     """Replace the forward passes of a LoRA model's output matrix and, on a CPU, of its adapted
-    linear layers and of Gemma's attention, norms and last layer.
+    linear layers and of Gemma's attention, norms, MLPs and last layer.
 
     mixed: whether autocast runs the step in fewer bytes than the adapters have. On a GPU peft's own
     layers stay: other libraries hook into them there. What is itself trained (a norm, a base
@@ -42,7 +41,6 @@ def slim(model, mixed: bool) -> None:
         flatten_rows(head)
     if model.device.type != "cpu":
         return
-    group_heads(model)
     join_passes(model)
     for module in model.modules():
         if isinstance(module, BaseTunerLayer):

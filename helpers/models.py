@@ -38,8 +38,12 @@ def pick_dtype() -> str:
     """`bfloat16` where the processor or the GPU multiplies in it, `float32` elsewhere."""
     if torch.cuda.is_available():
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    fast = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return "bfloat16" if fast else "float32"
+    return "bfloat16" if multiplies_in_bfloat16() else "float32"
+
+
+def multiplies_in_bfloat16() -> bool:
+    """Whether this machine's processor multiplies matrices in bfloat16 by itself."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def pick_attention(length: int) -> str:
@@ -288,7 +292,6 @@ def load_model(
     """
     from transformers import AutoModelForCausalLM
 
-    from helpers.cpu_attention import group_heads
     from helpers.cpu_layers import join_passes
 
     if adapter is not None:
@@ -329,6 +332,5 @@ def load_model(
         # 0.7 s a call with 262,144 rows.
         network.requires_grad_(True)
     network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    group_heads(network)
     join_passes(network)
     return network
