@@ -152,6 +152,19 @@ def test_precision_is_one_that_runs_here():
     )
 
 
+@pytest.mark.parametrize(
+    ("built_in", "name"),
+    [({"avx512_bw": True, "avx512_bf16": False}, "float32"), ({"avx2": True}, "float32")]
+    + [({part: True}, "bfloat16") for part in ("avx512_bf16", "amx_bf16", "bf16")],
+)
+def test_imitated_products_are_not_taken_for_built_in_ones(monkeypatch, built_in, name):
+    """oneDNN computes in bfloat16 on any AVX-512, four times slower than in float32."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True, raising=False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: built_in)
+    assert models.pick_dtype() == name
+
+
 def test_the_base_model_expects_bos(base, tokenizer):
     """Without its first token the model is much less sure of ordinary text."""
     ids = tokenizer.encode(
