@@ -66,8 +66,8 @@ def run_figures(
     words = "Val was not asked for whole answers in this run."
     if len(share):
         words = (
-            f"At the end {100 * share.iloc[-1]:.0f} % of the {val_rows} validation answers "
-            f"were right{'' if 'eval_acc' in log else ', token for token'}."
+            f"After the last step {100 * share.iloc[-1]:.0f} % of the {val_rows} validation "
+            f"answers were right{'' if 'eval_acc' in log else ', token for token'}."
         )
     return {
         "rows_seen": seen,

@@ -5,8 +5,9 @@ many tokens are learned from and read. A token costs its products and, on any ma
 its activations between them, which a faster product does not shorten. Both costs were fitted to
 epochs of the Fudan corpus on three machines (0.087 TFLOP/s a core in float32, 0.2 and 1.2 in
 bfloat16), and lowered by hand twice, for the book has become faster since: on a fourth (0.47 in
-bfloat16) the sample took 10.4 minutes where 11.5 are said. How long a notebook takes to start was
-measured on two cores.
+bfloat16) the sample took 10.4 minutes where 11.5 are said. What moving costs in float32 was
+measured on a fifth (0.12 in float32), where the sample took 35 minutes. How long a notebook takes
+to start was measured on two cores.
 """
 
 import json
@@ -19,8 +20,8 @@ from helpers import InputError, models, profiles
 
 PRODUCT_SHARE = 0.8
 """Of the product rate, reached by the products of a training step or of a pass over prompts."""
-TRAINING_MOVES, ASKING_MOVES = 0.8e-3, 0.15e-3
-"""Seconds a token, on one core, of everything that is not a product, in two-byte types."""
+TRAINING_MOVES, ASKING_MOVES = {2: 0.8e-3, 4: 2.2e-3}, {2: 0.15e-3, 4: 0.6e-3}
+"""Seconds a token, on one core, of everything that is not a product, by a number's bytes."""
 START_SECONDS = 13
 """For a notebook's kernel, its imports and the tokenizer, on one core."""
 
@@ -82,13 +83,13 @@ def expected_minutes(
 
             asked += len(curve_steps(steps)) * CURVE_ROWS
     read = asked * values["max_length"] * 1.2
-    products, moves = once / (PRODUCT_SHARE * rate), number_bytes / 2 / cores
+    products = once / (PRODUCT_SHARE * rate)
     # a single training leaves the other notebook's cores to what else there is to do
     at_once = min(values["side_by_side"]["notebooks"], cores)
     busy = min(at_once, len(settings)) / at_once
     # forward and backward for the inputs of frozen layers: twice a forward pass
-    seconds = learned * (2 * products + TRAINING_MOVES * moves) / busy
-    seconds += read * (products + ASKING_MOVES * moves)
+    seconds = learned * (2 * products + TRAINING_MOVES[number_bytes] / cores) / busy
+    seconds += read * (products + ASKING_MOVES[number_bytes] / cores)
     return (seconds + START_SECONDS * (7 + 2 * len(settings)) + 60) / 60
 
 
