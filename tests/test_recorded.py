@@ -77,8 +77,8 @@ def test_the_findings_on_the_real_corpus_are_counted_from_its_records():
                 together.append(pair["p"] < 0.05 and ahead)
     assert ((True, True) not in alone) and ((True, False) in alone)
     assert "no tuned model was better than the linear" in page and "some were worse" in page
-    assert f"On {sum(together)} of {len(together)} short trainings both together beat" in page
-    assert f"on the other {len(together) - sum(together)} the rows cannot tell" in page
+    assert f"In {sum(together)} of {len(together)} short trainings the pair was better" in page
+    assert f"In the other {len(together) - sum(together)} there are too few test rows" in page
 
 
 def test_a_head_has_no_template():
