@@ -3,12 +3,13 @@
 import json
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
 from helpers import InputError, models, one_line
-from helpers.adapters import PROMPT, WEIGHTS, AdapterPrompt, adapter_digest, read_prompt
+from helpers.adapters import WEIGHTS, AdapterPrompt, adapter_digest, read_prompt, write_prompt
 from helpers.decision import DECISION, read_decision
 from helpers.files import DAMAGE, below_root, save_model, write_text
 from helpers.hybrid import ARRAYS, WORDS
@@ -175,7 +176,8 @@ def write_model(folder: Path, adapter: Path, prompt: AdapterPrompt) -> None:
         network.generation_config = GenerationConfig.from_pretrained(base)
     save_model(network, models.load_tokenizer(prompt.model), folder)
     linear = (ARRAYS, WORDS) if (adapter / ARRAYS).is_file() else ()
-    for name in (PROMPT, DECISION, *linear):
+    write_prompt(folder, replace(prompt, model=without_place(prompt.model)))
+    for name in (DECISION, *linear):
         if (adapter / name).is_file():
             shutil.copy(adapter / name, folder / name)
     for pattern in TERMS:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from safetensors import safe_open
 
 from helpers import (
@@ -125,6 +126,16 @@ def test_a_card_does_not_say_where_a_base_lies_on_this_machine(tmp_path, setting
     prompt = dataclasses.replace(adapters.read_prompt(setting / "adapter"), model="/home/me/yi-6b")
     card = export.model_card(tmp_path, "rank4", setting / "adapter", prompt)
     assert "base_model: yi-6b\n" in card and "/home/me" not in card
+
+
+def test_its_prompt_does_not_say_either(tmp_path, setting, monkeypatch):
+    base = models.packaged_model()
+    prompt = dataclasses.replace(adapters.read_prompt(setting / "adapter"), model=str(base))
+    monkeypatch.setattr(export, "save_model", lambda *_: None)
+    monkeypatch.setattr(models, "load_model", lambda *_, **__: torch.nn.Identity())
+    export.write_model(tmp_path / "news", setting / "adapter", prompt)
+    values = json.loads((tmp_path / "news" / "prompt.json").read_text(encoding="utf-8"))
+    assert values["model"] == base.name and values["labels"] == LABELS
 
 
 def test_a_card_has_no_figures_of_an_earlier_training(tmp_path, setting):
