@@ -15,12 +15,20 @@ from helpers.readers import READERS, Rows, read_file
 SAMPLE = ROOT / "data" / "sample"
 SPLITS = {"train": ("train",), "val": ("val", "valid", "validation", "dev"), "test": ("test",)}
 """Splits, and the names that files and hubs give them."""
+WORD = r"(?<![a-z])({})(sets?|s)?(?![a-z])|({})(集|数据|数据集)?"
 LIKE_SPLITS = {
-    "val": re.compile(r"(val|valid|validation|dev|eval|evaluation)(?![a-z])|验证|开发"),
-    "test": re.compile(r"(test|testing|eval|evaluation)(?![a-z])|测试"),
+    "val": re.compile(
+        WORD.format("val|valid|validate|validation|dev|eval|evaluation", "验证|开发")
+    ),
+    "test": re.compile(WORD.format("test|testing|eval|evaluation", "测试|评测")),
 }
-"""How names begin that a person takes for those of a split."""
-UNREAD = (".txt", ".xls", ".xlsm", ".et", ".ods", ".zip", ".arrow", ".zst", ".bz2", ".xz", ".7z")
+"""What names hold that a person takes for those of a split."""
+MORE_TRAIN = re.compile(r"train(ing)?[ _.-]*(part)?[ _-]*\(?[0-9]+\)?")
+"""How files are called that hold more training rows, or a copy of them."""
+UNREAD = (
+    *("", ".txt", ".xls", ".xlsm", ".et", ".ods", ".ndjson", ".jsonlines", ".feather", ".pkl"),
+    *(".arrow", ".zip", ".zst", ".bz2", ".xz", ".7z", ".bak"),
+)
 """Endings of files that may hold rows and are not read."""
 
 
@@ -116,13 +124,21 @@ def refuse_unread(folder: Path, there: list[Path], splits: dict[str, list[Path]]
     """
     if "train" not in splits:
         return
+    for file in there:
+        stem = file.name.lower().partition(".")[0]
+        if file not in splits["train"] and form_of(file) in READERS and MORE_TRAIN.fullmatch(stem):
+            raise InputError(
+                f"{folder}: {str(file.relative_to(folder))!r} is not read beside "
+                f"{splits['train'][0].name}; give a list of files as the source, or move it "
+                "elsewhere"
+            )
     for split, names in LIKE_SPLITS.items():
         if split in splits:
             continue
         for file in there:
             name, form = file.name.lower(), form_of(file)
             whole = names.fullmatch(name.partition(".")[0]) and (file.is_dir() or form in UNREAD)
-            if names.match(name) and (whole or form in READERS):
+            if names.search(name) and (whole or form in READERS):
                 name = str(file.relative_to(folder))
                 raise InputError(
                     f"{folder}: {name!r} is not read, and {split} would be cut from the training "

@@ -120,8 +120,8 @@ def read_json(path: Path) -> Rows:
     text = next(chunks).lstrip()
     if not text.startswith("["):
         raise InputError(
-            f"{path}: expected an array of objects, such as [{{…}}, {{…}}]; with one object a line "
-            "it is .jsonl"
+            f"{path}: expected an array of objects, such as [{{…}}, {{…}}], as pandas writes one "
+            "with orient='records'; with one object a line it is .jsonl"
         )
     while True:
         place = SPACE.match(text, place).end()
@@ -185,23 +185,34 @@ def class_names(metadata: dict[bytes, bytes] | None) -> dict[str, list[str]]:
     """
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        features = {name: class_feature(feature) for name, feature in features.items()}
         named = {name: f for name, f in features.items() if f.get("_type") == "ClassLabel"}
         return {name: list(map(str, feature["names"])) for name, feature in named.items()}
     except (KeyError, ValueError, TypeError, AttributeError):
         return {}
 
 
+def class_feature(feature) -> dict:
+    """What `datasets` wrote down of a column, or of the elements of one that holds lists."""
+    while isinstance(feature, list) or "feature" in feature:
+        feature = feature[0] if isinstance(feature, list) else feature["feature"]
+    return feature
+
+
 def with_names(row: dict, classes: dict[str, list[str]]) -> dict:
-    """A row with the names of its classes; a number that stands for none, such as -1, is none.
+    """A row with the names of its classes, alone or in a list; a number that stands for none, such
+    as -1, is none.
 
     Args:
         row: of a Parquet file.
         classes: see `class_names`.
     """
     for column in classes.keys() & row.keys():
-        value, names = row[column], classes[column]
-        if isinstance(value, int):
-            row[column] = names[value] if 0 <= value < len(names) else None
+        names = dict(enumerate(classes[column]))
+        if isinstance(row[column], list):
+            row[column] = [names.get(value) for value in row[column]]
+        elif isinstance(row[column], int):
+            row[column] = names.get(row[column])
     return row
 
 

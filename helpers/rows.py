@@ -298,7 +298,8 @@ def split_options(text: str) -> list | str:
         mark = "spaces" if doubtful[0].isspace() else shown(clean(doubtful[0]))
         raise Fault(
             f"options separated by {mark}, or one option that holds {mark}",
-            f": {shown(text)}; write a JSON list, or a | between options",
+            f": {shown(text)}; write a JSON list, or a | between options; a column that holds "
+            "labels is mapped as in `columns: {category: null, output: NAME}`",
         )
     options = text.split(marks[0]) if marks else [text]
     if len(options) > 1 and not clean(options[-1]):

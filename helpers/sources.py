@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ from helpers.rows import (
     clean,
     label_of,
     no_column,
+    options_of,
     other_spelling,
     own_mapping,
     refuse_other_labels,
@@ -154,6 +156,7 @@ def read_source(
             skipped = f"; all were skipped, the first for {reading.first_fault}"
             skipped = skipped if reading.skipped else ""
             raise InputError(f"source {shown(source)}: {split} holds no rows{skipped}")
+    refuse_signs_for_gaps(source, splits)
     return Source(splits, dict(reading.skipped), reading.padded)
 
 
@@ -228,7 +231,7 @@ class Reading:
                 f"class(es); without an options column at least two are needed{fault}"
             )
         for label in sorted(labels):
-            single = [clean(name) for name in re.split(r"[\t\n|｜;；、，,]", label)]
+            single = [clean(name) for name in re.split(r"[\t\n|｜;；、，,/#&+]", label)]
             if len(single) > 1 and labels.issuperset(single):
                 raise InputError(
                     f"{parts[0].name}: the label {label!r} may be one class or several, for "
@@ -248,7 +251,7 @@ class Reading:
         number, labelled, names = 0, False, []
         for part in parts:
             menu = (options or []) if part.columns["category"] is None else None
-            column, own = part.columns["output"], []
+            column, own, elsewhere = part.columns["output"], [], ""
             has_labels, menus = column is None, Menus(part.name, part.columns)
             for where, raw in part.read():
                 number += 1
@@ -259,6 +262,8 @@ class Reading:
                     has_labels = has_labels or column in raw
                     row = check_row(raw, part.columns, menu, f"{split}-{number}")
                     label = row["output"]
+                    if column is not None and column not in raw and not elsewhere:
+                        elsewhere = label_elsewhere(raw, where)
                     first = label and self.spellings.setdefault(spelling(label), label)
                     if first != label:
                         raise Fault("a label spelled in two ways", f": {both(first, label)}")
@@ -275,6 +280,11 @@ class Reading:
                 menus.add(row["category"])
                 yield row
             menus.refuse_labels()
+            if has_labels and elsewhere:
+                raise InputError(
+                    f"{part.name} {elsewhere} and not under {column!r} as in other rows; give all "
+                    "rows the same columns"
+                )
             others = {LAYOUT["output"], *USUAL_NAMES["output"]} & set(own)
             mapped = column != LAYOUT["output"]
             if own and not has_labels and (others or (mapped and split == "train")):
@@ -282,6 +292,37 @@ class Reading:
             labelled, names = labelled or has_labels, names or own
         if names and not labelled and split in ("", "train"):
             raise InputError(f"{parts[0].name}: {no_column('output', parts[0].columns, names)}")
+
+
+def label_elsewhere(raw: dict, where: str) -> str:
+    """Where a row without the label's column has one under another usual name, as in files that
+    were joined; "" where it has none.
+
+    Args:
+        raw: the source's columns.
+        where: the row's place.
+    """
+    names = (LAYOUT["output"], *USUAL_NAMES["output"])
+    name = next((name for name in names if name in raw and not is_gap(raw[name])), None)
+    return f"{where}: the label stands under {name!r}" if name else ""
+
+
+def refuse_signs_for_gaps(source: str | list[str], splits: dict[str, Dataset]) -> None:
+    """Raise InputError when a split has the label -1 alone, which no training row has.
+
+    So the hubs write that a split's labels are not given away.
+
+    Args:
+        source: what messages call it.
+        splits: of the source.
+    """
+    labels = {split: set(rows.unique("output")) - {None} for split, rows in splits.items()}
+    for split in labels.keys() - {"train"}:
+        if labels[split] == {"-1"} and "-1" not in labels["train"]:
+            raise InputError(
+                f"source {shown(source)}: every label of {split} is -1, which no training row has; "
+                "it says that labels are missing, so leave these fields empty"
+            )
 
 
 def as_rows(batch: dict[str, list]) -> list[dict]:
@@ -380,7 +421,32 @@ def read_articles(
             raise InputError(f"{path}: {no_column(key, layout, names)}")
     if not options and layout["category"] not in names:
         raise InputError(f"{path} has no column of options; give `options`, or map `category`")
+    if options and layout["category"] in names:
+        refuse_single_options(path, layout, sheet)
     return articles(path, layout, sheet, options)
+
+
+def refuse_single_options(path: Path, columns: dict, sheet: str | None) -> None:
+    """Raise InputError when the first rows of a reader's file offer a single option each, as what
+    is called `category` elsewhere does: that would be every row's answer.
+    """
+    column, menus = columns["category"], []
+    for _, raw in islice(read_file(path, sheet), 100):
+        value = None if isinstance(raw, Fault) else raw.get(column)
+        if is_gap(value):
+            continue
+        try:
+            menus.append(options_of(value))
+        except Fault:  # named where the row is read
+            return
+        if len(menus[-1]) > 1:
+            return
+    if menus:
+        mapping = own_mapping(columns) | {"category": None}
+        raise InputError(
+            f"{path}: column {column!r} offers a single option in every row, so that nothing is "
+            f"left to ask; to offer every row all labels, set `columns` to {as_yaml(mapping)}"
+        )
 
 
 def articles(
@@ -410,6 +476,9 @@ def articles(
             )
         if menu is None:
             menus.add(row["category"])
+        if options and len(row["category"]) == 1 < len(options):
+            yield Article(place, raw, None, f"a single option, {row['category'][0]!r}: no choice")
+            continue
         yield Article(place, raw, row, None)
     menus.refuse_labels()
 

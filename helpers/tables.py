@@ -110,7 +110,11 @@ def opening_line(lines: list[str], delimiter: str) -> int:
 
 
 def whole_rows(lines: list[str], width: int, delimiter: str) -> list[list[str]]:
-    """The lines of a record but its last, where each would be a whole row by itself; else none.
+    """The lines of a record, where each but the last would be a whole row by itself; else none.
+
+    What belongs to the record itself is blank in them: of the first line what stands up to the
+    opening quote, of the last what stands from the closing one on. A last line without more is
+    left out.
 
     Args:
         lines: of the record.
@@ -127,7 +131,20 @@ def whole_rows(lines: list[str], width: int, delimiter: str) -> list[list[str]]:
     # In the first line, what stands before the opening quote and behind it is the record's own.
     own = max((place for place, field in enumerate(rows[0]) if field.startswith('"')), default=-1)
     rows[0][: own + 1] = [""] * (own + 1)
+    [last] = csv.reader([lines[-1]], delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    if len(last) == width and (inner := closing_field(last)):
+        rows.append(last[:inner] + [""] * (width - inner))
     return [[field if len(field) <= 64 else "" for field in row] for row in rows]
+
+
+def closing_field(fields: list[str]) -> int:
+    """Which of a line's fields ends with the quote that closes a record's field; 0 without one."""
+    quotes = 0
+    for place, field in enumerate(fields):
+        quotes += field.count('"')
+        if quotes % 2 and field.endswith('"'):
+            return place
+    return 0
 
 
 def counts_on(lines: list[str], fields: list[str], delimiter: str) -> bool:
@@ -218,6 +235,7 @@ def header_names(path: Path, where: str, fields: list) -> list[str]:
         if other:
             kind = {"\t": ".tsv", ",": ".csv"}.get(other)
             way = f"name the file {kind}" if kind else "save it with commas, or as .xlsx"
+            way = "take the quotes around whole lines away" if kind == form else way
             raise InputError(f"{path} {where}: the columns are separated by {other!r}; {way}")
     return names
 

@@ -251,6 +251,14 @@ UNSOUND_TABLES = {
         'text,output\n"a,A\nb",B\nc,A\n',
         "line 2: a quote opens here and swallows whole rows",
     ),
+    "a stray quote in the last column that swallows one row": (
+        'output,text\nA,a\nB,"b\nC,c"\nA,d\nB,e\nC,f\n',
+        "line 3: a quote opens here and swallows whole rows",
+    ),
+    "lines that are quoted as a whole": (
+        '"text,output"\n"a,A"\n',
+        "take the quotes around whole lines away",
+    ),
     "two stray quotes at the beginning of fields": (
         'text,output\na,A\n"b,B\nc,C\n"d,A\n',
         "line 3: a quoted field begins here",
@@ -281,6 +289,10 @@ def test_lines_of_an_article_are_no_swallowed_rows(tmp_path):
     with (tmp_path / "a.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
     assert [list(row.values()) for row in rows_of(tmp_path / "a.csv")] == rows[1:]
+    turned = [row[::-1] for row in rows]
+    with (tmp_path / "b.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(turned)
+    assert [list(row.values()) for row in rows_of(tmp_path / "b.csv")] == turned[1:]
 
 
 def test_a_row_that_does_not_fit_the_header_is_a_bad_row_of_its_line(tmp_path):
@@ -770,6 +782,16 @@ def test_the_encoding_is_told_by_the_first_bytes_that_tell(tmp_path):
 def test_signs_of_older_damage_are_text(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "锟斤拷锟斤拷锟斤拷锟斤拷"}\n', encoding="utf-8")
     assert rows_of(tmp_path / "a.jsonl") == [{"text": "锟斤拷" * 4}]
+
+
+def test_options_that_are_numbers_have_names_too(tmp_path):
+    from datasets import ClassLabel, Dataset, Features, List, Value
+
+    options = List(ClassLabel(names=["Art", "Law"]))
+    features = Features({"text": Value("string"), "category": options})
+    rows = Dataset.from_dict({"text": ["甲"], "category": [[1, 0]]}, features=features)
+    rows.to_parquet(tmp_path / "a.parquet")
+    assert rows_of(tmp_path / "a.parquet") == [{"text": "甲", "category": ["Law", "Art"]}]
 
 
 def test_classes_that_are_numbers_have_the_names_written_beside_them(tmp_path):

@@ -576,7 +576,9 @@ def test_an_article_whose_label_is_spelled_otherwise_is_not_counted_wrong(tmp_pa
 
 
 @pytest.mark.parametrize(
-    "name", ["eval.csv", "test.txt", "test_1.csv", "TEST.csv.zip", "测试集.csv", "test/a.csv"]
+    "name",
+    ["eval.csv", "test.txt", "test_1.csv", "TEST.csv.zip", "测试集.csv", "test/a.csv", "test"]
+    + ["testset.csv", "cnews.test.csv", "my-test.json", "测试集.txt", "评测.csv", "test.ndjson"],
 )
 def test_what_seems_a_split_is_not_left_unread(tmp_path, name):
     write_csv(tmp_path / "train.csv", [GOOD])
@@ -594,10 +596,65 @@ def test_a_link_that_leads_nowhere_is_not_left_unread(tmp_path):
     write_csv(tmp_path / "train.csv", [GOOD])
     (tmp_path / "test.py").write_text("")
     (tmp_path / "test_notes.md").write_text("")
+    write_csv(tmp_path / "latest.csv", [OTHER])
     assert set(sources.read_source(str(tmp_path)).splits) == {"train"}
     (tmp_path / "test.csv").symlink_to("nowhere.csv")
     with pytest.raises(InputError, match=r"'test\.csv' is not read"):
         sources.read_source(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["train2.csv", "train-1.jsonl", "train (1).csv"])
+def test_more_training_rows_are_not_left_unread(tmp_path, name):
+    write_csv(tmp_path / "train.csv", [GOOD])
+    write_csv(tmp_path / name, [OTHER])
+    with pytest.raises(InputError, match=r"is not read beside train\.csv; give a list"):
+        sources.read_source(str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["新闻", "A"])
+def test_a_column_of_one_option_a_row_is_not_every_rows_answer(tmp_path, kind):
+    path = write_csv(tmp_path / "a.csv", [{"text": f"第{n}篇", "category": kind} for n in range(3)])
+    with pytest.raises(InputError, match=r"single option in every row.*\{category: null\}"):
+        sources.read_articles(path, options=["A", "B"])
+    read = list(sources.read_articles(path, {"category": None}, options=["A", "B"]))
+    assert [article.row["category"] for article in read] == [["A", "B"]] * 3
+    tags = [{"text": "甲", "category": "A|B"}, {"text": "乙", "category": kind}]
+    several, single = sources.read_articles(write_csv(tmp_path / "b.csv", tags), options=["A", "B"])
+    assert several.fault is None and single.fault == f"a single option, {kind!r}: no choice"
+
+
+@pytest.mark.parametrize(("first", "then"), [("label", "output"), ("output", "label")])
+def test_labels_under_two_names_in_one_file_are_refused(tmp_path, first, then):
+    rows = [{"text": "甲", first: "A"}, {"text": "乙", first: "B"}, {"text": "丙", then: "A"}]
+    path = write(tmp_path / "a.jsonl", *(json.dumps(row) for row in rows))
+    for output, line in ((first, 3), (then, 1)):
+        with pytest.raises(InputError, match=f"line {line}: the label stands under"):
+            sources.read_source(str(path), columns={"category": None, "output": output})
+    write(tmp_path / "a.jsonl", *(json.dumps(row) for row in [*rows[:2], {"text": "丙"}]))
+    read = rows_of(str(path), columns={"category": None, "output": first})
+    assert [row["output"] for row in read] == ["A", "B", None]
+
+
+def test_a_split_of_minus_ones_has_no_labels(tmp_path):
+    for split, labels in (("train", "0120"), ("test", ["-1", "-1"])):
+        rows = [{"text": f"{split}{n}", "output": label} for n, label in enumerate(labels)]
+        write_csv(tmp_path / f"{split}.csv", rows)
+    with pytest.raises(InputError, match="every label of test is -1"):
+        sources.read_source(str(tmp_path), columns={"category": None})
+    rows = [{"text": f"甲{n}", "output": label} for n, label in enumerate(["-1", "0", "1"])]
+    write_csv(tmp_path / "train.csv", rows)  # a class like any other
+    assert len(sources.read_source(str(tmp_path), columns={"category": None}).splits["test"]) == 2
+
+
+@pytest.mark.parametrize("mark", ["#", "/", "&", "+", "|", "、"])
+def test_a_label_that_joins_two_classes_is_refused(tmp_path, mark):
+    labels = ["体育", "财经", f"体育{mark}财经"]
+    rows = [{"text": f"甲{n}", "output": label} for n, label in enumerate(labels)]
+    path = write_csv(tmp_path / "a.csv", rows)
+    with pytest.raises(InputError, match="may be one class or several"):
+        sources.read_source(path, columns={"category": None})
+    write_csv(tmp_path / "a.csv", rows[1:])  # a name of its own
+    assert len(rows_of(path, columns={"category": None})) == 2
 
 
 def test_one_file_by_two_sources_is_refused(tmp_path):
