@@ -17,12 +17,10 @@ from helpers.adapters import (
     read_head,
     read_prompt,
 )
-from helpers.files import DAMAGE, digest, need
-from helpers.settings import comparable, rows_looked_at
+from helpers.files import need
+from helpers.settings import comparable, learned_from, rows_looked_at, training_rows
 from helpers.templating import template_name
 
-ROWS = "rows.json"
-"""Beside an adapter's folder: the digest of the training rows."""
 LOGGED = ("step", "loss", "eval_loss", "eval_seq_acc")
 
 
@@ -73,12 +71,6 @@ def find_settings(run: Path, names: list[str] | None) -> dict[str, Entrant]:
     return settings
 
 
-def training_rows(run: Path) -> str | None:
-    """Digest of the training rows that a run has now; None where there are none."""
-    train = run / "data" / "train.jsonl"
-    return digest(train) if train.is_file() else None
-
-
 def refuse_other_rows(name: str, adapter: Path, rows: str | None) -> None:
     """Raise InputError for a setting that learned from other rows than a run has now: some of them
     may be what it would be judged by.
@@ -88,11 +80,7 @@ def refuse_other_rows(name: str, adapter: Path, rows: str | None) -> None:
         adapter: its folder; what it learned from may not be known.
         rows: see `training_rows`.
     """
-    try:
-        learned_from = json.loads((adapter.parent / ROWS).read_text(encoding="utf-8"))["train"]
-    except DAMAGE:
-        return
-    if learned_from != rows:
+    if learned_from(adapter.parent) not in (None, rows):
         raise InputError(
             f"{name} was trained on other rows than data/train.jsonl holds now; train it again "
             "with notebook 04, or name the settings to compare in settings"

@@ -6,8 +6,11 @@ from pathlib import Path
 
 from helpers import ROOT, InputError, metrics, one_line
 from helpers.adapters import HEAD, PROMPT, WEIGHTS, adapter_digest
-from helpers.files import DAMAGE, from_root, read_jsonl
+from helpers.files import DAMAGE, digest, from_root, read_jsonl
 from helpers.training_log import read_log
+
+ROWS = "rows.json"
+"""Beside an adapter's folder: the digest of the training rows."""
 
 
 def val_score(folder: Path) -> tuple[float, float]:
@@ -108,24 +111,57 @@ def best_setting(folders: list[Path]) -> Path:
             return max(folders, key=shares.__getitem__)
         print(
             "not every training looked at as many validation rows, so the best is chosen unevenly: "
-            "run chapter 5, which asks all settings about the same rows"
+            "run chapter 5 on all of them, which asks about the same rows, or name an adapter"
         )
     return max(folders, key=scores.__getitem__)
 
 
-def trained_settings(run: Path) -> list[Path]:
-    """The folders of a run's settings whose adapter is whole, by name.
+def training_rows(run: Path) -> str | None:
+    """Digest of the training rows that a run has now; None where there are none."""
+    train = run / "data" / "train.jsonl"
+    return digest(train) if train.is_file() else None
 
-    Classification heads are not among them, for they can neither be exported nor classify; a line
-    names them.
+
+def learned_from(folder: Path) -> str | None:
+    """Digest of the rows that a setting learned from; None where it is not known.
+
+    Args:
+        folder: of a trained setting.
     """
-    if heads := sorted(path.parts[-3] for path in run.glob(f"train/*/adapter/{HEAD}")):
-        print(f"left out, as classification heads are chapter 5's alone: {', '.join(heads)}")
+    try:
+        return json.loads((folder / ROWS).read_text(encoding="utf-8"))["train"]
+    except DAMAGE:
+        return None
+
+
+def whole_settings(run: Path) -> list[Path]:
+    """The folders of a run's settings that can write and whose adapter is whole, by name."""
     return [
         prompt.parent.parent
         for prompt in sorted(run.glob(f"train/*/adapter/{PROMPT}"))
         if not prompt.parent.parent.name.startswith(".")
     ]
+
+
+def trained_settings(run: Path) -> list[Path]:
+    """The folders of a run's settings that can be chosen from, by name.
+
+    Classification heads are not among them, for they can neither be exported nor classify, nor are
+    settings that learned from other rows than the run holds now, unless all did; a line names them.
+    """
+    if heads := sorted(path.parts[-3] for path in run.glob(f"train/*/adapter/{HEAD}")):
+        print(f"left out, as classification heads are chapter 5's alone: {', '.join(heads)}")
+    folders, rows = whole_settings(run), training_rows(run)
+    others = [folder for folder in folders if rows and learned_from(folder) not in (None, rows)]
+    if others:
+        names = ", ".join(folder.name for folder in others)
+        fault = f"learned from other rows than {from_root(run)}/data/train.jsonl holds now: {names}"
+        if len(others) == len(folders):
+            print(f"all settings {fault}")
+        else:
+            print(f"left out, as they {fault}; to use one, name its adapter")
+            folders = [folder for folder in folders if folder not in others]
+    return folders
 
 
 def best_of_run(run: Path) -> Path:
@@ -154,7 +190,7 @@ def best_adapter(runs: Path = ROOT / "runs") -> Path:
     Raises:
         InputError: when no run has an adapter.
     """
-    trained = {run: trained_settings(run) for run in sorted(runs.glob("*")) if run.is_dir()}
+    trained = {run: whole_settings(run) for run in sorted(runs.glob("*")) if run.is_dir()}
     trained = {run: folders for run, folders in trained.items() if folders}
     if not trained:
         raise InputError(
@@ -162,7 +198,7 @@ def best_adapter(runs: Path = ROOT / "runs") -> Path:
             "`make book`, or name an adapter's folder"
         )
     newest = max(trained, key=lambda run: max(age(setting) for setting in trained[run]))
-    return best_setting(trained[newest]) / "adapter"
+    return best_of_run(newest)
 
 
 def age(setting: Path) -> float:

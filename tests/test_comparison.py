@@ -55,14 +55,14 @@ def test_a_setting_that_learned_from_other_rows_is_refused(tmp_path):
     adapter = train_setting(tmp_path, "rank8")
     rows = tmp_path / "data" / "train.jsonl"
     files.write_jsonl(rows, [row("a")])
-    files.write_json(adapter.parent / entrants.ROWS, {"train": files.digest(rows)})
+    files.write_json(adapter.parent / settings.ROWS, {"train": files.digest(rows)})
     assert list(entrants.find_settings(tmp_path, None)) == ["rank8"]
     files.write_jsonl(rows, [row("b")])
     with pytest.raises(InputError, match=r"rank8 was trained on other rows .*notebook 04"):
         entrants.find_settings(tmp_path, None)
     head = tmp_path / "train" / "head"
     write_prompt(head / "adapter", AdapterHead("gemma-3-270m", ["a", "b"], 64, True))
-    files.write_json(head / entrants.ROWS, {"train": files.digest(rows)})
+    files.write_json(head / settings.ROWS, {"train": files.digest(rows)})
     assert list(entrants.find_heads(tmp_path, None)) == ["head"]
     files.write_jsonl(rows, [row("c")])
     with pytest.raises(InputError, match="head was trained on other rows"):
@@ -449,3 +449,21 @@ def test_suspects_are_shown_with_the_sources_id_only_where_there_is_one():
     named = suspects.assign(source_id="n1")
     table = comparison.suspect_table(named, train, show_text=False)
     assert table.columns[0] == "source's id" and "article" not in table
+
+
+def test_a_setting_of_other_rows_is_not_chosen_from(tmp_path, capsys):
+    """As where a profile's source and settings were changed: what it knew before stays there."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.jsonl").write_text("new\n")
+    for name, rows, share in (("old", "before", 1.0), ("now", None, 0.5)):
+        folder = train_setting(tmp_path, name).parent
+        digest = rows or files.digest(tmp_path / "data" / "train.jsonl")
+        files.write_json(folder / settings.ROWS, {"train": digest})
+        line = {"global_step/max_steps": "2/2", "eval_loss": 0.1, "eval_seq_acc": share}
+        files.write_jsonl(folder / "logging.jsonl", [line])
+        files.write_json(folder / "summary.json", {"best_step": 2})
+    assert settings.best_of_run(tmp_path).parent.name == "now"
+    assert "data/train.jsonl holds now: old; to use one, name its" in capsys.readouterr().out
+    (tmp_path / "data" / "train.jsonl").write_text("newer\n")
+    assert settings.best_of_run(tmp_path).parent.name == "old"
+    assert "all settings learned from other rows" in capsys.readouterr().out
