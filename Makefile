@@ -27,6 +27,11 @@ export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
 # Empty is off: a book starts some twenty Python processes, which shall find their modules compiled.
 export PYTHONDONTWRITEBYTECODE :=
 
+# A misspelled TARGET= would be passed over. What holds an underscore (OMP_NUM_THREADS=1) is for other programs.
+KNOWN := PROFILE PYTHON FILE ADAPTER OUT COLUMNS SHEET TARGET REVIEW
+UNKNOWN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(if $(findstring _,$(name)),,$(filter-out $(KNOWN) HOME PATH SHELL TMPDIR MAKEFLAGS MAKEOVERRIDES,$(name)))))
+$(if $(strip $(UNKNOWN)),$(error unknown: $(strip $(UNKNOWN)); known are $(KNOWN)))
+
 .PHONY: help book lab classify export test bench clean
 .DEFAULT_GOAL := help
 

@@ -108,6 +108,7 @@ class Review:
             f"{self.path.name}: {min(len(self.places), MOST_ROWS)} rows, the least certain first; "
             "choose a label in the column output, and the file is a source"
         )
+        line = line if self.places else f"{self.path.name}: there is no row to fill in"
         if len(self.places) > MOST_ROWS:
             line += f"; {len(self.places) - MOST_ROWS} surer rows wait for a later round"
         if self.unreadable:

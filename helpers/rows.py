@@ -358,10 +358,9 @@ def check_columns(columns: dict | None, known: dict | None = None) -> dict[str, 
     if columns is not None and not isinstance(columns, dict):
         raise InputError(f"columns is {shown(columns)}; it maps text, category and output to names")
     if unknown := (columns or {}).keys() - LAYOUT.keys():
-        raise InputError(
-            f"columns maps {', '.join(sorted(map(str, unknown)))}; "
-            "only text, category and output can be mapped"
-        )
+        names = ", ".join(sorted(map(str, unknown)))
+        way = "; a space belongs behind the colon" if ":" in names else ""
+        raise InputError(f"columns maps {names}; only text, category and output can be mapped{way}")
     layout = LAYOUT | (known or {} if columns is None else columns)
     names = [name for name in layout.values() if name is not None]
     if len(set(map(str, names))) < len(names):

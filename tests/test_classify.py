@@ -544,6 +544,16 @@ def test_make_hands_over_what_was_typed(said, given):
     assert shlex.split(line)[3:] == given
 
 
+@pytest.mark.parametrize("said", ["TAGRET=0.1", "REVEIW=a.xlsx", "profile=mine"])
+def test_make_refuses_a_misspelled_word(said):
+    environment = {name: v for name, v in os.environ.items() if not name.startswith("MAKE")}
+    make = ["make", "--dry-run", "help", "TARGET=0.1", "OMP_NUM_THREADS=1"]
+    assert subprocess.run(make, cwd=ROOT, env=environment, capture_output=True).returncode == 0
+    done = subprocess.run([*make, said], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"unknown: {said.split('=')[0]}; known are PROFILE PYTHON FILE" in done.stderr
+
+
 def test_killed_and_called_again_from_another_folder(tmp_path, trained, tokenizer):
     """The command line with the real model, in a folder with a space in its name."""
     folder = tmp_path / "另一 folder"

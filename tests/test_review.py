@@ -119,6 +119,11 @@ def test_too_many_rows_wait_for_a_later_round(tmp_path, monkeypatch):
     assert "2 rows, " in book.about() and "2 surer rows wait" in book.about()
 
 
+def test_a_file_without_doubtful_rows_asks_for_nothing(tmp_path):
+    book = write(tmp_path / "r.xlsx", [])
+    assert book.about() == "r.xlsx: there is no row to fill in"
+
+
 def test_without_a_threshold_every_row_may_be_meant(tmp_path):
     write(tmp_path / "r.xlsx", ROWS, every=True)
     assert len(cells(tmp_path / "r.xlsx")[1]) == 5

@@ -592,6 +592,12 @@ def test_what_seems_a_split_is_not_left_unread(tmp_path, name):
     assert set(sources.read_source(str(tmp_path)).splits) == {"train", "val", "test"}
 
 
+def test_a_forgotten_space_in_columns_is_named(tmp_path):
+    path = write_csv(tmp_path / "a.csv", [GOOD])
+    with pytest.raises(InputError, match="maps text:正文; .* a space belongs behind the colon"):
+        sources.read_source(path, columns={"text:正文": None})
+
+
 def test_a_link_that_leads_nowhere_is_not_left_unread(tmp_path):
     write_csv(tmp_path / "train.csv", [GOOD])
     (tmp_path / "test.py").write_text("")
