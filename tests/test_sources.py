@@ -594,7 +594,7 @@ def test_what_seems_a_split_is_not_left_unread(tmp_path, name):
 
 def test_a_forgotten_space_in_columns_is_named(tmp_path):
     path = write_csv(tmp_path / "a.csv", [GOOD])
-    with pytest.raises(InputError, match="maps text:正文; .* a space belongs behind the colon"):
+    with pytest.raises(InputError, match=r"maps text:正文; .* a space belongs behind the colon"):
         sources.read_source(path, columns={"text:正文": None})
 
 
