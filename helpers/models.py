@@ -44,14 +44,10 @@ def pick_dtype() -> str:
 def multiplies_in_bfloat16() -> bool:
     """Whether this machine's processor multiplies matrices in bfloat16 by itself."""
     # oneDNN says yes for any AVX-512, where it may imitate them at a quarter of float32's rate
-    built_in = torch.cpu.get_capabilities()
-    return (
-        any(
-            built_in.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")
-        )  # the last one is ARM's
-        and torch.backends.mkldnn.is_available()
-        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+    known = torch.cpu.get_capabilities()
+    built_in = any(map(known.get, ("avx512_bf16", "amx_bf16", "bf16")))  # the last one is ARM's
+    mkldnn = torch.backends.mkldnn.is_available()
+    return built_in and mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def pick_attention(length: int) -> str:

@@ -53,6 +53,8 @@ __all__ = [
 ]
 
 KNOWN_LAYOUTS = {"damo/zh_cls_fudan-news": {"text": "prompt", "category": None, "output": "answer"}}
+LABEL_NAMES = (LAYOUT["output"], *USUAL_NAMES["output"])
+"""What a column of labels may be called."""
 FEATURES = Features(
     {
         "id": Value("string"),
@@ -285,7 +287,7 @@ class Reading:
                     f"{part.name} {elsewhere} and not under {column!r} as in other rows; give all "
                     "rows the same columns"
                 )
-            others = {LAYOUT["output"], *USUAL_NAMES["output"]} & set(own)
+            others = set(LABEL_NAMES) & set(own)
             mapped = column != LAYOUT["output"]
             if own and not has_labels and (others or (mapped and split == "train")):
                 raise InputError(f"{part.name}: {no_column('output', part.columns, own)}")
@@ -302,8 +304,7 @@ def label_elsewhere(raw: dict, where: str) -> str:
         raw: the source's columns.
         where: the row's place.
     """
-    names = (LAYOUT["output"], *USUAL_NAMES["output"])
-    name = next((name for name in names if name in raw and not is_gap(raw[name])), None)
+    name = next((name for name in LABEL_NAMES if not is_gap(raw.get(name))), None)
     return f"{where}: the label stands under {name!r}" if name else ""
 
 
@@ -430,18 +431,18 @@ def refuse_single_options(path: Path, columns: dict, sheet: str | None) -> None:
     """Raise InputError when the first rows of a reader's file offer a single option each, as what
     is called `category` elsewhere does: that would be every row's answer.
     """
-    column, menus = columns["category"], []
+    column, single = columns["category"], False
     for _, raw in islice(read_file(path, sheet), 100):
         value = None if isinstance(raw, Fault) else raw.get(column)
         if is_gap(value):
             continue
         try:
-            menus.append(options_of(value))
+            single = len(options_of(value)) == 1
         except Fault:  # named where the row is read
             return
-        if len(menus[-1]) > 1:
+        if not single:
             return
-    if menus:
+    if single:
         mapping = own_mapping(columns) | {"category": None}
         raise InputError(
             f"{path}: column {column!r} offers a single option in every row, so that nothing is "

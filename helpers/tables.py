@@ -235,7 +235,8 @@ def header_names(path: Path, where: str, fields: list) -> list[str]:
         if other:
             kind = {"\t": ".tsv", ",": ".csv"}.get(other)
             way = f"name the file {kind}" if kind else "save it with commas, or as .xlsx"
-            way = "take the quotes around whole lines away" if kind == form else way
+            if kind == form:
+                way = "take the quotes around whole lines away"
             raise InputError(f"{path} {where}: the columns are separated by {other!r}; {way}")
     return names
 
