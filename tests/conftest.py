@@ -182,6 +182,19 @@ def tokenizer():
 
 
 @pytest.fixture(scope="session")
+def copy_tokenizer():
+    """copy_tokenizer(folder): the packaged model's tokenizer beside another model. As a tokenizer
+    saves itself, it takes thrice the bytes, and every process that loads it seconds more.
+    """
+
+    def copy(folder):
+        for path in models.packaged_model().glob("tokenizer*.json"):
+            shutil.copy(path, folder)
+
+    return copy
+
+
+@pytest.fixture(scope="session")
 def sample():
     return {split: list(rows) for split, rows in sources.read_source("sample").splits.items()}
 

@@ -135,12 +135,29 @@ def test_no_page_is_wider_than_a_phone(tiny, offline):
     assert wide == {}
 
 
+ONE_OF_EACH_LOOK = """() => {
+    const seen = new Map(), again = [];
+    for (const span of document.querySelectorAll('pre span:not([id], :has(*))')) {
+        const look = getComputedStyle(span), parts = ['color', 'backgroundColor', 'opacity'];
+        const key = [...parts, 'fontSize', 'fontWeight'].map(part => look[part]).join();
+        const beside = seen.get(span.parentElement) ?? new Set();
+        if (beside.has(key)) again.push(span);
+        seen.set(span.parentElement, beside.add(key));
+    }
+    for (const span of again) span.replaceWith(...span.childNodes);
+    return again.length;
+}"""
+"""Coloured words of code that look like one before them in the same block lose their colour: axe
+looks at each word's contrast, and there are thousands. How many words did.
+"""
+
+
 @pytest.mark.parametrize(
     ("scheme", "size"), [("light", DESK), ("dark", PHONE)], ids=["light-desk", "dark-phone"]
 )
 def test_nothing_keeps_a_reader_out(tiny, offline, scheme, size):
     """axe-core finds nothing serious or critical, unfolded cells included."""
-    page, found = offline(viewport=size, color_scheme=scheme), {}
+    page, found, alike = offline(viewport=size, color_scheme=scheme), {}, 0
     for path in pages(tiny):
         name = visit(page, path)
         assert page.evaluate("document.documentElement.dataset.theme") == scheme
@@ -150,6 +167,7 @@ def test_nothing_keeps_a_reader_out(tiny, offline, scheme, size):
         page.evaluate(
             "new Promise(done => setTimeout(done, 400))"
         )  # the theme looks for what scrolls once layout has settled
+        alike += page.evaluate(ONE_OF_EACH_LOOK)
         page.evaluate(AXE)
         report = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
         assert any(rule["id"] == "color-contrast" for rule in report["passes"])
@@ -158,7 +176,7 @@ def test_nothing_keeps_a_reader_out(tiny, offline, scheme, size):
             found[name] = [
                 (rule["id"], node["html"][:100]) for rule in bad for node in rule["nodes"][:3]
             ]
-    assert found == {}
+    assert found == {} and alike > 5000
 
 
 def own_words():

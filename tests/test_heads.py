@@ -40,7 +40,7 @@ def make_rows(split, count):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, tokenizer):
+def trained(tmp_path_factory, copy_tokenizer):
     """A run in which chapter 4 taught a head on a tiny random model to tell three words apart."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -52,7 +52,7 @@ def trained(tmp_path_factory, tokenizer):
     config.layer_types = config.layer_types[-2:]
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).save_pretrained(run.parent / "model")
-    tokenizer.save_pretrained(run.parent / "model")
+    copy_tokenizer(run.parent / "model")
     # ten, four and ten rows of a class; balance makes them eight each
     uneven = [row for i, row in enumerate(make_rows("train", 30)) if i % 3 != 1 or i < 12]
     unlearned = {"category": [*LABELS, "New"], "output": "New"}

@@ -53,7 +53,7 @@ def make_rows(split, count, classes=3, options=3):
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory, tokenizer):
+def small(tmp_path_factory, tokenizer, copy_tokenizer):
     """A folder with a tiny random model, the model, and a drawn adapter for it."""
     from peft import LoraConfig, get_peft_model
     from transformers import (
@@ -68,7 +68,7 @@ def small(tmp_path_factory, tokenizer):
     torch.manual_seed(0)
     network = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **shape)).eval()
     network.save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
+    copy_tokenizer(folder / "model")
     copy = AutoModelForCausalLM.from_pretrained(folder / "model")
     lora = get_peft_model(copy, LoraConfig(r=2, target_modules=r"model\..*_proj"))
     for name, weight in lora.named_parameters():
@@ -140,10 +140,11 @@ def stub_answers(kind):
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.filterwarnings("ignore")
-def test_chapter_five_runs_through(name, small, encoder_folder, tmp_path, monkeypatch):
+def test_chapter_five_runs_through(name, small, tokenizer, encoder_folder, tmp_path, monkeypatch):
     case = CASES[name]
     make_run(tmp_path / "run", small, case)
     monkeypatch.setattr(models, "load_model", lambda *given, **choices: small[1])
+    monkeypatch.setattr(models, "load_tokenizer", lambda model: tokenizer)
     monkeypatch.setattr(asking, "answers", stub_answers(case.get("answers")))
     given = {"run_dir": str(tmp_path / "run"), "probe_rows": 2, "val_rows": case.get("val_rows")}
     if case.get("ladder"):

@@ -34,7 +34,7 @@ FORMAT = PromptFormat(templating.PLAIN, 160, True)
 
 
 @pytest.fixture(scope="module")
-def tiny_model(tmp_path_factory, tokenizer):
+def tiny_model(tmp_path_factory, copy_tokenizer):
     """A folder with a random model of the packaged one's architecture and tokenizer, a thousandth
     of its size.
     """
@@ -54,7 +54,7 @@ def tiny_model(tmp_path_factory, tokenizer):
     config.layer_types = config.layer_types[-2:]
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    copy_tokenizer(folder)
     return str(folder)
 
 
