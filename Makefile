@@ -39,10 +39,11 @@ help: ## list these commands
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
 	@echo "  PROFILE=name chooses a file of profiles/: $(basename $(notdir $(wildcard profiles/*.yml)))"
 
+# What failed is said when it fails, and once more below what Snakemake says of it.
 book: .venv/.ready ## run the notebooks of a profile and publish the book
 	@$(BIN)/python -m tools.restore '$(subst ','\'',$(PROFILE))'
 	@$(BIN)/python -m tools.expect '$(subst ','\'',$(PROFILE))'
-	@$(SNAKEMAKE) || { code=$$?; [ $$code -ne 9 ] || echo "another make runs this project's notebooks (process $$(find /proc/[0-9]*/fd -lname "$$(pwd -P)/runs/.lock" 2>/dev/null | cut -d/ -f3 | sort -un | xargs)); wait for it" >&2; exit $$code; }
+	@export BOOK_FAILURES=runs/.failures-$$$$; $(SNAKEMAKE) || { code=$$?; [ $$code -ne 9 ] || echo "another make runs this project's notebooks (process $$(find /proc/[0-9]*/fd -lname "$$(pwd -P)/runs/.lock" 2>/dev/null | cut -d/ -f3 | sort -un | xargs)); wait for it" >&2; [ ! -f $$BOOK_FAILURES ] || { cat $$BOOK_FAILURES >&2; rm $$BOOK_FAILURES; }; exit $$code; }
 	@$(BIN)/python -m tools.results $(RUN)
 
 lab: .venv/.ready ## open JupyterLab on the notebooks

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from traitlets.config import Config
 
-from helpers import ROOT, InputError
+from helpers import ROOT, InputError, leave
 from helpers.parameters import refuse_wrong
 
 LONGEST_ADDRESS = 100
@@ -122,7 +122,7 @@ def main() -> None:
     try:
         run_notebook(arguments.notebook, arguments.output, arguments.parameters)
     except InputError as error:
-        sys.exit(f"✗ {error}")
+        leave(f"✗ {error}")
     except KeyboardInterrupt:
         sys.exit(f"✗ {arguments.output.stem}: interrupted; finished steps are kept")
 

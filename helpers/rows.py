@@ -391,8 +391,25 @@ def no_column(key: str, columns: dict[str, str | None], names: list[str]) -> Fau
         f"no column {columns[key]!r} for {key}",
         f"; there are {there or 'none'}: map them with `columns`, as in `columns: {yaml}`{means} "
         f"below `data:` in a profile, `columns = {mapping}` in a parameters cell, "
-        f"`-y 'columns: {yaml}'` for papermill, `COLUMNS='{yaml}'` for make classify",
+        f"`-y 'columns: {yaml}'` for papermill, `COLUMNS='{yaml}'` for make classify"
+        + (no_names(names) if usual == "NAME" else ""),
     )
+
+
+def no_names(names: list[str]) -> str:
+    """What else may be wrong where a table's first line does not look like names of columns.
+
+    Args:
+        names: what stands there.
+    """
+    if any(len(name) > 40 or set("。！？") & set(name) for name in names):
+        return "; if that is an article already, write the names of the columns in a line above it"
+    if len(names) == 1:
+        return (
+            "; if that is a title, delete what stands above the names of the columns, or name "
+            "another sheet with `sheet`"
+        )
+    return ""
 
 
 def own_mapping(columns: dict[str, str | None]) -> dict[str, str | None]:

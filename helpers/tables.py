@@ -255,7 +255,9 @@ def table_row(names: list[str], fields: list) -> dict | Fault:
         return Fault("the header once more, as where files were joined", "", raw)
     for name, field in list(zip(names, fields))[indexed:]:
         if not name and not is_blank([field]):
-            return Fault("a value in a column without a name", f": {shown(field)}", raw)
+            way = "quote what holds commas; the first line must name every column, no title"
+            detail = f": {shown(field)}; {way}"
+            return Fault("a value in a column without a name", detail, raw)
     return raw
 
 

@@ -428,6 +428,26 @@ def test_a_bad_profile_is_one_line(project, make, name, text, says):
     assert says in done.stderr and "Traceback" not in done.stderr
 
 
+def test_a_bad_source_is_named_at_the_end_too(book, project, make):
+    """What Snakemake says of a failure stands above the line that helps, not only below it."""
+    path, run = project / "profiles" / "test-source.yml", project / "runs" / "test-source"
+    path.write_text("like: tiny\nsource: data/test-source.csv\n")
+    (project / "data" / "test-source.csv").write_text("text,output\n一篇文章\n")
+    (run / "notebooks").mkdir(parents=True)
+    shutil.copy(book.run / "notebooks" / "03-lora-theory.ipynb", run / "notebooks")
+    try:
+        done = make("book", "PROFILE=test-source")
+        *_, failure, of_make = done.stderr.splitlines()
+        assert done.returncode != 0 and of_make.startswith("make: ***")
+        assert re.match(r"✗ 01-dataset-exploration: .*test-source\.csv", failure)
+        assert done.stderr.count(failure) == 2 and "Traceback" not in done.stderr
+        assert not list((project / "runs").glob(".failures*")) and not (run / "data").exists()
+    finally:
+        path.unlink()
+        (project / "data" / "test-source.csv").unlink()
+        shutil.rmtree(run)
+
+
 def test_an_unknown_profile_lists_those_there_are(make, project):
     done = make("book", "PROFILE=nowhere")
     assert done.returncode != 0 and "sample" in done.stderr and "Traceback" not in done.stderr

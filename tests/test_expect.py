@@ -47,6 +47,20 @@ def test_profiles_stand_in_their_order(minutes):
     assert times == sorted(times)
 
 
+def test_a_small_file_of_ones_own_takes_less(minutes, monkeypatch, tmp_path):
+    """Without limits a thousand test rows are supposed, but never more than the file has lines."""
+    before = minutes("fudan", 0.4e12)  # of a hub
+    times = []
+    for lines in (40, 200, 5000):
+        path = tmp_path / "articles.jsonl"
+        path.write_text("{}\n" * lines)
+        assert expect.rows_at_most([str(path)]) == min(lines, expect.MANY_ROWS)
+        monkeypatch.setattr(profiles, "local_files", lambda source, path=path: [str(path)])
+        times.append(minutes("fudan", 0.4e12))
+    assert times[0] < times[1] < times[2] == before
+    assert expect.rows_at_most(["my.xlsx"]) == expect.rows_at_most([]) == expect.MANY_ROWS
+
+
 def test_the_sample_takes_what_it_took(minutes):
     """10.4 minutes behind the installation, on two cores with 0.94 TFLOP/s together. An earlier
     state needed 23 to 25 on two with 0.4, where none has been measured since.

@@ -505,6 +505,23 @@ def test_articles_with_wrong_choices_are_one_line(tmp_path, columns, options, sa
         sources.read_articles(tmp_path / "nowhere.csv", options=["A"])
 
 
+@pytest.mark.parametrize(
+    ("first", "says"),
+    [
+        (["二〇二四年新闻语料"], "if that is a title, delete what stands above"),
+        (["第0号文章。比赛今天结束。", "体育"], "if that is an article already, write the names"),
+    ],
+)
+def test_a_table_that_does_not_begin_with_its_header(tmp_path, first, says):
+    book = openpyxl.Workbook()
+    for cells in (first, ["正文", "类别"], ["比赛今天结束。", "体育"]):
+        book.active.append(cells)
+    book.save(tmp_path / "own.xlsx")
+    for columns in (None, {"text": "正文", "category": None, "output": "类别"}):
+        with pytest.raises(InputError, match="map them with `columns`.*" + says):
+            sources.read_articles(tmp_path / "own.xlsx", columns, options=["体育", "财经"])
+
+
 def labelled(path, *labels):
     return write(path, *({"text": f"第{n}篇", "output": label} for n, label in enumerate(labels)))
 

@@ -5,10 +5,9 @@ is answered lies where chapter 5 looks for it; chapter 5 asks for whatever is mi
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-from helpers import InputError, adapters, asking, models, sources
+from helpers import InputError, adapters, asking, leave, models, sources
 from helpers.adapters import AdapterPrompt
 from helpers.profiles import Profile, read_profile
 from helpers.templating import PromptFormat, find_template, template_name
@@ -55,7 +54,7 @@ def main() -> None:
             val = sources.read_rows(run / "data" / "val.jsonl")
             asking.answers(run / "eval" / name / "val", tokenizer, prompt, val, adapter, False)
     except InputError as error:
-        sys.exit(f"✗ {name}: {error}")
+        leave(f"✗ {name}: {error}")
 
 
 if __name__ == "__main__":

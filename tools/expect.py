@@ -13,15 +13,18 @@ to start was measured on two cores.
 import json
 import sys
 import time
+from itertools import islice
 
 import torch
 
-from helpers import InputError, models, profiles
+from helpers import ROOT, InputError, models, profiles
 
 PRODUCT_SHARE = 0.8
 """Of the product rate, reached by the products of a training step or of a pass over prompts."""
 TRAINING_MOVES, ASKING_MOVES = {2: 0.8e-3, 4: 2.2e-3}, {2: 0.15e-3, 4: 0.6e-3}
 """Seconds a token, on one core, of everything that is not a product, by a number's bytes."""
+MANY_ROWS = 1000
+"""Supposed to be tested on where nothing says how many there are."""
 START_SECONDS = 13
 """For a notebook's kernel, its imports and the tokenizer, on one core."""
 
@@ -57,6 +60,25 @@ def operations_a_token(config: dict) -> float:
     return 2.0 * config["num_hidden_layers"] * layer
 
 
+def rows_at_most(files: list[str]) -> int:
+    """No more rows than this stand in a source's files.
+
+    Args:
+        files: see profiles.local_files.
+
+    Returns:
+        The lines of text files together; MANY_ROWS where there are more, where a row is no line or
+        no file lies here.
+    """
+    lines = 0
+    for path in map(ROOT.joinpath, files):
+        if path.suffix not in (".jsonl", ".ndjson", ".csv", ".tsv"):
+            return MANY_ROWS
+        with path.open("rb") as file:
+            lines += sum(1 for _ in islice(file, MANY_ROWS - lines))
+    return lines or MANY_ROWS
+
+
 def expected_minutes(
     profile: profiles.Profile, rate: float, config: dict, cores: int, number_bytes: int
 ) -> float:
@@ -71,9 +93,10 @@ def expected_minutes(
     """
     values, once = profile.values, operations_a_token(config)
     settings = [profile.training_parameters(name) for name in profile.settings]
-    rows = values["data"]
+    rows, most = values["data"], rows_at_most(profiles.local_files(values["source"]))
     # every model is asked about the test rows, the tuned ones about the validation rows, too
-    questions = (rows.get("test_limit") or 1000) * 1.3 + (rows.get("val_limit") or 60)
+    questions = min(rows.get("test_limit") or most, most) * 1.3
+    questions += min(rows.get("val_limit") or 60, most)
     asked, learned = questions * (len(settings) + len(profile.base_names)), 0
     for setting in settings:
         steps = setting.get("steps") or 100
