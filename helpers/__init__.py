@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 class InputError(ValueError):
     """Something the reader gave is wrong: the message says in one line what it is and what to do
-    about it.
+    about it. Nothing inherits from it, for of a notebook's error only the name is known.
     """
 
     def _render_traceback_(self) -> list[str]:

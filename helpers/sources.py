@@ -66,19 +66,6 @@ FEATURES = Features(
 )
 
 
-class BadRow(InputError):
-    """A row that is not sound.
-
-    Args:
-        where: file and place of the row.
-        fault: what is wrong; its `reason` is what is counted.
-    """
-
-    def __init__(self, where: str, fault: Fault):
-        super().__init__(f"{where}: {fault}")
-        self.reason = fault.reason
-
-
 class Source(NamedTuple):
     """What `read_source` returns."""
 
@@ -274,7 +261,7 @@ class Reading:
                         self.padded += "\0" in text_of(raw[part.columns["text"]])
                 except Fault as fault:
                     if self.on_bad_row == "error":
-                        raise BadRow(f"{part.name} {where}", fault) from None
+                        raise InputError(f"{part.name} {where}: {fault}") from None
                     if options is not None:
                         self.skipped[fault.reason] += 1
                     self.first_fault = self.first_fault or f"{where}: {fault}"
@@ -365,7 +352,7 @@ def read_rows(path: Path | str) -> list[dict]:
                 raise raw
             row = refuse_other_labels(check_row(raw, LAYOUT, None, f"{path.stem}-{number}"))
         except Fault as fault:
-            raise BadRow(f"{path} {where}", fault) from None
+            raise InputError(f"{path} {where}: {fault}") from None
         if "source_id" in raw:
             row |= {"id": raw.get("id"), "source_id": raw["source_id"]}
         if not isinstance(row["id"], str) or not clean(row["id"]):

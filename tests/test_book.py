@@ -442,6 +442,7 @@ def test_a_bad_source_is_named_at_the_end_too(book, project, make):
         assert re.match(r"✗ 01-dataset-exploration: .*test-source\.csv", failure)
         assert done.stderr.count(failure) == 2 and "Traceback" not in done.stderr
         assert not list((project / "runs").glob(".failures*")) and not (run / "data").exists()
+        assert [path.name for path in (run / "notebooks").iterdir()] == ["03-lora-theory.ipynb"]
     finally:
         path.unlink()
         (project / "data" / "test-source.csv").unlink()

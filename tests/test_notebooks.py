@@ -7,6 +7,7 @@ import tempfile
 import nbformat
 import pytest
 
+from helpers import ROOT
 from helpers.notebooks import LONGEST_ADDRESS, run_notebook
 
 SAYS_HOW = """
@@ -73,3 +74,11 @@ def test_where_a_folder_has_too_long_a_name_ports_are_used(chapter, tmp_path, ca
     monkeypatch.setattr(tempfile, "tempdir", str(long))
     assert channels(chapter, capsys)["transport"] == "tcp"
     assert os.listdir(long) == []
+
+
+def test_nothing_inherits_from_what_a_notebook_is_known_to_fail_by():
+    """Of an error in a notebook only its name comes through; another name would read as a fault of
+    the book's own, and leave a file behind.
+    """
+    for path in (ROOT / "helpers").glob("*.py"):
+        assert "(InputError):" not in path.read_text(encoding="utf-8"), path.name
