@@ -4,15 +4,15 @@ Memory is bounded: rows are streamed, and what `read_source` returns is memory-m
 stands in helpers/rows.py, how a file is read in helpers/readers.py.
 """
 
+from __future__ import annotations
+
 import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
-
-from datasets import Dataset, Features, List, Value
+from typing import TYPE_CHECKING, NamedTuple
 
 from helpers import InputError
 from helpers.files import below_root, need
@@ -40,6 +40,9 @@ from helpers.rows import (
     text_of,
 )
 
+if TYPE_CHECKING:  # a second to load, for chapter 1 alone
+    from datasets import Dataset, Features
+
 __all__ = [
     "SAMPLE",
     "Article",
@@ -55,15 +58,6 @@ __all__ = [
 KNOWN_LAYOUTS = {"damo/zh_cls_fudan-news": {"text": "prompt", "category": None, "output": "answer"}}
 LABEL_NAMES = (LAYOUT["output"], *USUAL_NAMES["output"])
 """What a column of labels may be called."""
-FEATURES = Features(
-    {
-        "id": Value("string"),
-        "source_id": Value("string"),
-        "text": Value("large_string"),
-        "category": List(Value("string")),
-        "output": Value("string"),
-    }
-)
 
 
 class Source(NamedTuple):
@@ -318,18 +312,28 @@ def as_rows(batch: dict[str, list]) -> list[dict]:
     return [dict(zip(batch, values)) for values in zip(*batch.values())]
 
 
+def row_features() -> Features:
+    """A row's columns, as a data set keeps them."""
+    from datasets import Features, List, Value
+
+    word = Value("string")
+    kinds = {"id": word, "source_id": word, "text": Value("large_string")}
+    return Features(kinds | {"category": List(word), "output": word})
+
+
 def to_arrow(rows: Iterator[dict]) -> Dataset:
     """The rows as a memory-mapped data set, in a scratch folder that goes with the process."""
+    from datasets import Dataset
     from datasets.arrow_writer import ArrowWriter
 
-    folder = tempfile.TemporaryDirectory(prefix="rows-")
+    folder, features = tempfile.TemporaryDirectory(prefix="rows-"), row_features()
     path = Path(folder.name) / "rows.arrow"
-    with ArrowWriter(path=str(path), features=FEATURES, writer_batch_size=256) as writer:
+    with ArrowWriter(path=str(path), features=features, writer_batch_size=256) as writer:
         for row in rows:
             writer.write(row)
         count, _ = writer.finalize()
     if not count:
-        return Dataset.from_dict({name: [] for name in FEATURES}, features=FEATURES)
+        return Dataset.from_dict({name: [] for name in features}, features=features)
     dataset = Dataset.from_file(str(path))
     dataset._scratch = folder  # the folder lives as long as the data set
     return dataset

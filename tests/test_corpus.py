@@ -23,7 +23,7 @@ def rows_of(texts, labels, menu=("a", "b")):
         "category": [list(menu)] * count,
         "output": labels,
     }
-    return Dataset.from_dict(columns, features=sources.FEATURES)
+    return Dataset.from_dict(columns, features=sources.row_features())
 
 
 @pytest.fixture
