@@ -27,6 +27,7 @@ OTHER_KINDS = {
     b"version https://git-lfs": "a pointer of Git LFS, not the data; fetch it with git lfs pull",
     b"<!doctype html": "a web page, not the data; download the file itself",
     b"<html": "a web page, not the data; download the file itself",
+    b"<table": "a table of a web page; save it as .xlsx or .csv",
 }
 """What is no data in text, by how it begins (in lower case where it is text), and what to do."""
 ESCAPED = re.compile("[\udc80-\udcff]")

@@ -15,19 +15,21 @@ from helpers.readers import READERS, Rows, read_file
 SAMPLE = ROOT / "data" / "sample"
 SPLITS = {"train": ("train",), "val": ("val", "valid", "validation", "dev"), "test": ("test",)}
 """Splits, and the names that files and hubs give them."""
-WORD = r"(?<![a-z])({})(sets?|s)?(?![a-z])|({})(集|数据|数据集)?"
+WORD = r"(?<![a-z])({})(sets?|data|[sab])?(?![a-z])|({})(集|数据|数据集)?"
 LIKE_SPLITS = {
     "val": re.compile(
         WORD.format("val|valid|validate|validation|dev|eval|evaluation", "验证|开发")
     ),
-    "test": re.compile(WORD.format("test|testing|eval|evaluation", "测试|评测")),
+    "test": re.compile(WORD.format("test|testing|holdout|eval|evaluation", "测试|评测")),
 }
 """What names hold that a person takes for those of a split."""
-MORE_TRAIN = re.compile(r"train(ing)?[ _.-]*(part)?[ _-]*\(?[0-9]+\)?")
+MORE_TRAIN = re.compile(
+    r"(train(ing)?|训练(集|数据|数据集)?)[ _.-]*(part|extra|more|new|v)?[ _-]*\(?[0-9]*\)?"
+)
 """How files are called that hold more training rows, or a copy of them."""
 UNREAD = (
     *("", ".txt", ".xls", ".xlsm", ".et", ".ods", ".ndjson", ".jsonlines", ".feather", ".pkl"),
-    *(".arrow", ".zip", ".zst", ".bz2", ".xz", ".7z", ".bak"),
+    *(".arrow", ".zip", ".zst", ".bz2", ".xz", ".7z", ".rar", ".tar", ".tgz", ".bak"),
 )
 """Endings of files that may hold rows and are not read."""
 

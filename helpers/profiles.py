@@ -193,6 +193,10 @@ def load(name: str, above: tuple[str, ...] = ()) -> dict:
     other = values.pop("like", None)
     if other is None:
         return values
+    if f"{other}" not in names():
+        raise InputError(
+            f"profiles/{name}.yml: like is {other!r}, no profile; there are: {', '.join(names())}"
+        )
     below = load(str(other), (*above, name))
     for key, value in values.items():
         merged = isinstance(value, dict) and isinstance(below.get(key), dict) and key != "settings"

@@ -5,6 +5,7 @@ Files are streamed. What may be read in two ways is refused with file and line, 
 
 import io
 import json
+import math
 import re
 import zlib
 from collections import Counter
@@ -44,6 +45,7 @@ def read_file(path: Path, sheet: str | None = None) -> Rows:
         office = form in (".xls", ".xlsm", ".et", ".ods", ".numbers")
         way = "; save it as .xlsx" if office else ""
         way = "; with tabs between fields it is .tsv" if form == ".txt" else way
+        way = "; name it .jsonl" if form in (".ndjson", ".jsonlines") else way
         raise InputError(
             f"{path}: unknown kind of file{way}; use {', '.join(READERS)} (gzipped but for .xlsx)"
         )
@@ -199,20 +201,25 @@ def class_feature(feature) -> dict:
     return feature
 
 
-def with_names(row: dict, classes: dict[str, list[str]]) -> dict:
-    """A row with the names of its classes, alone or in a list; a number that stands for none, such
-    as -1, is none.
+def with_names(row: dict, classes: dict[str, list[str]]) -> dict | Fault:
+    """A row with the names of its classes, alone or in a list; -1 is none. A fault for a number
+    beyond them.
 
     Args:
         row: of a Parquet file.
         classes: see `class_names`.
     """
     for column in classes.keys() & row.keys():
-        names = dict(enumerate(classes[column]))
-        if isinstance(row[column], list):
-            row[column] = [names.get(value) for value in row[column]]
-        elif isinstance(row[column], int):
-            row[column] = names.get(row[column])
+        names, value = dict(enumerate(classes[column])) | {-1: None, None: None}, row[column]
+        alone = isinstance(value, int | float) and not math.isnan(value)
+        numbers = value if isinstance(value, list) else [value] if alone else []
+        numbers = [number for number in numbers if not isinstance(number, str | list)]
+        if strange := [number for number in numbers if number not in names]:
+            detail = f": {shown(strange[0])} in {shown(column)}, of {len(classes[column])} classes"
+            return Fault("a number that stands for no class", detail, row)
+        if numbers:
+            named = [names[number] for number in numbers]
+            row[column] = named[0] if alone else named
     return row
 
 

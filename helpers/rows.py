@@ -12,6 +12,7 @@ import math
 import re
 import tokenize
 import unicodedata
+from collections.abc import Iterator
 from decimal import Decimal
 from functools import lru_cache
 from itertools import pairwise
@@ -29,7 +30,8 @@ USUAL_NAMES = {
 }
 """What others call these columns: a message proposes them."""
 EMPTY = (
-    "".join(
+    "\u034f\u115f\u1160"
+    + "".join(
         character
         for character in map(chr, range(0x3001))
         if character.isspace() or unicodedata.category(character) == "Cc"
@@ -50,6 +52,12 @@ NUMBERINGS = ("12", "ab", "一二")
 """How numbered options begin."""
 QUOTES = ('""', "''", "“”", "‘’", "「」", "『』")
 BRACKETS = ("()", "[]", "{}", "（）", "［］", "｛｝", "【】", "〔〕")
+AROUND = ("「」", "『』", "【】", "〔〕", "《》")
+"""What may stand around a label without being a part of it."""
+ALIKE = str.maketrans("\u2212〜•‧∙⋅・‘’ʼ“”", "-~·····'''\"\"")
+"""Signs that keyboards write for one another: of a minus, a tilde, a middle dot, and quotes."""
+VARIANTS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+"""What chooses between a character's looks."""
 
 
 class Fault(ValueError):
@@ -79,20 +87,31 @@ def shown(value) -> str:
 
 @lru_cache(maxsize=4096)
 def spelling(label: str) -> str:
-    """What two spellings of a label share: width, case, composition and what is not seen aside."""
+    """What two spellings of a label share: width, case, composition and what is not seen aside,
+    Chinese brackets around it and a stop behind it, too.
+    """
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", label).casefold())
     seen = "".join(
-        "-" if sign == "\u2212" or unicodedata.category(sign) == "Pd" else sign
-        for sign in text
+        "-" if unicodedata.category(sign) == "Pd" else sign
+        for sign in text.translate(ALIKE)
         if sign not in EMPTY and unicodedata.category(sign) not in ("Cf", "Zs")
-        if sign not in "\ufe0e\ufe0f"  # these choose between a character's two looks
+        if not VARIANTS.match(sign)
     )
+    seen = seen.rstrip(".,:;。、") or seen
+    if len(seen) > 2 and seen[0] + seen[-1] in AROUND:
+        seen = seen[1:-1]
     return (seen.lstrip("0") or "0") if seen.isdecimal() else seen or label
+
+
+def visible(text: str) -> str:
+    """A text without what shows nothing."""
+    composed = VARIANTS.sub("", unicodedata.normalize("NFC", text))
+    return "".join(sign for sign in composed if sign not in EMPTY or sign == " ")
 
 
 def both(one: str, other: str) -> str:
     """Two spellings, so that a reader sees how they differ."""
-    same = unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other)
+    same = visible(one) == visible(other)
     return " and ".join(map(ascii if same else shown, (one, other)))
 
 
@@ -198,7 +217,8 @@ def label_of(value) -> str | None:
             raise Fault("a number that is not whole is no label", f": {value}; write it as text")
         return str(int(value))
     if not isinstance(value, str):
-        raise Fault(f"a {type(value).__name__} is no label", f": {shown(value)}")
+        way = "the label alone" if isinstance(value, list | tuple | dict | set) else "it as text"
+        raise Fault(f"a {type(value).__name__} is no label", f": {shown(value)}; write {way}")
     text = clean(refuse_surrogates(value, "label").replace("\0", ""))
     if text.lower() in GAPS:
         raise Fault("a gap written as text is no label", f": {text!r}; leave the field empty")
@@ -368,6 +388,11 @@ def check_columns(columns: dict | None, known: dict | None = None) -> dict[str, 
     for key, name in layout.items():
         if not isinstance(name, str) and not (name is None and key != "text"):
             raise InputError(f"columns maps {key} to {shown(name)}; it must be a column's name")
+        if name in ("None", "none", "Null", "NULL"):
+            raise InputError(
+                f"columns maps {key} to a column called {name!r}; where none is meant, YAML says "
+                "null, and Python None"
+            )
     return layout
 
 
@@ -383,7 +408,7 @@ def no_column(key: str, columns: dict[str, str | None], names: list[str]) -> Fau
     there = ", ".join(map(shown, names[:8])) + (" …" if len(names) > 8 else "")
     # A file without a column of options is a usual one; a mapping that misses its column is not.
     unmapped = key == "category" == columns[key]
-    usual = next((name for name in USUAL_NAMES[key] if name in names), None if unmapped else "NAME")
+    usual = next(usual_columns(key, names), None if unmapped else "NAME")
     means = " (null offers every row all labels)" if usual is None else ""
     mapping = own_mapping(columns) | {key: usual}
     yaml = as_yaml(mapping)
@@ -396,6 +421,17 @@ def no_column(key: str, columns: dict[str, str | None], names: list[str]) -> Fau
     )
 
 
+def usual_columns(key: str, names: list[str]) -> Iterator[str]:
+    """Those columns whose name says that they may hold text, options or labels.
+
+    Args:
+        key: text, category or output.
+        names: of columns.
+    """
+    by_spelling = {spelling(name): name for name in reversed(names) if len(name) <= 20}
+    return (by_spelling[name] for name in (key, *USUAL_NAMES[key]) if name in by_spelling)
+
+
 def no_names(names: list[str]) -> str:
     """What else may be wrong where a table's first line does not look like names of columns.
 
@@ -406,8 +442,8 @@ def no_names(names: list[str]) -> str:
         return "; if that is an article already, write the names of the columns in a line above it"
     if len(names) == 1:
         return (
-            "; if that is a title, delete what stands above the names of the columns, or name "
-            "another sheet with `sheet`"
+            "; if that is a title, delete what stands above the names of the columns (of a "
+            "workbook, `sheet` names another sheet)"
         )
     return ""
 

@@ -22,7 +22,6 @@ from helpers.parameters import refuse_out_of_range
 from helpers.readers import column_names, read_file, read_jsonl
 from helpers.rows import (
     LAYOUT,
-    USUAL_NAMES,
     Fault,
     as_yaml,
     both,
@@ -38,6 +37,7 @@ from helpers.rows import (
     shown,
     spelling,
     text_of,
+    usual_columns,
 )
 
 if TYPE_CHECKING:  # a second to load, for chapter 1 alone
@@ -55,9 +55,11 @@ __all__ = [
     "read_source",
 ]
 
+PARTING = re.compile(r"[\t\n|｜;；、，,/#&+\\]")
+"""What joins two classes to one label."""
+WIDE_PARTING = re.compile(PARTING.pattern + r"|[\s・･·]")
+"""As well, in a label with Chinese characters; in English a space stands within a class."""
 KNOWN_LAYOUTS = {"damo/zh_cls_fudan-news": {"text": "prompt", "category": None, "output": "answer"}}
-LABEL_NAMES = (LAYOUT["output"], *USUAL_NAMES["output"])
-"""What a column of labels may be called."""
 
 
 class Source(NamedTuple):
@@ -140,6 +142,8 @@ def read_source(
             skipped = skipped if reading.skipped else ""
             raise InputError(f"source {shown(source)}: {split} holds no rows{skipped}")
     refuse_signs_for_gaps(source, splits)
+    if options:
+        refuse_strange_labels(source, splits)
     return Source(splits, dict(reading.skipped), reading.padded)
 
 
@@ -186,6 +190,43 @@ class Menus:
             )
 
 
+class OtherLabels:
+    """Notices labels under another usual name than in other rows of a file, as where files were
+    joined.
+
+    Args:
+        name: of the file.
+        columns: its layout.
+    """
+
+    def __init__(self, name: str, columns: dict[str, str | None]):
+        self.name, self.columns, self.labelled = name, columns, False
+        self.beside: set[str] = set()  # filled where there is a label, too: another matter
+        self.places: dict[str, str] = {}  # where each other name was first in a label's place
+
+    def add(self, where: str, raw: dict, label: str | None) -> None:
+        """See a row: its place, the source's columns and its label."""
+        column = self.columns["output"]
+        self.labelled = self.labelled or label is not None
+        others = [name for name in raw if name not in self.columns.values()] if column else []
+        for name in usual_columns("output", others):
+            if is_gap(raw[name]):
+                continue
+            if label is not None:
+                self.beside.add(name)
+            elif column not in raw or name != "answer":  # a model's, in a review file
+                self.places.setdefault(name, where)
+
+    def refuse_labels(self) -> None:
+        """All rows were seen. Raises InputError when some have their label elsewhere."""
+        name = next((name for name in self.places if name not in self.beside), None)
+        if self.labelled and name is not None:
+            raise InputError(
+                f"{self.name} {self.places[name]}: the label stands under {name!r} and not under "
+                f"{self.columns['output']!r} as in other rows; give all rows the same columns"
+            )
+
+
 class Reading:
     """One reading of a source: its rows are checked, and what is not sound is counted."""
 
@@ -214,7 +255,8 @@ class Reading:
                 f"class(es); without an options column at least two are needed{fault}"
             )
         for label in sorted(labels):
-            single = [clean(name) for name in re.split(r"[\t\n|｜;；、，,/#&+]", label)]
+            parting = PARTING if label.isascii() else WIDE_PARTING
+            single = [clean(name) for name in parting.split(label)]
             if len(single) > 1 and labels.issuperset(single):
                 raise InputError(
                     f"{parts[0].name}: the label {label!r} may be one class or several, for "
@@ -234,8 +276,9 @@ class Reading:
         number, labelled, names = 0, False, []
         for part in parts:
             menu = (options or []) if part.columns["category"] is None else None
-            column, own, elsewhere = part.columns["output"], [], ""
-            has_labels, menus = column is None, Menus(part.name, part.columns)
+            column, own = part.columns["output"], []
+            menus, others = Menus(part.name, part.columns), OtherLabels(part.name, part.columns)
+            has_labels = column is None
             for where, raw in part.read():
                 number += 1
                 try:
@@ -245,8 +288,7 @@ class Reading:
                     has_labels = has_labels or column in raw
                     row = check_row(raw, part.columns, menu, f"{split}-{number}")
                     label = row["output"]
-                    if column is not None and column not in raw and not elsewhere:
-                        elsewhere = label_elsewhere(raw, where)
+                    others.add(where, raw, label)
                     first = label and self.spellings.setdefault(spelling(label), label)
                     if first != label:
                         raise Fault("a label spelled in two ways", f": {both(first, label)}")
@@ -263,30 +305,19 @@ class Reading:
                 menus.add(row["category"])
                 yield row
             menus.refuse_labels()
-            if has_labels and elsewhere:
-                raise InputError(
-                    f"{part.name} {elsewhere} and not under {column!r} as in other rows; give all "
-                    "rows the same columns"
-                )
-            others = set(LABEL_NAMES) & set(own)
+            others.refuse_labels()
+            named = [name for name in usual_columns("output", own) if name != column]
             mapped = column != LAYOUT["output"]
-            if own and not has_labels and (others or (mapped and split == "train")):
+            if labelled and named and not has_labels:
+                raise InputError(
+                    f"{part.name}: the label stands under {named[0]!r} and not under {column!r} "
+                    "as in other files; give all files the same columns"
+                )
+            if own and not has_labels and (named or (mapped and split == "train")):
                 raise InputError(f"{part.name}: {no_column('output', part.columns, own)}")
             labelled, names = labelled or has_labels, names or own
         if names and not labelled and split in ("", "train"):
             raise InputError(f"{parts[0].name}: {no_column('output', parts[0].columns, names)}")
-
-
-def label_elsewhere(raw: dict, where: str) -> str:
-    """Where a row without the label's column has one under another usual name, as in files that
-    were joined; "" where it has none.
-
-    Args:
-        raw: the source's columns.
-        where: the row's place.
-    """
-    name = next((name for name in LABEL_NAMES if not is_gap(raw.get(name))), None)
-    return f"{where}: the label stands under {name!r}" if name else ""
 
 
 def refuse_signs_for_gaps(source: str | list[str], splits: dict[str, Dataset]) -> None:
@@ -304,6 +335,24 @@ def refuse_signs_for_gaps(source: str | list[str], splits: dict[str, Dataset]) -
             raise InputError(
                 f"source {shown(source)}: every label of {split} is -1, which no training row has; "
                 "it says that labels are missing, so leave these fields empty"
+            )
+
+
+def refuse_strange_labels(source: str | list[str], splits: dict[str, Dataset]) -> None:
+    """Raise InputError when no label of a split is one of the training rows: numbers in one file
+    and names in the other, or another corpus.
+
+    Args:
+        source: what messages call it.
+        splits: of the source, whose rows are offered all labels.
+    """
+    labels = {split: set(rows.unique("output")) - {None} for split, rows in splits.items()}
+    for split in labels.keys() - {"train"}:
+        if len(labels[split]) > 1 and labels[split].isdisjoint(labels["train"]):
+            ours, theirs = (shown(sorted(labels[one])) for one in (split, "train"))
+            raise InputError(
+                f"source {shown(source)}: {split} has the labels {ours}, of which train has none "
+                f"({theirs}); write them alike"
             )
 
 

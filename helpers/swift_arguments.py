@@ -41,6 +41,8 @@ def check_swift_arguments(given: dict) -> None:
         InputError: see `total_steps` and `refuse_contradictions`.
     """
     extra, arguments = dict(given["swift_arguments"]), decided(given)
+    if extra.get("task_type") is not None:
+        raise InputError("task_type is what the parameter task decides; say it there")
     by_epochs = extra.get("num_train_epochs") is not None
     steps = total_steps(given["steps"], extra, train_rows=1, rows_per_step=1)
     if not by_epochs:  # else nobody knows yet how many rows there are

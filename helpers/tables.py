@@ -14,9 +14,9 @@ from xml.etree.ElementTree import Element, ParseError, iterparse
 
 from helpers import InputError, one_line
 from helpers.lines import ESCAPED, LINE_LIMIT, form_of, line_fault, read_lines, refuse_bomb
-from helpers.rows import Fault, clean, shown
+from helpers.rows import USUAL_NAMES, Fault, clean, shown, spelling, usual_columns
 
-SEPARATOR_LINE = re.compile(r'"?sep=([,;|\t，；])"?[,;\t]*\s*', re.IGNORECASE)
+SEPARATOR_LINE = re.compile(r'"?sep= ?([,;|\t，；])"?[,;\t]*\s*', re.IGNORECASE)
 BURIED_QUOTE = re.compile('\ufeff+(?=")')
 TRUE = ("1", "true")
 """How XML writes that something is so."""
@@ -50,8 +50,8 @@ def csv_records(
 
     def physical_lines():
         for _, line in islice(read_lines(path), skipped, None):
-            # where files were joined, a mark of byte order hides the quote behind it
-            line = line if lines else BURIED_QUOTE.sub("", line)
+            # where files were joined, a mark of byte order stands between them, and hides a quote
+            line = line if lines else BURIED_QUOTE.sub("", line.lstrip("\ufeff"))
             lines.append(line)
             yield line.replace("\0", "")
 
@@ -62,7 +62,7 @@ def csv_records(
         )
 
     reader = csv.reader(physical_lines(), delimiter=delimiter, strict=True)
-    values: dict[int, set[str]] = defaultdict(set)  # short values by column
+    values: dict[int, set[str]] = defaultdict(set)  # by column
     suspects: list[tuple[int, list[list[str]]]] = []
     counted: tuple[int, int] | None = None  # where lines count on, and the number behind them
     while True:
@@ -79,8 +79,8 @@ def csv_records(
             refuse(counted[0], "a quote opens here and swallows whole rows")
         counted = None if fields else counted
         for column, field in enumerate(fields):
-            if 0 < len(field) <= 64 and len(values[column]) < 10_000:
-                values[column].add(field)
+            if field and len(values[column]) < 10_000:
+                values[column].add(short(field))
         if inner := whole_rows(lines, len(fields), delimiter):
             opening = first + opening_line(lines, delimiter)
             if repeats_values(inner, values):
@@ -110,7 +110,8 @@ def opening_line(lines: list[str], delimiter: str) -> int:
 
 
 def whole_rows(lines: list[str], width: int, delimiter: str) -> list[list[str]]:
-    """The lines of a record, where each but the last would be a whole row by itself; else none.
+    """The lines of a record that would be whole rows by themselves, where most of those with
+    something in them but the last would; else none.
 
     What belongs to the record itself is blank in them: of the first line what stands up to the
     opening quote, of the last what stands from the closing one on. A last line without more is
@@ -123,18 +124,25 @@ def whole_rows(lines: list[str], width: int, delimiter: str) -> list[list[str]]:
     """
     if len(lines) < 2 or width < 2:
         return []
-    rows = []
-    for line in lines[:-1]:
-        rows += csv.reader([line], delimiter=delimiter, quoting=csv.QUOTE_NONE)
-        if not rows or len(rows[-1]) != width:
-            return []
+    filled = [line for line in lines[1:-1] if clean(line)]
+    parsed = csv.reader([lines[0], *filled], delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    first, *others = parsed
+    others = [fields for fields in others if len(fields) == width]
+    if len(first) != width or 2 * len(others) < len(filled):
+        return []
+    rows = [first, *others]
     # In the first line, what stands before the opening quote and behind it is the record's own.
     own = max((place for place, field in enumerate(rows[0]) if field.startswith('"')), default=-1)
     rows[0][: own + 1] = [""] * (own + 1)
     [last] = csv.reader([lines[-1]], delimiter=delimiter, quoting=csv.QUOTE_NONE)
     if len(last) == width and (inner := closing_field(last)):
         rows.append(last[:inner] + [""] * (width - inner))
-    return [[field if len(field) <= 64 else "" for field in row] for row in rows]
+    return [list(map(short, row)) for row in rows]
+
+
+def short(field: str) -> str:
+    """A field, or what stands for a long one."""
+    return field if len(field) <= 64 else f"{len(field)}:{hash(field)}"
 
 
 def closing_field(fields: list[str]) -> int:
@@ -171,8 +179,8 @@ def repeats_values(rows: list[list[str]], values: dict[int, set[str]]) -> bool:
     Such lines are rows, swallowed by a stray quote, and no lines of an article.
 
     Args:
-        rows: the fields of these lines, "" for long ones.
-        values: short values of the file's rows, by column.
+        rows: the fields of these lines; see `short`.
+        values: of the file's rows, by column.
     """
     for column, fields in enumerate(zip(*rows)):
         counts = Counter(fields)
@@ -250,15 +258,34 @@ def table_row(names: list[str], fields: list) -> dict | Fault:
     if len(fields) != len(names):
         kind = "more" if len(fields) > len(names) else "fewer"
         detail = f" ({len(fields)} of {len(names)})"
+        if len(names) == 1:
+            detail += "; the first line must name every column, no title"
         return Fault(f"{kind} fields than the header names", detail, raw)
     if [clean(str(field)) for field in fields] == names:
         return Fault("the header once more, as where files were joined", "", raw)
+    if is_header(fields, names):
+        detail = f": {shown(list(map(str, fields)))}; convert the files before they are joined"
+        return Fault("another header, as where files were joined", detail, raw)
     for name, field in list(zip(names, fields))[indexed:]:
         if not name and not is_blank([field]):
             way = "quote what holds commas; the first line must name every column, no title"
             detail = f": {shown(field)}; {way}"
             return Fault("a value in a column without a name", detail, raw)
     return raw
+
+
+def is_header(fields: list, names: list[str]) -> bool:
+    """Whether a record of two or more fields holds nothing but what columns are called.
+
+    Args:
+        fields: of the record.
+        names: of this table's columns.
+    """
+    words = [clean(field) for field in fields if isinstance(field, str) and len(field) <= 20]
+    if len(words) < 2 or len(words) < len(fields):
+        return False
+    usual = {name for key in USUAL_NAMES for name in (key, *USUAL_NAMES[key])}
+    return {spelling(word) for word in words} <= usual | set(map(spelling, names))
 
 
 class CellError:
@@ -341,18 +368,23 @@ def sheet_records(path: Path, page) -> Iterator[tuple[str, list, None]]:
 
 
 def refuse_alike(path: Path, page, others: list) -> None:
-    """Raise InputError where one of the other sheets has rows of the same columns: nobody named it,
-    and they would be missing without a word.
+    """Raise InputError where one of the other sheets has rows of the same columns, two of them or a
+    text and a label: nobody named it, and they would be missing without a word.
     """
 
     def beginning(one) -> list[set[str]]:  # the columns, and what stands in the first row
         filled = (fields for _, fields, _ in sheet_records(path, one) if not is_blank(fields))
-        return [{clean(str(f)) for f in fields if f is not None} for fields in islice(filled, 2)]
+        return [{clean(str(f)) for f in fields if f} - {""} for fields in islice(filled, 3)]
 
-    names = beginning(page)
+    def holds_both(names: set[str]) -> bool:  # article and label, whatever they are called
+        return all(any(usual_columns(key, list(names))) for key in ("text", "output"))
+
+    first = next(iter(beginning(page)), set())
     for other in others:
-        there = beginning(other)
-        if names and len(there) == 2 and names[0] <= there[0]:
+        headers = beginning(other)[:-1]  # a title may stand above one, and a row stands below
+        shared = max((len(first & names) for names in headers), default=0)
+        both = holds_both(first) and any(map(holds_both, headers))
+        if both or 0 < min(2, len(first)) <= shared:
             raise InputError(
                 f"{path}: the sheets {page.title!r} and {other.title!r} have the same columns; "
                 "name one with `sheet`, or put their rows on one sheet"

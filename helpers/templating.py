@@ -74,11 +74,11 @@ def find_template(name: str) -> str:
             "or give a text file with {text} and {options}"
         )
     try:
-        template = decode(content).removeprefix("\ufeff")  # it would stand in every prompt
+        template = decode(content).replace("\ufeff", "")  # it would stand in every prompt
     except Fault as fault:
         raise InputError(f"template file {name}: {fault.reason}; save it as UTF-8") from None
     template = template.replace("\r\n", "\n").replace("\r", "\n")
-    for found in re.findall(r"\{\{\w+\}\}|\{\w+\}", template):
+    for found in re.findall(r"\$\{\w*\}|\{\{\w+\}\}|[{｛][^{}｛｝\n:\"']{0,20}[}｝]", template):
         if found not in ("{text}", "{options}"):
             raise InputError(
                 f"template file {name}: {found} would stand in every prompt; take it out, or write "

@@ -274,6 +274,7 @@ def odd(tmp_path, monkeypatch):
         (SETTING.format("max_steps: 4"), "max_steps 4 contradicts 96, which the parameter steps"),
         (SETTING.format("lora_rank: 4"), "'a': lora_rank 4 contradicts 8, which the .* rank"),
         (SETTING.format("eval_steps: 5"), "eval_steps 5 contradicts 32, .* evaluations decides"),
+        (SETTING.format("task_type: seq_cls"), "'a': task_type is what the parameter task decides"),
         (SETTING.format("max_epochs: 1"), "max_epochs would end the training early"),
         (SETTING.format("output_dir: x"), "output_dir is this book's own"),
         (SETTING.format("lora_r: 4"), "would read the argument lora_r as lora_rank"),
@@ -289,6 +290,13 @@ def test_what_a_chapter_would_refuse_or_misread_is_refused_at_once(odd, lines, s
     with pytest.raises(InputError, match=f"^profiles/odd.yml.*{says}") as error:
         odd(lines)
     assert "\n" not in str(error.value)
+
+
+def test_a_profile_like_none_that_there_is_names_itself(odd, tmp_path):
+    for other in ("nope", "sample.yml", "'sample '", "[sample]"):
+        (tmp_path / "odd.yml").write_text(f"like: {other}\ntitle: t\n")
+        with pytest.raises(InputError, match=r"^profiles/odd\.yml: like is .*, no profile"):
+            profiles.read_profile("odd")
 
 
 def test_what_people_write_in_a_profile_is_read_as_they_mean_it(odd):

@@ -802,3 +802,77 @@ def test_classes_that_are_numbers_have_the_names_written_beside_them(tmp_path):
     rows.to_parquet(tmp_path / "a.parquet")
     read = [row["output"] for _, row in read_file(tmp_path / "a.parquet")]
     assert read == ["Law", "Art", None]
+
+
+@pytest.mark.parametrize("change", ["as it is", "blank", "wider", "narrower", "long labels"])
+def test_a_stray_quote_among_odd_lines_swallows_nothing(tmp_path, change):
+    long = 17 if change == "long labels" else 1
+    labels = [name * long for name in ("体育", "财经", "农业")]
+    lines = ["text,output", *(f"第{i}篇文章讲了一件事,{labels[i % 3]}" for i in range(60))]
+    lines[5] = '"' + lines[5]
+    lines[8] = lines[8].replace(",", '",')
+    if change == "wider":
+        lines[7] = "据报道," + lines[7]
+    if change in ("blank", "narrower"):
+        lines.insert(7, "" if change == "blank" else "只有一个字段")
+    with pytest.raises(InputError, match="line 6: a quote opens here and swallows whole rows"):
+        list(read_file(save(tmp_path / "a.csv", "\n".join(lines) + "\n")))
+
+
+@pytest.mark.parametrize("header", ["content,label", "Text,Output", "output,text"])
+def test_another_header_among_the_rows_is_no_article(tmp_path, header):
+    table = f"text,output\n甲,A\n{header}\n丙,A\n"
+    rows = rows_of(save(tmp_path / "a.csv", table))
+    assert rows[1].startswith("another header, as where files were joined")
+    assert rows[2] == {"text": "丙", "output": "A"}
+
+
+def test_a_mark_of_byte_order_between_joined_tables_is_no_text(tmp_path):
+    rows = rows_of(save(tmp_path / "a.csv", "text,output\n甲,A\n\ufeff丙,A\n"))
+    assert rows[1] == {"text": "丙", "output": "A"}
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        [["text", "output"], ["丙", "A"]],
+        [["output", "text", "编辑"], ["A", "丙", "x"]],
+        [["正文", "label"], ["丙", "A"]],
+        [["二月的文章"], ["text", "output"], ["丙", "A"]],
+    ],
+)
+def test_a_second_sheet_of_articles_is_not_passed_over(tmp_path, second):
+    book = openpyxl.Workbook()
+    for cells in (["text", "output", "备注"], ["甲", "A", "x"], ["乙", "B", "y"]):
+        book.active.append(cells)
+    sheet = book.create_sheet("二月")
+    for cells in second:
+        sheet.append(cells)
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(InputError, match="have the same columns; name one with `sheet`"):
+        rows_of(tmp_path / "a.xlsx")
+    del book["二月"]
+    for cells in (["output", "数量"], ["A", 1]):  # figures about the labels are no articles
+        (book["统计"] if "统计" in book.sheetnames else book.create_sheet("统计")).append(cells)
+    book.save(tmp_path / "b.xlsx")
+    assert len(rows_of(tmp_path / "b.xlsx")) == 2
+
+
+def test_a_number_that_stands_for_no_class_is_named(tmp_path):
+    import pyarrow
+    from datasets import ClassLabel, Dataset, Features, Value
+    from pyarrow import parquet
+
+    kinds = {"text": Value("string"), "output": ClassLabel(names=["Art", "Law"])}
+    data = Dataset.from_dict({"text": ["甲"], "output": [0]}, features=Features(kinds))
+    data.to_parquet(str(tmp_path / "a.parquet"))
+    told = parquet.read_schema(tmp_path / "a.parquet").metadata
+    for values, last in (([0, 1, 7], None), ([0.0, 1.0, None], None), ([0, 1, -1], None)):
+        table = pyarrow.table({"text": ["甲", "乙", "丙"], "output": values})
+        parquet.write_table(table.replace_schema_metadata(told), tmp_path / "b.parquet")
+        *first, last = rows_of(tmp_path / "b.parquet")
+        assert [row["output"] for row in first] == ["Art", "Law"]
+        if 7 in values:
+            assert last.startswith("a number that stands for no class: 7 in 'output', of 2")
+        else:
+            assert last["output"] is None

@@ -196,6 +196,10 @@ def bad_files(folder):
     (folder / "rows.xlsx").write_bytes(b"PK")
     yield str(folder / "rows.xlsx"), "no sound .xlsx file"
     (folder / "rows.xls").write_bytes(b"\xd0\xcf")
+    (folder / "rows.ndjson").write_text("{}")
+    yield str(folder / "rows.ndjson"), "unknown kind of file; name it .jsonl"
+    (folder / "table.csv").write_text("<table><tr><td>text</td></tr></table>")
+    yield str(folder / "table.csv"), "a table of a web page; save it as .xlsx or .csv"
     yield str(folder / "rows.xls"), "unknown kind of file; save it as .xlsx"
     (folder / "folder.jsonl").mkdir()
     yield str(folder / "folder.jsonl"), "no training rows"
@@ -570,7 +574,7 @@ def test_a_mapped_label_may_be_missing_as_the_usual_one_may(tmp_path):
     with pytest.raises(InputError, match=r"more\.csv: no column 'tag' for output"):
         sources.read_source([str(tmp_path / "train.jsonl"), other], columns)
     write_csv(tmp_path / "test.csv", [{"text": "丁", "output": "A"}])
-    with pytest.raises(InputError, match=r"test\.csv: no column 'tag' for output"):
+    with pytest.raises(InputError, match=r"test\.csv: the label stands under 'output' and not"):
         sources.read_source(str(tmp_path), columns)
 
 
@@ -626,7 +630,17 @@ def test_a_link_that_leads_nowhere_is_not_left_unread(tmp_path):
         sources.read_source(str(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["train2.csv", "train-1.jsonl", "train (1).csv"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "train2.csv",
+        "train-1.jsonl",
+        "train (1).csv",
+        "train_extra.csv",
+        "train-v2.csv",
+        "训练集2.csv",
+    ],
+)
 def test_more_training_rows_are_not_left_unread(tmp_path, name):
     write_csv(tmp_path / "train.csv", [GOOD])
     write_csv(tmp_path / name, [OTHER])
@@ -749,3 +763,81 @@ def test_the_remedy_for_a_file_without_options_works_there(tmp_path):
     assert list(rows["category"]) == [["A", "B"], ["A", "B"]]
     with pytest.raises(InputError, match=r"columns: {category: NAME}` below"):
         sources.read_source(str(path), {"category": "choises"})
+
+
+def test_labels_of_frames_that_were_put_together_are_not_lost(tmp_path):
+    """pandas.concat: each half has its own column of labels, and a gap in the other's."""
+    rows = [("甲", "A", ""), ("乙", "B", ""), ("丙", "", "A"), ("丁", "", "B")]
+    path = write_csv(tmp_path / "a.csv", [dict(zip(("text", "output", "label"), r)) for r in rows])
+    for output, line in (("output", 4), ("label", 2)):
+        with pytest.raises(InputError, match=f"line {line}: the label stands under"):
+            sources.read_source(path, columns={"category": None, "output": output})
+    numbered = [("甲", "A", "0"), ("乙", "B", "1"), ("丙", "", "0")]  # no label, but a number
+    numbered = [dict(zip(("text", "output", "label"), row)) for row in numbered]
+    path = write_csv(tmp_path / "b.csv", numbered)
+    read = rows_of(path, columns={"category": None})
+    assert [row["output"] for row in read] == ["A", "B", None]
+
+
+def test_a_test_split_whose_label_is_called_otherwise_is_refused(tmp_path):
+    write_csv(
+        tmp_path / "train.csv", [{"text": "甲", "output": "A"}, {"text": "乙", "output": "B"}]
+    )
+    write_csv(tmp_path / "test.csv", [{"text": "丙", "Output": "A"}])
+    with pytest.raises(InputError, match=r"test\.csv: the label stands under 'Output' and not"):
+        sources.read_source(str(tmp_path), columns={"category": None})
+
+
+def test_numbers_in_one_split_and_names_in_the_other_are_refused(tmp_path):
+    for split, labels in (("train", "体财"), ("test", "01")):
+        rows = [{"text": f"第{n}篇{split}", "output": label} for n, label in enumerate(labels)]
+        write_csv(tmp_path / f"{split}.csv", rows)
+    with pytest.raises(
+        InputError, match=r"test has the labels \['0', '1'\], of which train has none"
+    ):
+        sources.read_source(str(tmp_path), columns={"category": None})
+
+
+@pytest.mark.parametrize("joined", ["体育 财经", "体育\\财经", "体育・财经"])
+def test_two_classes_in_one_label_are_not_a_third(tmp_path, joined):
+    path = labelled(tmp_path / "a.jsonl", "体育", "财经", joined)
+    with pytest.raises(InputError, match="may be one class or several"):
+        sources.read_source(str(path), columns={"category": None})
+    path = labelled(tmp_path / "b.jsonl", "World", "News", "World News")  # English has spaces
+    assert len(rows_of(str(path), columns={"category": None})) == 3
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("科·幻", "科・幻"),
+        ("科•幻", "科‧幻"),
+        ("体育", "体育\ufe00"),
+        ("葛", "葛\U000e0100"),
+        ("体育", "体\u034f育"),
+        ("women's", "women’s"),
+        ("体育", "「体育」"),
+        ("体育", "体育。"),
+        ("1〜2", "1~2"),
+    ],
+)
+def test_labels_that_look_alike_are_not_two_classes(tmp_path, one, other):
+    path = labelled(tmp_path / "a.jsonl", one, other, "财经")
+    with pytest.raises(InputError, match="line 2: a label spelled in two ways") as error:
+        sources.read_source(str(path), columns={"category": None})
+    first, second = str(error.value).rpartition(": ")[2].split(" and ")
+    assert first != second and (second.isascii() or len(second) > 3)
+
+
+@pytest.mark.parametrize("name", ["testA.csv", "testdata.csv", "holdout.csv", "test.tar.gz"])
+def test_what_may_be_the_test_split_is_not_left_unread(tmp_path, name):
+    write_csv(tmp_path / "train.csv", [GOOD])
+    write_csv(tmp_path / name, [OTHER])
+    with pytest.raises(InputError, match="is not read, and test would be cut"):
+        sources.read_source(str(tmp_path))
+
+
+def test_none_for_null_is_named(tmp_path):
+    path = write_csv(tmp_path / "a.csv", [GOOD])
+    with pytest.raises(InputError, match="'None'; where none is meant, YAML says null"):
+        sources.read_source(path, columns={"category": "None"})

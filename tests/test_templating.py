@@ -236,3 +236,15 @@ def test_both_sides_of_the_gap_are_counted_in_an_article_that_has_gaps(tokenizer
     head, tail = left["head"], left["tail"]
     assert left["article"] == row["text"][:head] + templating.GAP + row["text"][-tail:]
     assert min(head, tail) > 20
+
+
+@pytest.mark.parametrize(
+    "odd", ["${text}", "{ text }", "{}", "{out put}", "{te\u200bxt}", "｛options｝"]
+)
+def test_what_looks_like_a_place_in_a_template_and_is_none_is_refused(tmp_path, odd):
+    path = tmp_path / "own.txt"
+    path.write_text("{text}{options}" + odd, encoding="utf-8")
+    with pytest.raises(InputError, match="would stand in every prompt"):
+        templating.find_template(str(path))
+    path.write_text('\ufeff\ufeff{text}{options} as {"label": "…"}', encoding="utf-8")
+    assert templating.find_template(str(path)) == '{text}{options} as {"label": "…"}'
