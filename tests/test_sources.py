@@ -777,6 +777,13 @@ def test_labels_of_frames_that_were_put_together_are_not_lost(tmp_path):
     path = write_csv(tmp_path / "b.csv", numbered)
     read = rows_of(path, columns={"category": None})
     assert [row["output"] for row in read] == ["A", "B", None]
+    tagged = [
+        {"text": "甲", "output": "A"},
+        {"text": "乙", "output": "B"},
+        {"text": "丙", "labels": []},
+    ]
+    read = rows_of(str(write(tmp_path / "c.jsonl", *tagged)), columns={"category": None})
+    assert [row["output"] for row in read] == ["A", "B", None]
 
 
 def test_a_test_split_whose_label_is_called_otherwise_is_refused(tmp_path):
