@@ -67,9 +67,11 @@ def read_text(path: Path) -> Iterator[str]:
         for mark, kind in OTHER_KINDS.items():
             if begins.startswith(mark) or begins.lower().startswith(mark):
                 raise InputError(f"{path} is {kind}")
-        if chunk[:4].count(0) >= 2:
-            raise InputError(f"{path} is UTF-32, or UTF-16 without a mark; save it as UTF-8")
         wide = chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        # without a mark: a line end of two bytes, and no byte of 0 but as a second one
+        unmarked = not wide and b"\n\0" in chunk and 0 not in chunk[::2]
+        if chunk[:4].count(0) >= 2 or unmarked:
+            raise InputError(f"{path} is UTF-32, or UTF-16 without a mark; save it as UTF-8")
         decoder = codecs.getincrementaldecoder("utf-16" if wide else "ascii")()
         chosen, first = wide, True
         while True:

@@ -876,3 +876,15 @@ def test_a_number_that_stands_for_no_class_is_named(tmp_path):
             assert last.startswith("a number that stands for no class: 7 in 'output', of 2")
         else:
             assert last["output"] is None
+
+
+def test_wide_characters_without_a_mark_are_called_so(tmp_path):
+    table = "正文,类别\n上海今天下雨,天气\n股市上涨,财经\n"
+    path = tmp_path / "a.csv"
+    path.write_bytes(table.encode("utf-16-le"))
+    with pytest.raises(InputError, match="UTF-16 without a mark; save it as UTF-8"):
+        list(read_file(path))
+    path.write_bytes(table.encode("utf-16"))  # with one
+    assert rows_of(path)[1] == {"正文": "股市上涨", "类别": "财经"}
+    path.write_bytes(table.encode().replace(b"\n", b"\0\n"))  # padded
+    assert len(rows_of(path)) == 2
