@@ -193,7 +193,7 @@ def load(name: str, above: tuple[str, ...] = ()) -> dict:
     other = values.pop("like", None)
     if other is None:
         return values
-    if f"{other}" not in names():
+    if str(other) not in names():
         raise InputError(
             f"profiles/{name}.yml: like is {other!r}, no profile; there are: {', '.join(names())}"
         )

@@ -211,15 +211,15 @@ def with_names(row: dict, classes: dict[str, list[str]]) -> dict | Fault:
     """
     for column in classes.keys() & row.keys():
         names, value = dict(enumerate(classes[column])) | {-1: None, None: None}, row[column]
-        alone = isinstance(value, int | float) and not math.isnan(value)
-        numbers = value if isinstance(value, list) else [value] if alone else []
-        numbers = [number for number in numbers if not isinstance(number, str | list)]
+        numbers = value if isinstance(value, list) else [value]
+        gap = isinstance(value, float) and math.isnan(value)
+        if gap or not all(isinstance(number, int | float | None) for number in numbers):
+            continue
         if strange := [number for number in numbers if number not in names]:
             detail = f": {shown(strange[0])} in {shown(column)}, of {len(classes[column])} classes"
             return Fault("a number that stands for no class", detail, row)
-        if numbers:
-            named = [names[number] for number in numbers]
-            row[column] = named[0] if alone else named
+        named = [names[number] for number in numbers]
+        row[column] = named if isinstance(value, list) else named[0]
     return row
 
 

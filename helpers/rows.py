@@ -29,14 +29,15 @@ USUAL_NAMES = {
     "output": ("label", "labels", "answer", "class", "target", "类别", "标签", "分类"),
 }
 """What others call these columns: a message proposes them."""
+COLUMN_NAMES = {*USUAL_NAMES, *(name for names in USUAL_NAMES.values() for name in names)}
+"""Whatever such a column is usually called."""
 EMPTY = (
-    "\u034f\u115f\u1160"
-    + "".join(
+    "".join(
         character
         for character in map(chr, range(0x3001))
         if character.isspace() or unicodedata.category(character) == "Cc"
     )
-    + "\u00ad\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e"
+    + "\u00ad\u034f\u115f\u1160\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e"
     + "\u2060\u2066\u2067\u2068\u2069\u2800\u3164\ufeff"
 )
 """Characters that show nothing: white space of every width, controls, marks of zero width."""
@@ -91,11 +92,11 @@ def spelling(label: str) -> str:
     Chinese brackets around it and a stop behind it, too.
     """
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", label).casefold())
+    text = VARIANTS.sub("", text.translate(ALIKE))
     seen = "".join(
         "-" if unicodedata.category(sign) == "Pd" else sign
-        for sign in text.translate(ALIKE)
+        for sign in text
         if sign not in EMPTY and unicodedata.category(sign) not in ("Cf", "Zs")
-        if not VARIANTS.match(sign)
     )
     seen = seen.rstrip(".,:;。、") or seen
     if len(seen) > 2 and seen[0] + seen[-1] in AROUND:

@@ -141,9 +141,10 @@ def read_source(
             skipped = f"; all were skipped, the first for {reading.first_fault}"
             skipped = skipped if reading.skipped else ""
             raise InputError(f"source {shown(source)}: {split} holds no rows{skipped}")
-    refuse_signs_for_gaps(source, splits)
+    labels = {split: set(rows.unique("output")) - {None} for split, rows in splits.items()}
+    refuse_signs_for_gaps(source, labels)
     if options:
-        refuse_strange_labels(source, splits)
+        refuse_strange_labels(source, labels)
     return Source(splits, dict(reading.skipped), reading.padded)
 
 
@@ -320,16 +321,15 @@ class Reading:
             raise InputError(f"{parts[0].name}: {no_column('output', parts[0].columns, names)}")
 
 
-def refuse_signs_for_gaps(source: str | list[str], splits: dict[str, Dataset]) -> None:
+def refuse_signs_for_gaps(source: str | list[str], labels: dict[str, set[str]]) -> None:
     """Raise InputError when a split has the label -1 alone, which no training row has.
 
     So the hubs write that a split's labels are not given away.
 
     Args:
         source: what messages call it.
-        splits: of the source.
+        labels: that occur, by split.
     """
-    labels = {split: set(rows.unique("output")) - {None} for split, rows in splits.items()}
     for split in labels.keys() - {"train"}:
         if labels[split] == {"-1"} and "-1" not in labels["train"]:
             raise InputError(
@@ -338,15 +338,14 @@ def refuse_signs_for_gaps(source: str | list[str], splits: dict[str, Dataset]) -
             )
 
 
-def refuse_strange_labels(source: str | list[str], splits: dict[str, Dataset]) -> None:
+def refuse_strange_labels(source: str | list[str], labels: dict[str, set[str]]) -> None:
     """Raise InputError when no label of a split is one of the training rows: numbers in one file
     and names in the other, or another corpus.
 
     Args:
-        source: what messages call it.
-        splits: of the source, whose rows are offered all labels.
+        source: what messages call it; its rows are offered all labels.
+        labels: that occur, by split.
     """
-    labels = {split: set(rows.unique("output")) - {None} for split, rows in splits.items()}
     for split in labels.keys() - {"train"}:
         if len(labels[split]) > 1 and labels[split].isdisjoint(labels["train"]):
             ours, theirs = (shown(sorted(labels[one])) for one in (split, "train"))

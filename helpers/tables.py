@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element, ParseError, iterparse
 
 from helpers import InputError, one_line
 from helpers.lines import ESCAPED, LINE_LIMIT, form_of, line_fault, read_lines, refuse_bomb
-from helpers.rows import USUAL_NAMES, Fault, clean, shown, spelling, usual_columns
+from helpers.rows import COLUMN_NAMES, Fault, clean, shown, spelling, usual_columns
 
 SEPARATOR_LINE = re.compile(r'"?sep= ?([,;|\t，；])"?[,;\t]*\s*', re.IGNORECASE)
 BURIED_QUOTE = re.compile('\ufeff+(?=")')
@@ -284,8 +284,7 @@ def is_header(fields: list, names: list[str]) -> bool:
     words = [clean(field) for field in fields if isinstance(field, str) and len(field) <= 20]
     if len(words) < 2 or len(words) < len(fields):
         return False
-    usual = {name for key in USUAL_NAMES for name in (key, *USUAL_NAMES[key])}
-    return {spelling(word) for word in words} <= usual | set(map(spelling, names))
+    return {spelling(word) for word in words} <= COLUMN_NAMES | set(map(spelling, names))
 
 
 class CellError:

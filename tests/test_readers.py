@@ -397,6 +397,13 @@ def workbook(path, *rows, sheets=()):
     return book, book.active
 
 
+def add_sheet(book, title, *rows):
+    sheet = book.create_sheet(title)
+    for row in rows:
+        sheet.append(row)
+    return sheet
+
+
 def test_a_workbook(tmp_path):
     book, page = workbook(
         tmp_path,
@@ -596,9 +603,7 @@ def test_an_array_over_several_lines_of_a_file_of_lines_is_said(tmp_path):
 def test_sheets_with_the_same_columns_are_not_passed_over(tmp_path):
     rows = ["text", "output"], ["甲", "A"]
     book, _ = workbook(tmp_path, *rows, sheets=["二"])
-    third = book.create_sheet("三")
-    for row in rows:
-        third.append(row)
+    third = add_sheet(book, "三", *rows)
     book.save(tmp_path / "a.xlsx")
     with pytest.raises(InputError, match="sheets '一' and '三' have the same columns; name one"):
         rows_of(tmp_path / "a.xlsx")
@@ -842,18 +847,14 @@ def test_a_mark_of_byte_order_between_joined_tables_is_no_text(tmp_path):
     ],
 )
 def test_a_second_sheet_of_articles_is_not_passed_over(tmp_path, second):
-    book = openpyxl.Workbook()
-    for cells in (["text", "output", "备注"], ["甲", "A", "x"], ["乙", "B", "y"]):
-        book.active.append(cells)
-    sheet = book.create_sheet("二月")
-    for cells in second:
-        sheet.append(cells)
+    rows = ["text", "output", "备注"], ["甲", "A", "x"], ["乙", "B", "y"]
+    book, _ = workbook(tmp_path, *rows)
+    add_sheet(book, "二月", *second)
     book.save(tmp_path / "a.xlsx")
     with pytest.raises(InputError, match="have the same columns; name one with `sheet`"):
         rows_of(tmp_path / "a.xlsx")
     del book["二月"]
-    for cells in (["output", "数量"], ["A", 1]):  # figures about the labels are no articles
-        (book["统计"] if "统计" in book.sheetnames else book.create_sheet("统计")).append(cells)
+    add_sheet(book, "统计", ["output", "数量"], ["A", 1])  # figures about labels are no articles
     book.save(tmp_path / "b.xlsx")
     assert len(rows_of(tmp_path / "b.xlsx")) == 2
 
@@ -867,7 +868,7 @@ def test_a_number_that_stands_for_no_class_is_named(tmp_path):
     data = Dataset.from_dict({"text": ["甲"], "output": [0]}, features=Features(kinds))
     data.to_parquet(str(tmp_path / "a.parquet"))
     told = parquet.read_schema(tmp_path / "a.parquet").metadata
-    for values, last in (([0, 1, 7], None), ([0.0, 1.0, None], None), ([0, 1, -1], None)):
+    for values in ([0, 1, 7], [0.0, 1.0, None], [0, 1, -1]):
         table = pyarrow.table({"text": ["甲", "乙", "丙"], "output": values})
         parquet.write_table(table.replace_schema_metadata(told), tmp_path / "b.parquet")
         *first, last = rows_of(tmp_path / "b.parquet")

@@ -72,7 +72,7 @@ def rows_at_most(files: list[str]) -> int:
     """
     lines = 0
     for path in map(ROOT.joinpath, files):
-        if path.suffix not in (".jsonl", ".ndjson", ".csv", ".tsv"):
+        if path.suffix not in (".jsonl", ".csv", ".tsv"):
             return MANY_ROWS
         with path.open("rb") as file:
             lines += sum(1 for _ in islice(file, MANY_ROWS - lines))
