@@ -34,9 +34,6 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
         InputError: for a wrong parameter or a cell that failed.
     """
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    # jsonschema compiles a grammar of web addresses when it is imported, for seconds; it goes on
-    # without it, and no notebook holds an address that it would check
-    sys.modules.setdefault("rfc3987_syntax", None)
     import papermill
     from papermill.exceptions import PapermillExecutionError
 

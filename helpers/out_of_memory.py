@@ -1,12 +1,9 @@
 """Where memory goes as a row grows, what the study's inference died of, and what cures it."""
 
 import json
-import subprocess
-import sys
-import tempfile
+import runpy
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -107,11 +104,7 @@ def riddle() -> tuple[pd.DataFrame, dict]:
     resting_gib and "allocated today", by hypothesis, the best first; and the record.
     """
     here = ROOT / "data" / "riddle1"
-    with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch) / "now.json"
-        program = [sys.executable, str(here / "trace.py"), str(out)]
-        subprocess.run(program, check=True, capture_output=True)
-        now = json.loads(out.read_text(encoding="utf-8"))
+    now = runpy.run_path(str(here / "trace.py"))["trace"]()
     then = json.loads((here / "events-4.41.2.json").read_text(encoding="utf-8"))
     columns = ["length", "requested_gib", "allocated_gib", "residual_gib", "resting_gib"]
     table = pd.DataFrame(then["rows"]).set_index("hypothesis")[columns]

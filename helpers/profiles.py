@@ -4,6 +4,7 @@ import ast
 import json
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from helpers import ROOT, InputError
@@ -355,7 +356,7 @@ def helpers_imported_by(file: str) -> list[str]:
 
 def with_imports(code: str) -> list[str]:
     """The helpers that a piece of Python imports, directly or through others."""
-    pending, files = helpers_in(code), {"helpers/__init__.py"}
+    pending, files = set(helpers_in(code)), {"helpers/__init__.py"}
     while pending:
         file = f"helpers/{pending.pop()}.py"
         if file not in files and (ROOT / file).is_file():
@@ -366,7 +367,8 @@ def with_imports(code: str) -> list[str]:
     return sorted(files)
 
 
-def helpers_in(code: str) -> set[str]:
+@cache  # most of them are imported by every chapter
+def helpers_in(code: str) -> frozenset[str]:
     """Names of the modules of `helpers` that a piece of Python imports."""
     modules = set()
     for node in ast.walk(ast.parse(code)):
@@ -377,4 +379,4 @@ def helpers_in(code: str) -> set[str]:
         elif isinstance(node, ast.Import):
             dotted = [alias.name.split(".") for alias in node.names]
             modules |= {name[1] for name in dotted if name[0] == "helpers" and len(name) > 1}
-    return modules
+    return frozenset(modules)

@@ -11,6 +11,7 @@ events-4.41.2.json was made in an environment of its own with
 
 import json
 import sys
+from contextlib import suppress
 
 import torch
 import transformers
@@ -70,14 +71,24 @@ HYPOTHESES = [
 ]
 
 
+class TooMuch(Exception):
+    """A request that no card of this size could meet."""
+
+
 class Requests(TorchDispatchMode):
     """Every new storage of at least 16 MiB: the operator, its size and the sum of what was live
     before, all in bytes.
+
+    Args:
+        capacity: bytes; the request that asks for more than is left of them is the last one.
+
+    Raises:
+        TooMuch: behind that request, for nothing that follows would ever run.
     """
 
-    def __init__(self):
+    def __init__(self, capacity):
         super().__init__()
-        self.events, self.live, self.sizes = [], 0, {}
+        self.events, self.live, self.sizes, self.capacity = [], 0, {}, capacity
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         known = {
@@ -97,6 +108,8 @@ class Requests(TorchDispatchMode):
                 if reference not in self.sizes:
                     if size >= 2**24:
                         self.events.append((str(func), size, self.live))
+                        if self.live + size > self.capacity:
+                            raise TooMuch
                     self.sizes[reference] = size
                     self.live += size
         return result
@@ -111,8 +124,9 @@ def resting_gib(model) -> float:
     return sum(storages.values()) / GIB
 
 
-def main(out: str) -> None:
-    rows = []
+def trace() -> dict:
+    """The record of every hypothesis under the transformers that is installed: see the top."""
+    rows, default = [], torch.get_default_dtype()
     for what, attention, dtype, length in HYPOTHESES:
         n = round(length)
         torch.set_default_dtype(getattr(torch, dtype))
@@ -120,25 +134,17 @@ def main(out: str) -> None:
         # Of the meta device alone sdpa would write the scores out, which no kernel of a card does.
         with FakeTensorMode():
             model = Qwen2ForCausalLM._from_config(CONFIG, attn_implementation=attention).eval()
+            resting = resting_gib(model)
             with (
-                torch.no_grad(),
-                Requests() as requests,
-            ):  # inference_mode would hide what composite operators do inside
+                suppress(TooMuch),
+                torch.no_grad(),  # inference_mode would hide what composite operators do inside
+                Requests((CAPACITY - resting) * GIB) as requests,
+            ):
                 model(torch.zeros(1, n, dtype=torch.long), use_cache=True)
-        resting = resting_gib(model)
-        # Up to the first request that no card of this size could meet, and within one layer (no
-        # operator twice): of the requests
-        # of 6.44 GiB there the one that comes nearest to 13.90.
-        end = next(
-            (
-                i
-                for i, (_, size, live) in enumerate(requests.events)
-                if resting + (live + size) / GIB > CAPACITY
-            ),
-            None,
-        )
-        reached = requests.events[: None if end is None else end + 1]
-        alike = [event for event in reached if abs(event[1] / GIB - ASKED) < 0.005]
+        torch.set_default_dtype(default)
+        # Of the requests of 6.44 GiB within one layer (no operator twice): the one that comes
+        # nearest to 13.90.
+        alike = [event for event in requests.events if abs(event[1] / GIB - ASKED) < 0.005]
         alike = alike[
             : next(
                 (
@@ -168,20 +174,17 @@ def main(out: str) -> None:
             }
             row["residual_gib"] = row["allocated_gib"] - ALLOCATED
         rows.append(row)
-        print(row, flush=True)
-    torch.set_default_dtype(torch.float32)
     rows.sort(key=lambda row: abs(row.get("residual_gib", 99)))
-    record = {
+    return {
         "transformers": transformers.__version__,
         "torch": torch.__version__,
         "asked_gib": ASKED,
         "allocated_gib": ALLOCATED,
         "rows": rows,
     }
-    with open(out, "w") as file:
-        json.dump(record, file, indent=1)
-        file.write("\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    with open(sys.argv[1], "w") as file:
+        json.dump(trace(), file, indent=1)
+        file.write("\n")
