@@ -1,6 +1,7 @@
 """Prompts: one definition for training and for scoring. Only the article's body is ever cut."""
 
 import re
+from bisect import bisect_left
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
@@ -190,7 +191,7 @@ def fit_all(tokenizer, prompt_format: PromptFormat, rows: list[dict]) -> list[Pr
                         f"max_length {max_length} cannot hold prompt, options and answer of row "
                         f"{rows[i].get('id')}; at least {max_length + over} would"
                     )
-                spans[i] = shorter(encodings[place].offsets, before[i], size, spans[i], over, cut)
+                spans[i] = shorter(encodings[place], before[i], size, spans[i], over, cut)
                 exact.add(i)
                 again.append(i)
             elif head < tail and i not in exact:
@@ -236,7 +237,7 @@ def body(text: str, kept: tuple[int, int]) -> str:
 
 
 def shorter(
-    offsets: list[tuple[int, int]],
+    encoding,
     before: int,
     size: int,
     kept: tuple[int, int],
@@ -246,30 +247,40 @@ def shorter(
     """A span with about `over` tokens less, by at least one character.
 
     Args:
-        offsets: for each token of the prompt, its first and last character.
+        encoding: of the prompt, as the tokenizers library gives it.
         before: characters of the prompt before the body.
         size: characters of the whole body.
         kept: the span that is too long; see `span`.
         over: tokens to lose.
         cut: see CUTS.
     """
+    tokens = range(len(encoding))
+
+    def start(token: int) -> int:  # asked one by one: a list of all takes long to build
+        return encoding.token_to_chars(token)[0]
+
+    def tokens_from(character: int) -> int:
+        return bisect_left(tokens, character, key=start)
+
     head, tail = kept
-    # first characters of the tokens that begin inside text[:head], counted from the body's start
-    starts = [start - before for start, _ in offsets if before <= start < before + head]
+    # the tokens that begin inside text[:head]
+    first_token, end_token = tokens_from(before), tokens_from(before + head)
+    count = end_token - first_token
     if head == tail and cut == "head+tail":  # whole until now: the middle goes
-        left = max(0, len(starts) - over - 4)
+        left = max(0, count - over - 4)
         first, last = left - left // 2, left // 2
-        return min(starts[first], size - 1) if starts else 0, starts[-last] if last else size
-    # first characters, in the prompt, of the tokens that begin inside text[tail:]
+        new_tail = start(end_token - last) - before if last else size
+        return min(start(first_token + first) - before, size - 1) if count else 0, new_tail
+    # the tokens that begin inside text[tail:]
     tail_from = before + head + len(GAP)
-    tail_to = tail_from + size - tail
-    ends = [start for start, _ in offsets if tail < size and tail_from <= start < tail_to]
-    from_tail = min(over // 2 if head else over, len(ends)) if cut == "head+tail" else 0
+    first_behind = tokens_from(tail_from)
+    behind = tokens_from(tail_from + size - tail) - first_behind if tail < size else 0
+    from_tail = min(over // 2 if head else over, behind) if cut == "head+tail" else 0
     from_head = over - from_tail
-    new_head = 0 if from_head >= len(starts) else min(starts[len(starts) - from_head], head - 1)
+    new_head = 0 if from_head >= count else min(start(end_token - from_head) - before, head - 1)
     new_tail = tail
-    if from_tail == len(ends) and from_tail:
+    if from_tail == behind and from_tail:
         new_tail = size
     elif from_tail:
-        new_tail = tail + max(1, ends[from_tail] - tail_from)
+        new_tail = tail + max(1, start(first_behind + from_tail) - tail_from)
     return (max(new_head, 0), new_tail) if (new_head, new_tail) != kept else (0, size)

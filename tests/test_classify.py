@@ -558,7 +558,7 @@ def test_killed_and_called_again_from_another_folder(tmp_path, trained, tokenize
     """The command line with the real model, in a folder with a space in its name."""
     folder = tmp_path / "另一 folder"
     folder.mkdir()
-    write(folder / "my file.jsonl", [{"text": f"第{n}号文章。" * 30} for n in range(150)])
+    write(folder / "my file.jsonl", [{"text": f"第{n}号文章。" * 30} for n in range(90)])
     line = command("--file", "my file.jsonl", "--adapter", trained, "--out", "answers.csv")
     environment = {name: v for name, v in os.environ.items() if name != "PYTHONPATH"}
     with (tmp_path / "log").open("wb") as log:
@@ -574,7 +574,7 @@ def test_killed_and_called_again_from_another_folder(tmp_path, trained, tokenize
     assert journals and not (folder / "answers.csv").exists(), (tmp_path / "log").read_text()
     content = journals[0].read_bytes()
     done = {json.loads(part)["row"] for part in content.split(b"\n")[1:-1]}
-    assert 0 < len(done) < 150
+    assert 0 < len(done) < 90
     asked = []
     original = classify.ask_rows
 
@@ -587,8 +587,8 @@ def test_killed_and_called_again_from_another_folder(tmp_path, trained, tokenize
         run(folder / "my file.jsonl", trained, folder / "answers.csv")
     finally:
         classify.ask_rows = original
-    assert sorted(asked) == sorted(set(range(150)) - done)
-    assert len(table(folder / "answers.csv")) == 150
+    assert sorted(asked) == sorted(set(range(90)) - done)
+    assert len(table(folder / "answers.csv")) == 90
 
 
 def test_a_full_disk_keeps_what_was_answered(tmp_path, trained):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from conftest import small_model
 from safetensors.torch import save_file
 
 from helpers import (
@@ -324,7 +325,7 @@ def test_any_other_argument_can_be_taken_away(tmp_path):
     lies where, and that it is a LoRA, stays.
     """
     whole = arguments()
-    config = models.load_config(models.PACKAGED)
+    config = small_model().config
     (tmp_path / "swift.log").write_text("CUDA out of memory\n")
     for name in whole.keys() - {"max_steps", "model", *swift_arguments.OWN}:
         given = arguments(extra={name: None})
