@@ -52,11 +52,12 @@ def really(
     attention: str = "sdpa",
     checkpointing: bool = False,
     last_only: bool = True,
+    dtype: str = "bfloat16",
 ):
     """Weights and measured peak beside them, GiB, of the real run on this machine."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
-    model = memory.build_on_meta(config, "bfloat16", attention).to_empty(device=device)
+    model = memory.build_on_meta(config, dtype, attention).to_empty(device=device)
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.02)
     weights, ids = memory.weights_gib(model), [5] * length
@@ -70,7 +71,8 @@ def really(
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable({"use_reentrant": False})
     step = memory.lora_step(model, ids, batch, padded=True)
-    with torch.autocast(device, torch.bfloat16):
+    mixed = dtype != "float32"
+    with torch.autocast(device, torch.bfloat16 if mixed else None, enabled=mixed):
         return weights, memory.measured(step)["peak_gib"]
 
 
@@ -84,6 +86,8 @@ def main() -> None:
     print("model, mode, length, batch: measured beside the weights, traced, closed form (GiB)")
     for name, config in configs().items():
         for mode, choices in MODES.items():
+            # a processor without products in bfloat16 widens them in scratch space of its own
+            choices = choices | {"dtype": models.pick_dtype()}
             for length, batch in CELLS:
                 weights, peak = really(config, length, batch, **choices)
                 traced = memory.forecast(config, length, batch, **choices)

@@ -35,8 +35,8 @@ def estimate(
       (k = n, the keys repeated for each query head, unless m = 1), 4 b I in the MLP, 4 (n + m) d
       where queries and keys are normed, and b s of the mask
     * with checkpointing only b H of each layer, and one layer in full
-    * scores written out (eager): per token n s (b + 4) kept in training, n s (b + 8) in one layer
-      at inference
+    * scores written out (eager): per token n s (b + 4) kept in training (n s 4 in float32, where a
+      softmax needs no wider copy), n s (b + 8) in one layer at inference
 
     Counted on the tensors that autograd keeps for the models of transformers 5, bias vectors and
     norms' weights left out. Source of the scheme: Korthikanti et al. 2023, Reducing activation
@@ -95,13 +95,9 @@ def estimate(
         layer += 4 * (queries + keys) * normed + (0 if eager else size * length)
         stored = size * hidden * (layers - 1) + layer if checkpointing else layer * layers
         parts["activations"] = tokens * (stored + 2 * size * inner)
-        parts["attention scores"] = (
-            eager
-            * tokens
-            * heads
-            * length
-            * ((size + 4) * (1 if checkpointing else layers) + size + 4)
-        )
+        kept = 4 + (size if size < 4 else 0)
+        at_once = 2 if checkpointing else layers + 1  # one layer's gradients beside what is kept
+        parts["attention scores"] = eager * tokens * heads * length * kept * at_once
         parts["logits"] = batch * ANSWER_POSITIONS * vocabulary * (size + 4 + 4)
     else:
         parts["cache"] = 2 * layers * keys * size * tokens

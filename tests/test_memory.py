@@ -102,6 +102,7 @@ def test_a_forecast_is_what_the_real_step_allocates(checkpointing):
         {"last_only": False},
         {"attention": "eager"},
         {"training": True},
+        {"training": True, "attention": "eager"},
         {"training": True, "checkpointing": True},
     ],
     ids=str,
