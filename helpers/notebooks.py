@@ -115,7 +115,8 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--parameters", type=json.loads, default={})
     arguments = parser.parse_args()
-    print(f"▶ {arguments.output.stem}", flush=True)
+    # in one piece: two notebooks may begin at the same time
+    print(f"▶ {arguments.output.stem}\n", end="", flush=True)
     try:
         run_notebook(arguments.notebook, arguments.output, arguments.parameters)
     except InputError as error:

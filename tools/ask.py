@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("name", help="base-<template>, or a setting")
     arguments = parser.parse_args()
     run, name = arguments.run, arguments.name
-    print(f"▶ asking {name}", flush=True)
+    print(f"▶ asking {name}\n", end="", flush=True)  # in one piece, see notebooks
     try:
         test = sources.read_rows(run / "data" / "test.jsonl")
         if name.startswith("base-"):
