@@ -141,13 +141,18 @@ def total_steps(steps: int | None, extra: dict, train_rows: int, rows_per_step: 
     most = extra.pop("max_steps", steps)
     if None not in (steps, most) and most != steps:
         raise contradiction("max_steps", most, steps)
-    steps = most
+    taken, steps = steps if most is None else None, most
     sound = steps is None or (type(steps) is int and steps > 0)
     sound &= epochs is None or (type(epochs) in (int, float) and 0 < epochs < math.inf)
     if not sound:
         raise InputError(
             f"steps is {steps!r} and num_train_epochs {epochs!r}; steps must be a whole number, "
             "epochs a number, and both above 0"
+        )
+    if epochs is None and taken is not None:
+        raise InputError(
+            f"max_steps: null takes steps {taken} away, and no num_train_epochs says how long to "
+            "train; take max_steps out, or give num_train_epochs"
         )
     if epochs is None and steps is None:
         raise InputError("neither steps nor num_train_epochs says how long to train; give one")

@@ -257,7 +257,7 @@ def test_steps_or_epochs_say_how_long(steps, extra, total):
     [
         (40, {"num_train_epochs": 3}, "steps 40 and num_train_epochs 3 are both given"),
         (None, {}, "neither steps nor num_train_epochs"),
-        (40, {"max_steps": None}, "neither steps nor num_train_epochs"),
+        (40, {"max_steps": None}, "max_steps: null takes steps 40 away"),
         (40, {"max_epochs": 1}, "early; say steps or num_train_epochs"),
     ],
 )
