@@ -48,11 +48,11 @@ def really(
     config,
     length: int,
     batch: int,
+    dtype: str,
     training: bool,
     attention: str = "sdpa",
     checkpointing: bool = False,
     last_only: bool = True,
-    dtype: str = "bfloat16",
 ):
     """Weights and measured peak beside them, GiB, of the real run on this machine."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -71,8 +71,7 @@ def really(
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable({"use_reentrant": False})
     step = memory.lora_step(model, ids, batch, padded=True)
-    mixed = dtype != "float32"
-    with torch.autocast(device, torch.bfloat16 if mixed else None, enabled=mixed):
+    with torch.autocast(device, torch.bfloat16, enabled=dtype != "float32"):
         return weights, memory.measured(step)["peak_gib"]
 
 
@@ -83,15 +82,15 @@ def main() -> None:
         "traced_total": [],
         "closed_total": [],
     }
+    # a processor without products in bfloat16 widens them in scratch space of its own
+    dtype = models.pick_dtype()
     print("model, mode, length, batch: measured beside the weights, traced, closed form (GiB)")
     for name, config in configs().items():
         for mode, choices in MODES.items():
-            # a processor without products in bfloat16 widens them in scratch space of its own
-            choices = choices | {"dtype": models.pick_dtype()}
             for length, batch in CELLS:
-                weights, peak = really(config, length, batch, **choices)
-                traced = memory.forecast(config, length, batch, **choices)
-                closed = estimates.estimate(config, length, batch, **choices)
+                weights, peak = really(config, length, batch, dtype, **choices)
+                traced = memory.forecast(config, length, batch, dtype=dtype, **choices)
+                closed = estimates.estimate(config, length, batch, dtype=dtype, **choices)
                 # What stands there before the step begins is known exactly and not part of the
                 # measured peak.
                 before = traced["weights"] + traced["adapters"] + traced["optimizer"]

@@ -138,10 +138,9 @@ def total_steps(steps: int | None, extra: dict, train_rows: int, rows_per_step: 
     if extra.get("max_epochs") is not None:  # it would end a training before its last step
         raise InputError("max_epochs would end the training early; say steps or num_train_epochs")
     epochs = extra.pop("num_train_epochs", None)
-    most = extra.pop("max_steps", steps)
-    if None not in (steps, most) and most != steps:
-        raise contradiction("max_steps", most, steps)
-    taken, steps = steps if most is None else None, most
+    said, steps = steps, extra.pop("max_steps", steps)
+    if None not in (said, steps) and steps != said:
+        raise contradiction("max_steps", steps, said)
     sound = steps is None or (type(steps) is int and steps > 0)
     sound &= epochs is None or (type(epochs) in (int, float) and 0 < epochs < math.inf)
     if not sound:
@@ -149,12 +148,12 @@ def total_steps(steps: int | None, extra: dict, train_rows: int, rows_per_step: 
             f"steps is {steps!r} and num_train_epochs {epochs!r}; steps must be a whole number, "
             "epochs a number, and both above 0"
         )
-    if epochs is None and taken is not None:
-        raise InputError(
-            f"max_steps: null takes steps {taken} away, and no num_train_epochs says how long to "
-            "train; take max_steps out, or give num_train_epochs"
-        )
     if epochs is None and steps is None:
+        if said is not None:
+            raise InputError(
+                f"max_steps: null takes steps {said} away, and no num_train_epochs says how long "
+                "to train; take max_steps out, or give num_train_epochs"
+            )
         raise InputError("neither steps nor num_train_epochs says how long to train; give one")
     if epochs is None:
         return steps

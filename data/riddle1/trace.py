@@ -131,17 +131,20 @@ def trace() -> dict:
         n = round(length)
         torch.set_default_dtype(getattr(torch, dtype))
         CONFIG._attn_implementation = attention
-        # Of the meta device alone sdpa would write the scores out, which no kernel of a card does.
-        with FakeTensorMode():
-            model = Qwen2ForCausalLM._from_config(CONFIG, attn_implementation=attention).eval()
-            resting = resting_gib(model)
-            with (
-                suppress(TooMuch),
-                torch.no_grad(),  # inference_mode would hide what composite operators do inside
-                Requests((CAPACITY - resting) * GIB) as requests,
-            ):
-                model(torch.zeros(1, n, dtype=torch.long), use_cache=True)
-        torch.set_default_dtype(default)
+        try:
+            # Of the meta device alone sdpa would write the scores out, which no kernel of a card
+            # does.
+            with FakeTensorMode():
+                model = Qwen2ForCausalLM._from_config(CONFIG, attn_implementation=attention).eval()
+                resting = resting_gib(model)
+                with (
+                    suppress(TooMuch),
+                    torch.no_grad(),  # inference_mode would hide what composite operators do inside
+                    Requests((CAPACITY - resting) * GIB) as requests,
+                ):
+                    model(torch.zeros(1, n, dtype=torch.long), use_cache=True)
+        finally:  # a notebook goes on after an interrupt
+            torch.set_default_dtype(default)
         # Of the requests of 6.44 GiB within one layer (no operator twice): the one that comes
         # nearest to 13.90.
         alike = [event for event in requests.events if abs(event[1] / GIB - ASKED) < 0.005]
