@@ -17,6 +17,11 @@ from helpers.verdicts import verdict
 
 CERTAIN = "The sample's labels are right by construction, so each of these is the model's own."
 DISPUTABLE = "Some may be labels that a reader would dispute."
+FALSE_ALARMS = (
+    "On the packaged sample every label is right, so each suspect is a false alarm. How many there "
+    "are shows how far such a list can be trusted."
+)
+TO_READ = "Read an article before you change its label, for some of them are false alarms."
 
 
 def label_places(rows: list[dict]) -> list[int]:
@@ -241,9 +246,27 @@ def labels_note(run: Path) -> str:
     Args:
         run: the run's folder; chapter 1 leaves data/summary.json in it.
     """
+    return CERTAIN if is_sample(run) else DISPUTABLE
+
+
+def suspects_note(run: Path) -> str:
+    """What to do with a list of labels that may be wrong, in two sentences.
+
+    Args:
+        run: the run's folder.
+    """
+    return FALSE_ALARMS if is_sample(run) else TO_READ
+
+
+def is_sample(run: Path) -> bool:
+    """Whether a run is about the packaged sample, whose labels are known to be right.
+
+    Args:
+        run: the run's folder; chapter 1 leaves data/summary.json in it.
+    """
     path = run / "data" / "summary.json"
     summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return CERTAIN if summary.get("source") == "sample" else DISPUTABLE
+    return summary.get("source") == "sample"
 
 
 def confidence_of(probabilities: list, places: list[int]) -> pd.DataFrame:
@@ -575,20 +598,24 @@ def same_answers(ways: dict[str, list[dict]]) -> pd.DataFrame:
     return table.astype({"rows": int}).round(1)
 
 
-def same_note(same: pd.DataFrame) -> str:
-    """One sentence on how steady the answers were.
+def same_note(same: pd.DataFrame, headed: int) -> str:
+    """A sentence or two on how steady the answers were.
 
     Args:
         same: see `same_answers`; has lines "options shuffled" and "header stripped".
+        headed: rows that have a header.
     """
     rows = same["rows"].iloc[0]
     if not rows:
         return "No probed row has a second option, so no other order could be tried."
     order, header = same.loc[["options shuffled", "header stripped"], "same answer, %"]
-    return (
+    note = (
         f"With the options in another order the model gives the same answer to {order:.0f} % of "
-        f"{rows} probed rows, and without the header to {header:.0f} %."
+        f"{rows} probed rows"
     )
+    if not headed:
+        return f"{note}. No probed row has a header that could be taken away."
+    return f"{note}, and without the header to {header:.0f} %."
 
 
 def hits_of(answers: list[str] | None, rows: list[dict]) -> list[bool]:

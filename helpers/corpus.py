@@ -13,7 +13,7 @@ from helpers.survival import part_lengths
 
 BATCH = 500
 """Rows held in memory at once."""
-COPIED = "copies or near copies of another row"
+COPIED = "rows that repeat an earlier one, exactly or nearly"
 TORN = "clusters that a naive split would tear apart"
 
 
@@ -113,7 +113,7 @@ def copies(
     """
     disagreeing = duplicates.conflicting_copies
     return {
-        "exact copies of another row": duplicates.exact_copies(fingerprints),
+        "rows that repeat an earlier one exactly": duplicates.exact_copies(fingerprints),
         COPIED: len(clusters) - len(set(clusters)),
         "groups of exact copies with different labels": disagreeing(fingerprints, labels),
         "clusters with different labels": disagreeing(clusters, labels),

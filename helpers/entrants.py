@@ -22,6 +22,8 @@ from helpers.settings import comparable, learned_from, rows_looked_at, training_
 from helpers.templating import template_name
 
 LOGGED = ("step", "loss", "eval_loss", "eval_seq_acc")
+KEPT = {"head": "its beginning", "head+tail": "beginning and end"}
+"""What is read of an article that is too long, by `cut`."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def entrant_table(entrants: dict[str, Entrant]) -> pd.DataFrame:
             "adapter": "trained" if entrant.adapter else "none",
             "template": template_name(own.template),
             "max_length, tokens": own.max_length,
-            "what is cut": own.cut,
+            "read of a long article": KEPT[own.cut],
         }
     return pd.DataFrame.from_dict(lines, orient="index")
 

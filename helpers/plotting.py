@@ -374,21 +374,21 @@ def singular_values(spectra: dict[str, np.ndarray]):
     return figure
 
 
-def layer_norms(frame: pd.DataFrame):
-    """Heat map of the corrections' sizes, kinds of layers down and blocks across.
+def layer_changes(frame: pd.DataFrame):
+    """Heat map of how much weights were changed, kinds of layers down and blocks across.
 
     Args:
-        frame: columns block, module, norm; see spectra.layer_norms. Layers of one kind in a block
-            are averaged.
+        frame: columns block, module, change; see spectra.layer_changes. Layers of one kind in a
+            block are averaged.
     """
     figure, axes = plt.subplots(figsize=(9, 3.2))
     if frame.empty:
         say(axes, "no correction to take apart")
         axes.axis("off")
         return figure
-    table = frame.pivot_table(index="module", columns="block", values="norm", sort=False)
+    table = frame.pivot_table(index="module", columns="block", values="change", sort=False)
     table = table[sorted(table.columns)]
-    label = {"label": "Frobenius norm"}
+    label = {"label": "typical change of a weight"}
     sns.heatmap(table, cmap="viridis", ax=axes, cbar_kws=label)
     axes.set(xlabel="block", ylabel="")
     return figure
@@ -520,6 +520,7 @@ def step_parts(needs: pd.DataFrame, title: str):
     axes = Figure(figsize=(9, 3), layout="constrained").subplots()
     shown = needs.drop(columns="total")
     shown.loc[:, shown.any()].plot.barh(stacked=True, ax=axes).invert_yaxis()
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))  # no bar's end is hidden
     axes.axvline(24e9 / 2**30, color="0.3", linestyle="--", linewidth=1)
     axes.set(xlabel="GiB; the dashed line is a card of 24 GB", title=title)
     return axes.figure

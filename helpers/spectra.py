@@ -52,14 +52,18 @@ def adapter_spectra(folder: str | Path) -> np.ndarray:
     return spectra
 
 
-def layer_norms(folder: str | Path) -> pd.DataFrame:
-    """Frobenius norm of every correction of a LoRA adapter.
+def layer_changes(folder: str | Path) -> pd.DataFrame:
+    """How much a typical weight of every corrected layer is changed by a LoRA adapter.
+
+    A norm grows with the number of a matrix's entries, so that of a large layer says little beside
+    that of a small one. The root mean square of the entries can be compared.
 
     Args:
         folder: the adapter's.
 
     Returns:
-        Columns block (see OUTSIDE), module (such as "up_proj") and norm.
+        Columns block (see OUTSIDE), module (such as "up_proj") and change: the correction's
+        Frobenius norm over the root of the number of its entries.
 
     Raises:
         InputError: when it is no plain LoRA (see `left_out`), or a file is missing.
@@ -68,8 +72,9 @@ def layer_norms(folder: str | Path) -> pd.DataFrame:
     for layer, a, b, scale in corrections(folder):
         block = re.search(r"\.(\d+)\.", layer)
         norm = scale * float(np.linalg.norm(product_spectrum(a, b)))
-        lines.append((int(block[1]) if block else OUTSIDE, layer.rsplit(".", 1)[-1], norm))
-    return pd.DataFrame(lines, columns=["block", "module", "norm"])
+        change = norm / (a.shape[1] * b.shape[0]) ** 0.5
+        lines.append((int(block[1]) if block else OUTSIDE, layer.rsplit(".", 1)[-1], change))
+    return pd.DataFrame(lines, columns=["block", "module", "change"])
 
 
 def energy_share(spectra: np.ndarray, directions: int = 4) -> float:
@@ -127,13 +132,13 @@ def relative_spectra(folders: dict[str, Path]) -> dict[str, np.ndarray]:
     return relative
 
 
-def strongest_module(norms: pd.DataFrame) -> str:
-    """The kind of layer whose corrections are largest on average.
+def strongest_module(changes: pd.DataFrame) -> str:
+    """The kind of layer whose weights are changed most on average.
 
     Args:
-        norms: see `layer_norms`.
+        changes: see `layer_changes`.
     """
-    return str(norms.groupby("module")["norm"].mean().idxmax())
+    return str(changes.groupby("module")["change"].mean().idxmax())
 
 
 def corrections(folder: str | Path) -> list[tuple[str, np.ndarray, np.ndarray, float]]:
@@ -184,23 +189,23 @@ def read_config(folder: str | Path) -> dict:
     return json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
 
 
-def learned_figures(relative: dict[str, np.ndarray], norms: pd.DataFrame) -> dict:
+def learned_figures(relative: dict[str, np.ndarray], changes: pd.DataFrame) -> dict:
     """What the page of one training says of its adapter.
 
     Args:
         relative: of this adapter alone; see `relative_spectra`. Empty where it was left out.
-        norms: see `layer_norms`; empty where it was left out.
+        changes: see `layer_changes`; empty where it was left out.
 
     Returns:
         "energy" (of its four strongest directions, per cent), "used_rank", "strongest" and the
         sentences "learned_words", which say nothing of four where there are no more.
     """
     spectra = next(iter(relative.values()), np.zeros((0, 0)))
-    if not len(spectra) or norms.empty:
+    if not len(spectra) or changes.empty:
         words = "There is no correction here that we could take apart."
         return {"energy": float("nan"), "used_rank": 0, "strongest": "–", "learned_words": words}
     energy, used = 100 * energy_share(spectra), used_rank(spectra)
-    strongest, rank = strongest_module(norms), spectra.shape[1]
+    strongest, rank = strongest_module(changes), spectra.shape[1]
     words = ""
     if rank > 4:
         words = (
@@ -209,6 +214,6 @@ def learned_figures(relative: dict[str, np.ndarray], norms: pd.DataFrame) -> dic
         )
     words += (
         f"In at least half of the layers, {used} of {rank} directions hold 90 % of the energy. "
-        f"The largest corrections stand in the layers called {strongest}."
+        f"The weights of the layers called {strongest} were changed most."
     )
     return {"energy": energy, "used_rank": used, "strongest": strongest, "learned_words": words}

@@ -161,8 +161,13 @@ def reading(base: dict, rows: list[dict]) -> dict:
     written_low, written_high = base["generate"]["ci95"]
     if low > written_high and low > chance:
         words = "it knows more than its free answers show"
-    elif low > chance:
+    elif low > chance and written_low > chance:
         words = "its free answers show what it knows, as far as these rows can tell"
+    elif low > chance:
+        words = (
+            "it knows something, and these rows are too few to tell whether its free answers show "
+            "less of it"
+        )
     elif written_low > chance:
         words = "it knows something, which its free answers show and its scores do not"
     elif high < chance:

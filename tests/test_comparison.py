@@ -373,6 +373,7 @@ def test_the_studys_ten_rows_show_that_it_helped_and_not_how_much():
     [
         ((0.00, 0.02), (0.4, 0.5), 4, "it knows more than its free answers show"),
         ((0.80, 0.89), (0.80, 0.89), 8, "its free answers show what it knows"),
+        ((0.00, 0.39), (0.19, 0.81), 8, "too few to tell whether its free answers show less"),
         ((0.40, 0.50), (0.20, 0.30), 4, "which its free answers show and its scores do not"),
         ((0.00, 0.02), (0.00, 0.02), 2, "worse than guessing"),
         ((0.00, 0.02), (0.20, 0.30), 4, "its scores cannot be told from guessing"),
@@ -430,10 +431,11 @@ def test_rows_of_one_option_are_no_sign_of_a_steady_model():
     same = comparison.same_answers({name: lines(answers) for name, answers in ways.items()})
     assert list(same["rows"]) == [2, 2, 2]
     assert list(same["same answer, %"]) == [100, 0, 50]
-    note = comparison.same_note(same)
+    note = comparison.same_note(same, headed=1)
     assert "0 % of 2 probed rows, and without the header to 50 %." in note
     none = comparison.same_answers({name: lines(a)[:1] for name, a in ways.items()})
-    assert "No probed row has a second option" in comparison.same_note(none)
+    assert "No probed row has a second option" in comparison.same_note(none, headed=1)
+    assert "No probed row has a header" in comparison.same_note(same, headed=0)
 
 
 def test_suspects_are_shown_with_the_sources_id_only_where_there_is_one():

@@ -48,12 +48,13 @@ def test_spectra_are_those_of_the_products_written_out(tmp_path):
         assert own == pytest.approx(whole[:4], rel=1e-5) and whole[4] == pytest.approx(0, abs=1e-4)
 
 
-def test_norms_name_block_and_module(tmp_path):
+def test_changes_name_block_and_module(tmp_path):
     parts = write_adapter(tmp_path)
-    norms = spectra.layer_norms(tmp_path).set_index(["block", "module"])["norm"]
-    assert set(norms.index) == {(0, "q_proj"), (0, "up_proj"), (3, "q_proj")}
+    changes = spectra.layer_changes(tmp_path).set_index(["block", "module"])["change"]
+    assert set(changes.index) == {(0, "q_proj"), (0, "up_proj"), (3, "q_proj")}
     a, b = parts["model.layers.3.self_attn.q_proj"]
-    assert norms[3, "q_proj"] == pytest.approx(float((2 * b @ a).norm()), rel=1e-5)
+    typical = float((2 * b @ a).square().mean().sqrt())  # whatever the size of the layer
+    assert changes[3, "q_proj"] == pytest.approx(typical, rel=1e-5)
 
 
 def test_the_scale_of_rslora_and_of_layers_with_values_of_their_own(tmp_path):
@@ -77,8 +78,8 @@ def test_a_layer_of_smaller_rank_ends_in_zeros_and_has_its_own_scale(tmp_path):
 
 def test_a_layer_outside_of_the_blocks_is_said_to_be_there(tmp_path):
     write_adapter(tmp_path, layers={"lm_head": (30, 10)})
-    (line,) = spectra.layer_norms(tmp_path).to_dict("records")
-    assert (line["block"], line["module"]) == (spectra.OUTSIDE, "lm_head") and line["norm"] > 0
+    (line,) = spectra.layer_changes(tmp_path).to_dict("records")
+    assert (line["block"], line["module"]) == (spectra.OUTSIDE, "lm_head") and line["change"] > 0
 
 
 def test_energy_and_used_rank():
@@ -96,7 +97,7 @@ def test_dora_is_named_and_left_out(tmp_path, capsys):
     with pytest.raises(InputError, match="DoRA computes another formula"):
         spectra.adapter_spectra(tmp_path / "dora")
     with pytest.raises(InputError, match="DoRA computes another formula"):
-        spectra.layer_norms(tmp_path / "dora")
+        spectra.layer_changes(tmp_path / "dora")
     relative = spectra.relative_spectra({name: tmp_path / name for name in ("dora", "plain")})
     assert list(relative) == ["plain"] and (relative["plain"][:, 0] == 1).all()
     assert "dora is left out here. DoRA computes another formula" in capsys.readouterr().out
@@ -128,17 +129,17 @@ def test_an_adapter_as_peft_saves_it(tmp_path):
     for name in ("q_proj", "v_proj"):
         layer = adapted.get_submodule(f"base_model.model.layers.0.{name}")
         torch.nn.init.normal_(layer.lora_B["default"].weight)
-        layers[name] = float(layer.get_delta_weight("default").detach().norm())
+        layers[name] = float(layer.get_delta_weight("default").detach().square().mean().sqrt())
     adapted.save_pretrained(tmp_path)
-    norms = spectra.layer_norms(tmp_path).set_index("module")["norm"].to_dict()
-    assert norms == pytest.approx(layers, rel=1e-5)
+    changes = spectra.layer_changes(tmp_path).set_index("module")["change"].to_dict()
+    assert changes == pytest.approx(layers, rel=1e-5)
 
 
 def test_the_words_of_a_page_follow_the_adapter(tmp_path):
     write_adapter(tmp_path, alpha_pattern={"up_proj": 80})
     relative = spectra.relative_spectra({"own": tmp_path})
-    norms = spectra.layer_norms(tmp_path)
-    figures = spectra.learned_figures(relative, norms)
+    changes = spectra.layer_changes(tmp_path)
+    figures = spectra.learned_figures(relative, changes)
     assert figures["strongest"] == "up_proj" and figures["energy"] == pytest.approx(100)
     assert "layers called up_proj" in figures["learned_words"]
     assert figures["learned_words"].startswith("In at least half")  # it has no more than four
@@ -146,7 +147,7 @@ def test_the_words_of_a_page_follow_the_adapter(tmp_path):
     assert nothing["strongest"] == "–" and "no correction" in nothing["learned_words"]
     write_adapter(tmp_path / "zero", b_scale=0.0)  # never learned
     relative = spectra.relative_spectra({"zero": tmp_path / "zero"})
-    assert "no correction" in spectra.learned_figures(relative, norms)["learned_words"]
+    assert "no correction" in spectra.learned_figures(relative, changes)["learned_words"]
 
 
 def log(**columns):
@@ -186,7 +187,7 @@ def test_figures_say_so_when_there_is_nothing_to_draw():
     assert [text.get_text() for text in figure.axes[1].texts] == [
         "val was not asked for whole answers"
     ]
-    for empty in (plotting.singular_values({}), plotting.layer_norms(pd.DataFrame())):
+    for empty in (plotting.singular_values({}), plotting.layer_changes(pd.DataFrame())):
         assert [text.get_text() for text in empty.axes[0].texts] == ["no correction to take apart"]
     plt.close("all")
 
@@ -209,8 +210,8 @@ def test_the_bars_of_the_learning_curves_are_wilson_intervals():
 
 
 def test_layers_of_one_kind_in_a_block_are_averaged():
-    frame = pd.DataFrame({"block": [0, 0, 10, 2], "module": ["up"] * 4, "norm": [1.0, 3, 5, 7]})
-    figure = plotting.layer_norms(frame)
+    frame = pd.DataFrame({"block": [0, 0, 10, 2], "module": ["up"] * 4, "change": [1.0, 3, 5, 7]})
+    figure = plotting.layer_changes(frame)
     (mesh,) = figure.axes[0].collections
     assert mesh.get_array().flatten().tolist() == [2, 7, 5]  # blocks 0, 2, 10
     plt.close("all")

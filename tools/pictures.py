@@ -1,7 +1,9 @@
 """Pictures of recorded figures, as SVG files that pages and READMEs show."""
 
+import itertools
 from pathlib import Path
 
+import seaborn as sns
 from matplotlib import pyplot as plt
 
 from helpers import comparison, plotting
@@ -45,60 +47,75 @@ def draw_corpus(metrics: dict, target: Path) -> None:
     """
     plotting.style()
     curves = metrics.get("curve", {})  # only where a training kept adapters on its way
-    figure, panels = plt.subplots(1, 3 if curves else 2, figsize=(12, 3.8))
+    names = list(dict.fromkeys([*metrics["cost"], *metrics.get("hybrid", {})]))
+    colours = dict(zip(names, sns.color_palette("colorblind", len(names))))
+    figure, panels = plt.subplots(1, 3 if curves else 2, figsize=(12, 4.2), layout="constrained")
     *first, ladder, cascade = panels
     for axes in first:
-        draw_curve(axes, curves)
-    draw_ladder(ladder, metrics)
-    for name, points in metrics.get("cascade", {}).items():
+        draw_curve(axes, curves, colours)
+    draw_ladder(ladder, metrics, colours)
+    cascades = metrics.get("cascade", {})
+    for place, (name, points) in enumerate(cascades.items(), 1):
         asked, right = zip(*points)
-        cascade.plot([100 * a for a in asked], [100 * r for r in right], label=name)
+        # the first are thicker, to be seen where a later one lies upon them
+        width = 1.5 + 0.8 * (len(cascades) - place)
+        line = {"color": colours[name], "drawstyle": "steps-post", "linewidth": width}
+        cascade.plot([100 * a for a in asked], [100 * r for r in right], **line)
     cascade.set(xlabel="rows that the model is asked, %", ylabel="test rows right, %")
     cascade.set_title("Cascade, the linear SVM first", fontsize=10)
-    figure.tight_layout()
+    # one legend for all panels: a setting has one colour, whatever is drawn of it
+    figure.legend(*ladder.get_legend_handles_labels(), loc="outside right center", fontsize=8)
     save(figure, target)
 
 
-def draw_curve(axes, curves: dict[str, list[dict]]) -> None:
+def draw_curve(axes, curves: dict[str, list[dict]], colours: dict[str, tuple]) -> None:
     """The learning curves of the settings, and of the SVM on as many rows.
 
     Args:
         axes: to draw on.
         curves: "curve" of eval/metrics.json.
+        colours: by setting.
     """
     for name, points in curves.items():
         frame = curve_frame(points)
         rows, right = frame["rows"], 100 * frame["accuracy"]
         bars = 100 * plotting.spread(frame["accuracy"], frame["low"], frame["high"])
-        drawn = axes.errorbar(rows, right, yerr=bars, fmt="o-", capsize=3, label=name)
-        svm, colour = frame.dropna(subset="svm"), drawn[0].get_color()
-        label = f"linear SVM ({name})"
-        axes.plot(svm["rows"], 100 * svm["svm"].astype(float), "s:", color=colour, label=label)
+        look = {"color": colours[name], "capsize": 3, "label": name}
+        axes.errorbar(rows, right, yerr=bars, fmt="o-", **look)
+        svm = frame.dropna(subset="svm")
+        look = {"color": colours[name], "label": f"linear SVM, as many rows ({name})"}
+        axes.plot(svm["rows"], 100 * svm["svm"].astype(float), "s:", **look)
     axes.set(xlabel="training rows read", ylabel="rows right, %", xscale="log")
     plotting.plain_ticks(axes.xaxis)
     axes.set_title("Who learns faster", fontsize=10)
     axes.legend(fontsize=7)
 
 
-def draw_ladder(axes, metrics: dict) -> None:
-    """Accuracy over the seconds that training took.
+def draw_ladder(axes, metrics: dict, colours: dict[str, tuple]) -> None:
+    """Accuracy over the seconds that training took: settings filled, hybrids hollow, the rest grey.
 
     Args:
         axes: to draw on.
         metrics: the content of eval/metrics.json.
+        colours: by setting.
     """
     seconds = {name: own.get("seconds", 0) for name, own in metrics["baselines"].items()}
     for name, cost in metrics["cost"].items():
         seconds[name] = cost["train_seconds"]
         seconds[f"{name} + svm"] = seconds[name] + seconds["tfidf_svm"]
+    grey = itertools.cycle("sD^v")
     for line in comparison.ladder_table(metrics, seconds).itertuples():
         bars = plotting.spread([line.accuracy], [line.low], [line.high])
-        look = {"fmt": "o", "capsize": 3, "label": line.name}
-        axes.errorbar([line.seconds], [line.accuracy], yerr=bars, **look)
+        setting = line.name.removesuffix(" + svm")
+        look = {"fmt": "o"} if setting in colours else {"fmt": next(grey)}
+        look["color"] = colours.get(setting, "0.3")
+        look["markerfacecolor"] = "white" if setting != line.name else look["color"]
+        axes.errorbar(
+            [line.seconds], [line.accuracy], yerr=bars, capsize=3, label=line.name, **look
+        )
     axes.set(xlabel="seconds of training", ylabel="test rows right, %", xscale="log")
     plotting.plain_ticks(axes.xaxis)
     axes.set_title("What the seconds buy", fontsize=10)
-    axes.legend(fontsize=7)
 
 
 def save(figure, target: Path) -> None:

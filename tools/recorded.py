@@ -95,7 +95,8 @@ def corpus_picture(record: dict) -> str:
         "accuracy of the cascade over the share of rows that the model is asked.\n"
         f":name: fig-{name}\n"
         f"{'Who learns faster, what' if curve else 'What'} the seconds buy, and how a cascade of "
-        "both does. The bars are 95 % Wilson intervals.\n```"
+        "both does. The bars are 95 % Wilson intervals, and a hollow mark is a setting together "
+        "with the linear SVM.\n```"
     )
 
 
@@ -116,16 +117,20 @@ def trainings_table(trainings: dict[str, dict]) -> str:
 
 def curve_table(curves: dict[str, list[dict]]) -> str:
     """Who learns faster: accuracy after parts of the training, the model's and the SVM's."""
-    lines = []
+    lines, asked = [], set()
     for setting, points in curves.items():
         for point in points:
+            asked.add(point["n"])
             svm = f"{100 * point['svm']:.1f}" if point.get("svm") is not None else "–"
             share = result_cell(point)
             lines.append(f"| {setting} | {point['step']} | {point['rows']:,} | {share} | {svm} |")
     if not lines:
         return ""
     head = "| setting | steps | rows seen | model, % right | SVM on as many rows, % right |"
-    return "\n".join(["Learning curve on test rows:", "", head, "|---|---|---|---|---|", *lines])
+    rows = " or ".join(map(str, sorted(asked)))
+    return "\n".join(
+        [f"Learning curve on {rows} test rows:", "", head, "|---|---|---|---|---|", *lines]
+    )
 
 
 def rare_table(rare: dict) -> str:

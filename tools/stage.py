@@ -104,12 +104,12 @@ def fold(cell: dict, injected: bool) -> None:
         injected: whether the run was given parameters, which stand in a cell of their own.
     """
     tags = set(cell["metadata"].get("tags", []))
-    if "parameters" in tags and injected:
-        tags.add("remove-cell")  # the values that the run was given follow
     if tags & PARAMETERS:
         tags.add("hide-input")
     name = None
-    if "solution" in tags:
+    if "parameters" in tags and injected:
+        name = "the defaults"  # the values that the run was given follow
+    elif "solution" in tags:
         name = "a solution"
     elif tags & PARAMETERS:
         name = "the parameters of this run"
