@@ -31,7 +31,7 @@ class Classifier:
     """
 
     def __init__(
-        self, adapter: Path | str | None = None, method: str | None = None, target: float = 0.05
+        self, adapter: Path | str | None = None, method: str | None = None, target: float = 0.1
     ):
         self.adapter = best_adapter() if adapter is None else below_root(adapter)
         if not self.adapter.is_dir():

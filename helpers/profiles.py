@@ -124,9 +124,13 @@ class Profile:
         own = dict(self.values["settings"][setting])
         # Another order of parameters would count as a change. What is no parameter goes to swift.
         order = parameters_of(ROOT / "notebooks" / "04-training.ipynb")
+        training = dict(self.values["training"])
+        epochs = training.pop("num_train_epochs", None)
+        if epochs is not None and all(own.get(name) is None for name in ("steps", "max_steps")):
+            own = {"num_train_epochs": epochs} | own  # unless the setting says how long it trains
         known = {name: own.pop(name) for name in order if name in own}
         common = {"seed": self.values["seed"], "max_length": self.values["max_length"]}
-        values = common | self.values["training"] | known
+        values = common | training | known
         return {"setting": setting, **values, "swift_arguments": own}
 
 

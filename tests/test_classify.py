@@ -354,7 +354,7 @@ def test_what_excel_cannot_hold_is_refused_before_anything_is_asked(
 
 def learned(threshold, hybrid=None):
     part = decision.learn([np.array([0.9, 0.1])] * 4, [0, 0, 0, 0])
-    part["targets"]["0.05"] |= {"threshold": threshold, "bound": 0.04, "rows_needed": 59}
+    part["targets"]["0.1"] |= {"threshold": threshold, "bound": 0.04, "rows_needed": 59}
     both = hybrid and part | {"weights": hybrid}
     return {"model": part | {"temperature": 2.0}, "hybrid": both}
 
@@ -368,7 +368,7 @@ def test_look_is_set_below_the_threshold_that_was_learned(tmp_path, adapter, fak
     for line, before in zip(lines, table(plain.out), strict=True):
         assert line["look"] == str(float(line["probability"]) < 0.5)
         assert line["answer"] == before["answer"] and line["probability"] < before["probability"]
-    assert 0 < report.look < 40 and "below a probability of 0.500" in said and "5 %" in said
+    assert 0 < report.look < 40 and "below a probability of 0.500" in said and "10 %" in said
     strict, said = run(file, adapter, tmp_path / "strict.csv", target=0.01)
     assert strict.look == 40 and "val is too small" in said and "299 rows would do" in said
     with pytest.raises(InputError, match=r"0\.01, 0\.02, 0\.05, 0\.1"):
@@ -384,11 +384,11 @@ def test_where_nothing_was_learned_no_number_of_rows_to_look_at_is_given(tmp_pat
         assert "0 of them" not in said and "0 to look at" not in said
     decision.write_decision(adapter, learned(0.001))
     report, _ = run(file, adapter, tmp_path / "out.csv")
-    assert report.look_note(0.05) == "At a target of 5 % a person should look at 0 of them."
+    assert report.look_note(0.1) == "At a target of 10 % a person should look at 0 of them."
     assert report.about() == "3 rows, 0 to look at, 0 without an answer"
     decision.write_decision(adapter, learned(None))
     report, _ = run(file, adapter, tmp_path / "out.csv")
-    assert "3 of them" in report.look_note(0.05)
+    assert "3 of them" in report.look_note(0.1)
 
 
 def test_menus_wider_than_those_of_val_are_named(tmp_path, adapter, fake):
@@ -410,7 +410,7 @@ def test_menus_wider_than_those_of_val_are_named(tmp_path, adapter, fake):
 def test_a_promise_learned_on_rows_unlike_the_test_rows_says_so(tmp_path, adapter, fake):
     file = write(tmp_path / "in.jsonl", articles(3))
     doubted = learned(0.5)
-    doubted["model"]["targets"]["0.05"] |= {"share": 0.88, "on_test": 0.62}
+    doubted["model"]["targets"]["0.1"] |= {"share": 0.88, "on_test": 0.62}
     decision.write_decision(adapter, doubted)
     said = run(file, adapter, tmp_path / "out.csv")[1]
     assert "88 % of val rows reach it and 62 % of test rows" in said

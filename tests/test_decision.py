@@ -55,6 +55,21 @@ def test_the_bound_is_clopper_and_pearsons():
         decision.least_rows(1.0)
 
 
+def test_the_page_on_own_data_says_how_many_rows_a_promise_takes():
+    page = (ROOT / "book" / "your-data.md").read_text(encoding="utf-8")
+    for target in decision.TARGETS:
+        fewest, share = decision.least_rows(target), f"{100 * target:g} %"
+        said = (
+            f"{fewest} for {share}",
+            f"{fewest} validation rows are enough to promise at most {share}",
+        )
+        assert any(words in page for words in said), target
+        for rows, made in ((fewest, True), (fewest - 1, False)):
+            surest = np.linspace(1, 0.9, rows)
+            learned = decision.promise(surest, np.ones(rows, bool), target, 0.95)
+            assert (learned["threshold"] is not None) == made
+
+
 NOISE = 3 * np.sqrt(300 * 0.05 * 0.95)
 """Three standard deviations of how often 300 promises of 95 % are broken."""
 

@@ -309,6 +309,14 @@ def test_what_people_write_in_a_profile_is_read_as_they_mean_it(odd):
     by_epochs = odd(SETTING.format("steps: null, num_train_epochs: 2, lora_rank: 8"))
     swift = by_epochs.training_parameters("a")["swift_arguments"]
     assert swift == {"num_train_epochs": 2, "lora_rank": 8}  # the same said twice is no fault
+    for_all = "training: {steps: null, num_train_epochs: 2}\n"
+    for own, steps, swift in (
+        ("seed: 1", None, {"num_train_epochs": 2}),
+        ("num_train_epochs: 3", None, {"num_train_epochs": 3}),
+        ("steps: 7", 7, {}),
+    ):
+        given = odd(for_all + SETTING.format(own)).training_parameters("a")
+        assert (given["steps"], given["swift_arguments"]) == (steps, swift)
     dated = odd(SETTING.format("run_name: 2024-01-01")).training_parameters("a")
     assert dated["swift_arguments"] == {"run_name": "2024-01-01"}
 

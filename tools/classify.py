@@ -49,7 +49,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", help=".csv, .xlsx or .jsonl; default: in the run's answers/")
     parser.add_argument("--columns", type=mapping, help="such as '{text: content}'")
     parser.add_argument("--sheet", help="of a workbook; default: its first")
-    parser.add_argument("--target", type=share, default=0.05, help="error among unseen answers")
+    parser.add_argument("--target", type=share, default=0.1, help="error among unseen answers")
     parser.add_argument("--review", help="an .xlsx file for the rows that a person should see")
     parser.add_argument("--method", choices=("hybrid", "model"))
     parser.add_argument("--on-bad-row", choices=("look", "error"), default="look")

@@ -63,7 +63,9 @@ def record(run: Path, metrics: dict, device: str) -> dict:
     """
     profile = read_profile(run.name)
     values, training = profile.values, profile.values["training"]
-    said = "{steps} steps of {rows_per_step} rows, learning rate {learning_rate}".format(**training)
+    epochs = f"{training.get('num_train_epochs')} epochs"
+    lasts = f"{training['steps']} steps" if training.get("steps") else epochs
+    said = "{rows_per_step} rows a step, learning rate {learning_rate}".format(**training)
     computed = datetime.date.fromtimestamp((run / "eval" / "metrics.json").stat().st_mtime)
     content = {
         "run": run.name,
@@ -75,7 +77,7 @@ def record(run: Path, metrics: dict, device: str) -> dict:
         "settings": {
             "Limit": f"{values['max_length']} tokens of prompt and answer, unless a setting says "
             "otherwise; only the body is cut",
-            "Training": f"{said}, seed {values['seed']}",
+            "Training": f"{lasts}, {said}, seed {values['seed']}",
             "Seconds of training of the linear SVM": (
                 f"{metrics['baselines']['tfidf_svm']['seconds']:.1f}"
             ),
