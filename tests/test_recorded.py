@@ -58,7 +58,12 @@ def test_lengths_are_counted_by_the_models_own_tokenizer():
     assert next(iter(record["summary"]["tokens"])) == "Qwen"
     own = record["summary"]["tokens"]["gemma-3-270m"]
     said = f"{own['median']:,} tokens, the longest {own['max']:,} (tokenizer of gemma-3-270m)"
-    assert said in recorded.corpus_section(record)
+    section = recorded.corpus_section(record)
+    assert said in section
+    share = record["summary"]["longer"]["4096"]
+    assert f"{share:.0%} have more than 4,096" in section
+    assert f"none of these in {(1 - share) ** 10:.1%} of draws" in section
+    assert recorded.ten_rows({"256": 0.5}) == ""
 
 
 def test_the_findings_on_the_real_corpus_are_counted_from_its_records():

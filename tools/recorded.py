@@ -64,7 +64,7 @@ def corpus_section(record: dict) -> str:
         f"Measured on {record['date']}: {record['device']}.",
         f"* Rows: {counts}; {summary['classes']} classes.\n"
         f"* Length: half of the rows have more than {tokens['median']:,} tokens, "
-        f"the longest {tokens['max']:,} (tokenizer of {model}).\n"
+        f"the longest {tokens['max']:,} (tokenizer of {model}). {ten_rows(summary['longer'])}\n"
         + "\n".join(f"* {key}: {value}" for key, value in record["settings"].items())
         + f"\n* Versions: {versions}.",
         trainings_table(record.get("trainings", {})),
@@ -81,6 +81,21 @@ def corpus_section(record: dict) -> str:
         cascade_table(metrics.get("cascade", {})),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def ten_rows(longer: dict[str, float], limit: int = 4096) -> str:
+    """How often ten rows drawn blindly, as the study drew its own, hold none beyond a length.
+
+    Args:
+        longer: the share of rows that are longer than each limit, by the limit as text.
+        limit: one of them, in tokens.
+    """
+    if (share := longer.get(str(limit))) is None:
+        return ""
+    return (
+        f"{share:.0%} have more than {limit:,}, so ten rows drawn blindly hold none of these in "
+        f"{(1 - share) ** 10:.1%} of draws."
+    )
 
 
 def corpus_picture(record: dict) -> str:
