@@ -2,6 +2,14 @@
 
 import re
 
+MASTHEAD = re.compile(
+    r".{1,1200}?(?:(?<=[\s【［\[〔（(<])|(?<=内容|论文|中文|英文))"
+    r"(?=摘\s*要[\s：:；;】\]］〕）)>—–-]|ABSTRACT\W|Abstract(?:[：:.】\]］—–-]|\s\s|\s*\n))",
+    re.DOTALL,
+)
+"""Title and names of a journal's page, up to the word for its abstract. The word stands alone
+there; within a sentence it says nothing."""
+
 
 def header_end(text: str) -> int:
     """Where the body begins; 0 where no header is recognised.
@@ -21,7 +29,7 @@ def header_end(text: str) -> int:
     )
     if record:
         return record.end()
-    masthead = re.match(r".{1,1200}?(?=摘\s*要|Abstract|ABSTRACT)", text, re.DOTALL)
+    masthead = MASTHEAD.match(text)
     return masthead.end() if masthead else 0
 
 
