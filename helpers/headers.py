@@ -3,8 +3,8 @@
 import re
 
 MASTHEAD = re.compile(
-    r".{1,1200}?(?:(?<=[\s【［\[〔（(<])|(?<=内容|论文|中文|英文))"
-    r"(?=摘\s*要[\s：:；;】\]］〕）)>—–-]|ABSTRACT\W|Abstract(?:[：:.】\]］—–-]|\s\s|\s*\n))",
+    r".{1,1200}?(?:(?<=[\s【［\[〔（(<])|(?<=内容|论文|中文|英文))(?:(?<=\n)(?=Abstract\s)|"
+    r"(?=摘\s*要[\s：:；;】\]］〕）)>—–-]|ABSTRACT\W|Abstract(?:[：:.】\]］—–-]|\s\s|\s*\n)))",
     re.DOTALL,
 )
 """Title and names of a journal's page, up to the word for its abstract. The word stands alone

@@ -59,6 +59,7 @@ def test_a_naive_split_would_straddle():
         ("临江大学学报 Vol.3 题目 张三 摘 要 本文研究", "摘 要 本文研究"),
         ("题目 张三【摘要】本文研究", "摘要】本文研究"),
         ("A title. A. Author\nAbstract: We study", "Abstract: We study"),
+        ("题目\n张三 李四\nAbstract We study", "Abstract We study"),
         ("委员会昨天公布报告，并在摘要中说明了原因。", None),  # a word of the news
         ("The museum shows Abstract art from today.", None),
         ("没有头的文章，一开始就是正文。", "没有头的文章，一开始就是正文。"),
