@@ -19,11 +19,9 @@ from helpers.adapters import (
 )
 from helpers.files import need
 from helpers.settings import comparable, learned_from, rows_looked_at, training_rows
-from helpers.templating import template_name
+from helpers.templating import KEPT, template_name
 
 LOGGED = ("step", "loss", "eval_loss", "eval_seq_acc")
-KEPT = {"head": "its beginning", "head+tail": "beginning and end"}
-"""What is read of an article that is too long, by `cut`."""
 
 
 @dataclass(frozen=True)

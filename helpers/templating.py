@@ -23,6 +23,8 @@ full-width comma.
 """
 CUTS = CHOICES["cut"]
 """What is kept of a body that is too long: its beginning, or its beginning and its end."""
+KEPT = dict(zip(CUTS, ("its beginning", "beginning and end")))
+"""The same in words, by the cut."""
 GAP = "……"
 """Stands between beginning and end where the middle was cut."""
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from helpers.budgets import ASIDE_GIB
 from helpers.parameters import without_seed
+from helpers.templating import KEPT
 from tools.results import RESULTS
 from tools.results import cell as result_cell
 from tools.results import table as result_table
@@ -93,8 +94,8 @@ def ten_rows(longer: dict[str, float], limit: int = 4096) -> str:
     if (share := longer.get(str(limit))) is None:
         return ""
     return (
-        f"{share:.0%} have more than {limit:,}, so ten rows drawn blindly hold none of these in "
-        f"{(1 - share) ** 10:.1%} of draws."
+        f"{100 * share:.0f} % have more than {limit:,}, so ten rows drawn blindly hold none of "
+        f"these in {100 * (1 - share) ** 10:.1f} % of draws."
     )
 
 
@@ -122,11 +123,12 @@ def trainings_table(trainings: dict[str, dict]) -> str:
         measured = [own.get("minutes"), own.get("peak_gib")]
         measured = ["–" if value is None else f"{value:.1f}" for value in measured]
         said = [name, *(own.get(key) or "none" for key in ("template", "rank", "max_length"))]
-        said += [own.get("cut") or "head", own["steps"], own["seed"], *measured]
+        said += [KEPT[own.get("cut") or "head"], own["steps"], own["seed"], *measured]
         lines.append("| " + " | ".join(map(str, said)) + " |")
     if not lines:
         return ""
-    head = "| setting | template | rank | tokens | what stays | steps | seed | minutes | GiB |"
+    columns = "setting, template, rank, tokens, read of a long article, steps, seed, minutes, GiB"
+    head = f"| {columns.replace(', ', ' | ')} |"
     return "\n".join(["How the settings were trained:", "", head, "|---" * 9 + "|", *lines])
 
 

@@ -28,7 +28,8 @@ def cell(value: dict) -> str:
 
 
 def result_rows(metrics: dict) -> list[tuple[str, str, str]]:
-    """Name, generate, score for every model; heads, hybrids and baselines have one number.
+    """Name, generate, score for every model; heads, hybrids and baselines write nothing, and their
+    one number stands under score.
 
     Args:
         metrics: the content of eval/metrics.json.
@@ -37,11 +38,10 @@ def result_rows(metrics: dict) -> list[tuple[str, str, str]]:
         (name, cell(modes["generate"]), cell(modes["score"]))
         for name, modes in metrics["models"].items()
     ]
-    hybrids = [
-        (f"{name} + svm", "", cell(value)) for name, value in metrics.get("hybrid", {}).items()
-    ]
-    models += [(name, "", cell(value)) for name, value in metrics.get("heads", {}).items()]
-    return models + hybrids + [(name, cell(v), "") for name, v in metrics["baselines"].items()]
+    others = metrics.get("heads", {}).copy()
+    others |= {f"{name} + svm": value for name, value in metrics.get("hybrid", {}).items()}
+    others |= metrics["baselines"]
+    return models + [(name, "", cell(value)) for name, value in others.items()]
 
 
 def table(metrics: dict) -> str:
