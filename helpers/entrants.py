@@ -1,6 +1,5 @@
 """Who is compared: a run's trained settings, the untouched model, what the trainings left."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pandas as pd
 from helpers import InputError, metrics, training_log
 from helpers.adapters import (
     HEAD,
-    PROMPT,
     AdapterHead,
     AdapterPrompt,
     is_head,
@@ -18,7 +16,14 @@ from helpers.adapters import (
     read_prompt,
 )
 from helpers.files import need
-from helpers.settings import comparable, learned_from, rows_looked_at, training_rows
+from helpers.settings import (
+    comparable,
+    learned_from,
+    rows_looked_at,
+    training_rows,
+    training_summary,
+    whole_settings,
+)
 from helpers.templating import KEPT, template_name
 
 LOGGED = ("step", "loss", "eval_loss", "eval_seq_acc")
@@ -47,7 +52,7 @@ def find_settings(run: Path, names: list[str] | None) -> dict[str, Entrant]:
             all of them are heads, or they have several models.
     """
     if names is None:
-        names = sorted(path.parts[-3] for path in (run / "train").glob(f"*/adapter/{PROMPT}"))
+        names = [folder.name for folder in whole_settings(run)]
     if not names:
         need(run / "train" / "(a setting)" / "adapter", "04-training")
     settings, rows = {}, training_rows(run)
@@ -98,7 +103,7 @@ def find_heads(run: Path, names: list[str] | None) -> dict[str, Entrant]:
         InputError: when one was trained on other rows.
     """
     if names is None:
-        names = sorted(path.parts[-3] for path in (run / "train").glob(f"*/adapter/{HEAD}"))
+        names = [folder.name for folder in whole_settings(run, HEAD)]
     folders = {name: run / "train" / name / "adapter" for name in names}
     found = {name: path for name, path in folders.items() if is_head(path)}
     rows = training_rows(run) if found else None
@@ -156,11 +161,8 @@ def read_log(entrant: Entrant) -> pd.DataFrame:
 
 
 def read_summary(entrant: Entrant) -> dict:
-    """What a setting's training left: seconds, best_step and more; empty where nothing was kept."""
-    for folder in (entrant.adapter.parent, entrant.adapter):
-        if (folder / "summary.json").is_file():
-            return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    return {}
+    """What a setting's training left; see `settings.training_summary`."""
+    return training_summary(entrant.adapter.parent)
 
 
 def rows_judged(settings: dict[str, Entrant], val: list[dict]) -> dict[str, int]:
@@ -211,7 +213,8 @@ def choose_best(
             for name, lines in val_answers.items()
         }
     table = pd.DataFrame.from_dict(chosen, orient="index", columns=["right on val", "loss on val"])
-    ranked = table.sort_values(
+    # of equals the first by name, as in chapter 8, which knows no other order
+    ranked = table.sort_index().sort_values(
         ["right on val", "loss on val"], ascending=[False, True], kind="stable"
     )
     return str(ranked.index[0]), table

@@ -29,7 +29,7 @@ def val_score(folder: Path) -> tuple[float, float]:
     if not (folder / "logging.jsonl").is_file():
         return -math.inf, -math.inf
     try:
-        step = json.loads((folder / "summary.json").read_text(encoding="utf-8")).get("best_step")
+        step = training_summary(folder)["best_step"]
         log = read_log(folder / "logging.jsonl")
         lines = log[(log["step"] == step) & log["eval_loss"].notna()]
         values = lines[["eval_seq_acc", "eval_loss"]].iloc[-1] if len(lines) else None
@@ -42,6 +42,22 @@ def val_score(folder: Path) -> tuple[float, float]:
         return -math.inf, -math.inf
     accuracy, loss = values["eval_seq_acc"], values["eval_loss"]
     return -math.inf if math.isnan(accuracy) else float(accuracy), -float(loss)
+
+
+def training_summary(folder: Path) -> dict:
+    """What a setting's training left: seconds, best_step and more; empty where nothing was kept.
+
+    Args:
+        folder: of a trained setting. Where its summary is gone, as before a chapter is run again,
+            the adapter's folder holds another.
+
+    Raises:
+        OSError, ValueError: when the file cannot be read.
+    """
+    for place in (folder, folder / "adapter"):
+        if (place / "summary.json").is_file():
+            return json.loads((place / "summary.json").read_text(encoding="utf-8"))
+    return {}
 
 
 def rows_looked_at(folder: Path) -> int | None:
@@ -134,13 +150,16 @@ def learned_from(folder: Path) -> str | None:
         return None
 
 
-def whole_settings(run: Path) -> list[Path]:
-    """The folders of a run's settings that can write and whose adapter is whole, by name."""
-    return [
-        prompt.parent.parent
-        for prompt in sorted(run.glob(f"train/*/adapter/{PROMPT}"))
-        if not prompt.parent.parent.name.startswith(".")
-    ]
+def whole_settings(run: Path, kind: str = PROMPT) -> list[Path]:
+    """The folders of a run's settings whose adapter is whole, by name; not what a killed training
+    left.
+
+    Args:
+        run: the run's folder.
+        kind: PROMPT for settings that write, HEAD for classification heads.
+    """
+    folders = [path.parent.parent for path in sorted(run.glob(f"train/*/adapter/{kind}"))]
+    return [folder for folder in folders if not folder.name.startswith(".")]
 
 
 def trained_settings(run: Path) -> list[Path]:
@@ -149,7 +168,7 @@ def trained_settings(run: Path) -> list[Path]:
     Classification heads are not among them, for they can neither be exported nor classify, nor are
     settings that learned from other rows than the run holds now, unless all did; a line names them.
     """
-    if heads := sorted(path.parts[-3] for path in run.glob(f"train/*/adapter/{HEAD}")):
+    if heads := [folder.name for folder in whole_settings(run, HEAD)]:
         print(f"left out, as classification heads are chapter 5's alone: {', '.join(heads)}")
     folders, rows = whole_settings(run), training_rows(run)
     others = [folder for folder in folders if rows and learned_from(folder) not in (None, rows)]

@@ -160,6 +160,6 @@ def total_steps(steps: int | None, extra: dict, train_rows: int, rows_per_step: 
     if steps is not None:
         raise InputError(
             f"steps {steps} and num_train_epochs {epochs} are both given; "
-            "keep one (steps: null in a profile's setting, steps = None in notebook 04)"
+            "keep one (steps: null in a profile, steps = None in notebook 04)"
         )
     return max(1, math.ceil(epochs * math.ceil(train_rows / rows_per_step)))

@@ -501,6 +501,9 @@ def test_the_best_adapter_is_chosen_on_val_in_the_newest_run(tmp_path):
     setting(new, ".e.unfinished", 1.0, 0.1, when=90)
     assert settings.best_adapter(tmp_path / "runs") == best / "adapter"
     assert settings.val_score(best) == (0.9, -0.4)
+    (best / "summary.json").rename(best / "adapter" / "summary.json")  # as before a rerun
+    assert settings.val_score(best) == (0.9, -0.4)
+    (best / "adapter" / "summary.json").rename(best / "summary.json")
     (best / "summary.json").write_text("{")
     with pytest.raises(InputError, match="c: its training left no sound log"):
         settings.best_adapter(tmp_path / "runs")

@@ -109,6 +109,11 @@ def test_the_best_setting_is_chosen_by_val_and_the_lower_loss():
         {"a": empty, "b": empty}, {"a": {}, "b": {}}, answers, counts
     )
     assert best == "a" and table["loss on val"].isna().all()
+    equal = {name: answers["a"] for name in ("rank8", "rank16")}  # chapter 8 knows names alone
+    looks = {name: empty for name in equal}
+    assert entrants.choose_best(
+        looks, {name: {} for name in equal}, equal, dict.fromkeys(equal, 4)
+    )[0] == min(equal)
 
 
 def test_four_of_four_is_no_better_than_96_of_100(tmp_path):
@@ -128,7 +133,9 @@ def test_four_of_four_is_no_better_than_96_of_100(tmp_path):
             if looked is not None or name == "few":
                 files.write_jsonl(adapter.parent / "logging.jsonl", [line])
             files.write_json(adapter.parent / "summary.json", {"best_step": 2})
+        train_setting(run, ".many.unfinished", val_rows=4)  # what a kill left
         found = entrants.find_settings(run, None)
+        assert list(found) == ["few", "many"]
         logs = {name: entrants.read_log(entrant) for name, entrant in found.items()}
         trainings = {name: entrants.read_summary(entrant) for name, entrant in found.items()}
         answers = {

@@ -13,18 +13,18 @@ to start was measured on two cores.
 import json
 import sys
 import time
-from itertools import islice
 
 import torch
 
 from helpers import ROOT, InputError, models, profiles
+from helpers.swift_arguments import total_steps
 
 PRODUCT_SHARE = 0.8
 """Of the product rate, reached by the products of a training step or of a pass over prompts."""
 TRAINING_MOVES, ASKING_MOVES = {2: 0.8e-3, 4: 2.2e-3}, {2: 0.15e-3, 4: 0.6e-3}
 """Seconds a token, on one core, of everything that is not a product, by a number's bytes."""
 MANY_ROWS = 1000
-"""Supposed to be tested on where nothing says how many there are."""
+"""Supposed to be tested on, and learned from, where nothing says how many there are."""
 START_SECONDS = 13
 """For a notebook's kernel, its imports and the tokenizer, on one core."""
 
@@ -67,15 +67,14 @@ def rows_at_most(files: list[str]) -> int:
         files: see profiles.local_files.
 
     Returns:
-        The lines of text files together; MANY_ROWS where there are more, where a row is no line or
-        no file lies here.
+        The lines of text files together; MANY_ROWS where a row is no line or no file lies here.
     """
     lines = 0
     for path in map(ROOT.joinpath, files):
         if path.suffix not in (".jsonl", ".csv", ".tsv"):
             return MANY_ROWS
         with path.open("rb") as file:
-            lines += sum(1 for _ in islice(file, MANY_ROWS - lines))
+            lines += sum(1 for _ in file)
     return lines or MANY_ROWS
 
 
@@ -93,14 +92,18 @@ def expected_minutes(
     """
     values, once = profile.values, operations_a_token(config)
     settings = [profile.training_parameters(name) for name in profile.settings]
-    rows, most = values["data"], rows_at_most(profiles.local_files(values["source"]))
+    rows, all_rows = values["data"], rows_at_most(profiles.local_files(values["source"]))
+    most = min(all_rows, MANY_ROWS)
+    held_out = rows.get("val_share", 0.1) + rows.get("test_share", 0.3)
+    train_rows = min(rows.get("train_limit") or all_rows, max(1, round(all_rows * (1 - held_out))))
     # every model is asked about the test rows, the tuned ones about the validation rows, too
     questions = min(rows.get("test_limit") or most, most) * 1.3
     questions += min(rows.get("val_limit") or 60, most)
     asked, learned = questions * (len(settings) + len(profile.base_names)), 0
     for setting in settings:
-        steps = setting.get("steps") or 100
-        learned += steps * setting.get("rows_per_step", 4) * setting["max_length"]
+        a_step, extra = setting.get("rows_per_step", 4), dict(setting["swift_arguments"])
+        steps = total_steps(setting.get("steps", 100), extra, train_rows, a_step)
+        learned += steps * a_step * setting["max_length"]
         if setting.get("curve"):
             from helpers.curves import CURVE_ROWS, curve_steps  # slow to load
 
