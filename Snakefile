@@ -34,11 +34,7 @@ PYTHON = "python"
 # Where one setting is all there is, nothing else is left to do when it has been trained; else the chapters that wait for no training
 # fill the other cores to the end.
 LATE_SHARE = CORES if len(SETTINGS) == 1 else SHARE
-NOTEBOOKS = [
-    f"{RUN}/notebooks/{name}.ipynb"
-    for chapter in profiles.CHAPTERS
-    for name in ([f"{chapter}-{setting}" for setting in SETTINGS] if chapter == "04-training" else [chapter])
-]
+NOTEBOOKS = [f"{RUN}/notebooks/{name}.ipynb" for name in profiles.notebook_names(SETTINGS)]
 
 
 def needs(chapter):

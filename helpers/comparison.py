@@ -46,16 +46,6 @@ def predictions(lines: list[dict], mode: str = "score") -> list[str | None]:
     return [line[mode]["prediction"] for line in lines]
 
 
-def largest(rows: list[dict], values: list) -> list[str]:
-    """For each row the option with the largest value.
-
-    Args:
-        rows: with options.
-        values: for each row one number an option.
-    """
-    return [row["category"][int(np.argmax(v))] for row, v in zip(rows, values)]
-
-
 def snippet(text: str, characters: int = 60) -> str:
     """The beginning of an article on one line."""
     line = " ".join(text.split())

@@ -31,12 +31,12 @@ def exact_copies(fingerprints: list[bytes]) -> int:
     return len(fingerprints) - len(set(fingerprints))
 
 
-def conflicting_copies(fingerprints: list, labels: list[str]) -> int:
+def conflicting_copies(fingerprints: list, labels: list) -> int:
     """How many groups of copies carry more than one label.
 
     Args:
         fingerprints: one a row; numbers of clusters do as well.
-        labels: one a row.
+        labels: one a row, or what else rows may differ in.
     """
     groups = defaultdict(set)
     for fingerprint, label in zip(fingerprints, labels):
@@ -89,7 +89,4 @@ def straddling(clusters: list[int], share: float, seed: int) -> int:
         seed: decides which.
     """
     held = set(random.Random(seed).sample(range(len(clusters)), round(share * len(clusters))))
-    sides = defaultdict(set)
-    for i, cluster in enumerate(clusters):
-        sides[cluster].add(i in held)
-    return sum(len(side) > 1 for side in sides.values())
+    return conflicting_copies(clusters, [i in held for i in range(len(clusters))])

@@ -11,7 +11,7 @@ import yaml
 from helpers import InputError, models, one_line
 from helpers.adapters import WEIGHTS, AdapterPrompt, adapter_digest, read_prompt, write_prompt
 from helpers.decision import DECISION, read_decision
-from helpers.files import DAMAGE, below_root, save_model, write_text
+from helpers.files import DAMAGE, below_root, replace_folder, save_model, write_text
 from helpers.hybrid import ARRAYS, WORDS
 from helpers.settings import place_of
 from helpers.writers import check_target
@@ -183,16 +183,6 @@ def write_model(folder: Path, adapter: Path, prompt: AdapterPrompt) -> None:
     for pattern in TERMS:
         for path in base.glob(pattern):
             shutil.copy(path, folder / path.name)
-
-
-def replace_folder(scratch: Path, target: Path) -> None:
-    """Put a whole folder where another may be."""
-    old = target.with_name(f".{target.name}.replaced")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    scratch.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def code(cut: str) -> str:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from filecmp import cmp
@@ -67,6 +68,26 @@ def digest(*paths: Path) -> str:
         with path.open("rb") as file:
             file_digest(file, lambda: content)
     return content.hexdigest()
+
+
+def replace_folder(scratch: Path, target: Path) -> None:
+    """Put a whole folder where another may be, which is aside for a moment and then gone.
+
+    Args:
+        scratch: the new one, beside the target.
+        target: where it shall be.
+    """
+    old = set_aside(target)
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    scratch.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def set_aside(folder: Path) -> Path:
+    """Where a folder lies while another one takes its place."""
+    return folder.with_name(f".{folder.name}.replaced")
 
 
 def save_model(network, tokenizer, folder: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from helpers import InputError, models
 from helpers.adapters import AdapterHead
-from helpers.templating import encode, tokenize
+from helpers.templating import encode, start_ids, tokenize
 
 UNLEARNED = -1e4
 """Nats of an option that a head never learned: finite, and below whatever it did learn."""
@@ -68,10 +68,7 @@ def ids_of(tokenizer, head: AdapterHead, text: str) -> list[int]:
     Raises:
         InputError: when the tokenizer has no `<bos>` and the profile asks for it.
     """
-    if head.bos and tokenizer.bos_token_id is None:
-        raise InputError("the profile asks for <bos>, but the tokenizer has none; set bos: false")
-    start = [tokenizer.bos_token_id] if head.bos else []
-    return start + encode(tokenizer, text)
+    return start_ids(tokenizer, head.bos) + encode(tokenizer, text)
 
 
 def prepare_rows(tokenizer, head: AdapterHead, rows: list[dict]) -> tuple[list[dict], list[int]]:
@@ -189,7 +186,7 @@ def option_logprobs(logits: np.ndarray, labels: list[str], options: list[str]) -
         options: of the row; one that was never learned gets UNLEARNED.
 
     Returns:
-        Nats, one an option; those of the learned ones add up to 1.
+        Nats, one an option; the probabilities of the learned ones add up to 1.
     """
     places = {label: place for place, label in enumerate(labels)}
     own = [logits[places[option]] for option in options if option in places]

@@ -121,17 +121,13 @@ def measured(run: Callable[[], object]) -> dict[str, float]:
         run: called once.
 
     Returns:
-        "peak_gib", and on a GPU "reserved_gib".
+        "peak_gib".
     """
     if torch.cuda.is_available():
-        before = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+        before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         run()
-        after = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
-        return {
-            "peak_gib": (after[0] - before[0]) / GIB,
-            "reserved_gib": (after[1] - before[1]) / GIB,
-        }
+        return {"peak_gib": (torch.cuda.max_memory_allocated() - before) / GIB}
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler's own log fills the notebook
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True

@@ -100,7 +100,11 @@ def macro_f1(labels: list[str], predictions: list[str | None]) -> float:
 
 
 def macro_f1_gain(
-    labels: list[str], first: list[str | None], second: list[str | None], clusters: list, seed: int
+    labels: list[str],
+    first: list[str | None],
+    second: list[str | None],
+    clusters: list,
+    seed: int = 0,
 ) -> dict:
     """How much macro-F1 one list of answers has over another on the same rows.
 
@@ -113,14 +117,14 @@ def macro_f1_gain(
 
     Returns:
         "gain" and "ci95", percentile bootstrap over 999 resamples; of a single cluster, which can
-        only be drawn whole, the interval is the gain itself.
+        only be drawn whole, the widest interval there is.
     """
     from scipy.stats import bootstrap
 
     whole = macro_f1(labels, second) - macro_f1(labels, first)
     members = [np.flatnonzero(np.asarray(clusters) == c) for c in dict.fromkeys(clusters)]
     if len(members) < 2:
-        return {"gain": whole, "ci95": [whole, whole]}
+        return {"gain": whole, "ci95": [-1.0, 1.0]}
     places = {name: i for i, name in enumerate(sorted(set(labels)))}
     truth, before, after = (
         np.array([places.get(name, len(places)) for name in names])

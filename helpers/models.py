@@ -35,7 +35,9 @@ def cache_dir() -> Path:
 
 
 def pick_dtype() -> str:
-    """`bfloat16` where the processor or the GPU multiplies in it, `float32` elsewhere."""
+    """The torch type to compute in: on a GPU `bfloat16` where torch can, which older cards imitate,
+    else `float16`; without one `bfloat16` where the processor multiplies in it, else `float32`.
+    """
     if torch.cuda.is_available():
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
     return "bfloat16" if multiplies_in_bfloat16() else "float32"

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -132,6 +133,23 @@ class Profile:
         common = {"seed": self.values["seed"], "max_length": self.values["max_length"]}
         values = common | training | known
         return {"setting": setting, **values, "swift_arguments": own}
+
+
+def notebook_names(settings: Iterable[str]) -> list[str]:
+    """The book's executed notebooks: one a chapter, and of training one a setting.
+
+    Args:
+        settings: their names.
+    """
+    return [
+        name
+        for chapter in CHAPTERS
+        for name in (
+            [f"{chapter}-{setting}" for setting in settings]
+            if chapter == "04-training"
+            else [chapter]
+        )
+    ]
 
 
 def names() -> list[str]:

@@ -33,7 +33,7 @@ def read_file(path: Path, sheet: str | None = None) -> Rows:
     """The rows of a file.
 
     Args:
-        path: a file in one of FORMATS; all but .xlsx may be gzipped.
+        path: a file in one of the formats of READERS; all but .xlsx may be gzipped.
         sheet: of a workbook; None for its first.
 
     Raises:

@@ -151,6 +151,21 @@ def fit(tokenizer, prompt_format: PromptFormat, row: dict) -> Prompt:
     return fit_all(tokenizer, prompt_format, [row])[0]
 
 
+def start_ids(tokenizer, bos: bool) -> list[int]:
+    """The ids that every prompt begins with.
+
+    Args:
+        tokenizer: the model's.
+        bos: whether it wants its `<bos>`.
+
+    Raises:
+        InputError: when it wants one and the tokenizer has none.
+    """
+    if bos and tokenizer.bos_token_id is None:
+        raise InputError("the profile asks for <bos>, but the tokenizer has none; set bos: false")
+    return [tokenizer.bos_token_id] if bos else []
+
+
 def fit_all(tokenizer, prompt_format: PromptFormat, rows: list[dict]) -> list[Prompt]:
     """The prompts of rows, each body cut so that prompt and any answer stay within the budget.
 
@@ -169,10 +184,7 @@ def fit_all(tokenizer, prompt_format: PromptFormat, rows: list[dict]) -> list[Pr
     template, max_length = prompt_format.template, prompt_format.max_length
     cut, bos = prompt_format.cut, prompt_format.bos
     refuse_out_of_range("cut", cut)
-    if bos and tokenizer.bos_token_id is None:
-        raise InputError("the profile asks for <bos>, but the tokenizer has none; set bos: false")
-    start = [tokenizer.bos_token_id] if bos else []
-    answers = answer_lengths(tokenizer, rows)
+    start, answers = start_ids(tokenizer, bos), answer_lengths(tokenizer, rows)
     before = [len(render(template.split("{text}")[0], "", row["category"])) for row in rows]
     # Characters of a body to look at: enough for Chinese, doubled where tokens are longer.
     reach = [2 * max_length] * len(rows)

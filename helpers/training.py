@@ -22,7 +22,16 @@ from tqdm import tqdm
 
 from helpers import InputError
 from helpers.adapters import WEIGHTS, AdapterHead, AdapterPrompt, write_prompt
-from helpers.files import DAMAGE, read_jsonl, share, write_json, write_jsonl, write_text
+from helpers.files import (
+    DAMAGE,
+    read_jsonl,
+    replace_folder,
+    set_aside,
+    share,
+    write_json,
+    write_jsonl,
+    write_text,
+)
 from helpers.journal import lock
 from helpers.models import model_identity
 from helpers.swift_setup import PLUGINS, refuse_missing_quantiser
@@ -142,9 +151,9 @@ def train(
     """
     refuse_missing_quantiser(arguments)
     key = fingerprint(arguments, messages, adapter_prompt.model, nproc)
-    work, replaced = unfinished(folder), folder.with_name(f".{folder.name}.replaced")
+    work, replaced = unfinished(folder), set_aside(folder)
     with locked(folder):
-        if replaced.is_dir() and not folder.is_dir():  # cut off between the two renames below
+        if replaced.is_dir() and not folder.is_dir():  # cut off between two renames
             replaced.rename(folder)
         if not force and (summary := finished(folder, key, keep_steps)):
             write_prompt(folder / "adapter", adapter_prompt)
@@ -196,11 +205,7 @@ def train(
         shutil.rmtree(work / "swift")
         for file in (KEPT, BEGUN, SPENT):
             (work / file).unlink(missing_ok=True)
-        shutil.rmtree(replaced, ignore_errors=True)
-        if folder.exists():
-            folder.rename(replaced)
-        work.rename(folder)
-        shutil.rmtree(replaced, ignore_errors=True)
+        replace_folder(work, folder)
         return summary | {"reused": False}
 
 

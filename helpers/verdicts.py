@@ -52,24 +52,6 @@ def all_pairs(bases: list[str], settings: list[str]) -> list[tuple[str, str]]:
     return pairs + [(name, "tfidf_svm") for name in settings]
 
 
-def f1_gain(labels: list[str], first: list, second: list, clusters: list[int]) -> dict:
-    """How much macro-F1 the second has over the first; see metrics.macro_f1_gain.
-
-    Args:
-        labels: of the rows.
-        first: answers.
-        second: answers.
-        clusters: rows with the same number are near copies and drawn together.
-
-    Returns:
-        "gain" and "ci95"; of one cluster, which cannot be drawn anew, the widest interval there is.
-    """
-    if len(set(clusters)) > 1:
-        return metrics.macro_f1_gain(labels, first, second, clusters, 0)
-    gain = metrics.macro_f1(labels, second) - metrics.macro_f1(labels, first)
-    return {"gain": gain, "ci95": [-1.0, 1.0]}
-
-
 def headline(results: dict, base: str, best: str) -> dict:
     """The numbers and words of a comparison's sentences, by the names the pages use.
 

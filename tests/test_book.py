@@ -30,7 +30,7 @@ from snakemake.cli import parse_config
 from helpers import ROOT, plotting, profiles, sources
 from tools import publish
 from tools.reference import as_text, helper_reference
-from tools.stage import notebook_names, other_book
+from tools.stage import other_book
 
 SNAKEMAKE = [
     *(sys.executable, "-m", "snakemake", "--nolock", "--rerun-incomplete", "--cores", "all"),
@@ -92,7 +92,7 @@ def test_metrics_are_those_of_the_predictions(book):
 
 def test_every_page_is_there_with_numbers_from_the_run(book):
     settings = profiles.read_profile("tiny").settings
-    names = ["index", *notebook_names(settings)]
+    names = ["index", *profiles.notebook_names(settings)]
     for name in names:
         page = (book.run / "html" / f"{name}.html").read_text(encoding="utf-8")
         assert "glue:text" not in page and "{{" not in page, name

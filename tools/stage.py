@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 from helpers import ROOT
-from helpers.profiles import CHAPTERS, read_profile
+from helpers.profiles import notebook_names, read_profile
 from tools import recorded
 from tools.reference import helper_reference
 
@@ -36,15 +36,6 @@ def table_of_contents(settings: list[str]) -> dict:
                 chapters.append(chapter)
         part["chapters"] = chapters
     return toc
-
-
-def notebook_names(settings: list[str]) -> list[str]:
-    """The book's executed notebooks: one a chapter, and of training one a setting."""
-    names = []
-    for chapter in CHAPTERS:
-        several = chapter == "04-training"
-        names += [f"{chapter}-{setting}" for setting in settings] if several else [chapter]
-    return names
 
 
 def provenance(record: dict, name: str) -> str:
