@@ -263,8 +263,8 @@ def seed_tables() -> str:
     moved = by_seed.max(axis=1) - by_seed.min(axis=1)
     apart = table["mean"].max() - table["mean"].min()
     verdict = (
-        "That is as much as the settings differ or more, so these figures do not tell you which "
-        "setting is the best."
+        "So a seed moves at least as much as the settings differ, and these figures do not tell "
+        "you which setting is the best."
         if moved.max() >= apart
         else "So the settings differ by more than the seed did."
     )

@@ -63,9 +63,8 @@ def record(run: Path, metrics: dict, device: str) -> dict:
     """
     profile = read_profile(run.name)
     values, training = profile.values, profile.values["training"]
-    epochs = f"{training.get('num_train_epochs')} epochs"
-    lasts = f"{training['steps']} steps" if training.get("steps") else epochs
-    said = "{rows_per_step} rows a step, learning rate {learning_rate}".format(**training)
+    lasts = "{steps} steps of" if training.get("steps") else "{num_train_epochs} epochs in steps of"
+    said = f"{lasts} {{rows_per_step}} rows, learning rate {{learning_rate}}".format(**training)
     computed = datetime.date.fromtimestamp((run / "eval" / "metrics.json").stat().st_mtime)
     content = {
         "run": run.name,
@@ -77,7 +76,7 @@ def record(run: Path, metrics: dict, device: str) -> dict:
         "settings": {
             "Limit": f"{values['max_length']} tokens of prompt and answer, unless a setting says "
             "otherwise; only the body is cut",
-            "Training": f"{lasts}, {said}, seed {values['seed']}",
+            "Training": f"{said}, seed {values['seed']}",
             "Seconds of training of the linear SVM": (
                 f"{metrics['baselines']['tfidf_svm']['seconds']:.1f}"
             ),
