@@ -140,6 +140,8 @@ rule ask_tuned:
         touch(f"{RUN}/eval/{{setting}}/.asked"),
     wildcard_constraints:
         setting="(?!base-).*",
+    params:
+        val_rows=PROFILE.values["evaluation"].get("val_rows"),
     priority: 2
     threads: LATE_SHARE
     shell:

@@ -126,6 +126,8 @@ def classify_file(
     check_outputs(source, out, review)
     if review is not None:
         refuse_filled(review)
+    if out is not None and out.suffix.lower() == ".xlsx":
+        refuse_filled(out, others=False)  # a table may be written anew, a review file may not
 
     def read() -> Iterator[Article]:
         return read_articles(source, columns, sheet, classifier.prompt.labels)

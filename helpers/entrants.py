@@ -92,15 +92,16 @@ def refuse_other_rows(name: str, adapter: Path, rows: str | None) -> None:
         )
 
 
-def find_heads(run: Path, names: list[str] | None) -> dict[str, Entrant]:
+def find_heads(run: Path, names: list[str] | None, model: str | None = None) -> dict[str, Entrant]:
     """The trained classification heads of a run, by name.
 
     Args:
         run: the run's folder.
         names: of settings, heads among them; None is all that are there.
+        model: of those that they are compared with; None takes heads of any.
 
     Raises:
-        InputError: when one was trained on other rows.
+        InputError: when one was trained on other rows, or is of another model.
     """
     if names is None:
         names = [folder.name for folder in whole_settings(run, HEAD)]
@@ -109,7 +110,14 @@ def find_heads(run: Path, names: list[str] | None) -> dict[str, Entrant]:
     rows = training_rows(run) if found else None
     for name, path in found.items():
         refuse_other_rows(name, path, rows)
-    return {name: Entrant(name, read_head(path), path) for name, path in found.items()}
+    heads = {name: Entrant(name, read_head(path), path) for name, path in found.items()}
+    for name, head in heads.items():
+        if model not in (None, head.prompt.model):
+            raise InputError(
+                f"{name} is a head of {head.prompt.model}, and the other settings are of {model}; "
+                "name the ones to compare in settings"
+            )
+    return heads
 
 
 def untouched(settings: dict[str, Entrant]) -> dict[str, Entrant]:

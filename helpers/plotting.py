@@ -197,13 +197,15 @@ def confusion(labels: list[str], predictions: list[str | None], classes: list[st
 
     Args:
         labels: of the rows.
-        predictions: answers; what is no class is counted in the last column.
-        classes: in the order in which they are drawn.
+        predictions: answers; None is counted in the last column.
+        classes: that labels have, in the order in which they are drawn; others that were answered
+            stand behind them.
     """
-    columns = [*classes, "(none)"]
+    others = sorted(set(filter(None, predictions)) - set(classes))
+    columns = [*classes, *others, "(none)"]
     counts = pd.crosstab(
         pd.Categorical(labels, classes),
-        pd.Categorical([p if p in classes else "(none)" for p in predictions], columns),
+        pd.Categorical([p or "(none)" for p in predictions], columns),
         dropna=False,
     ).reindex(index=classes, columns=columns, fill_value=0)
     figure, axes = plt.subplots(figsize=(0.36 * len(columns) + 1.8, 0.33 * len(classes) + 1.5))

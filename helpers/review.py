@@ -119,11 +119,13 @@ class Review:
         return line
 
 
-def refuse_filled(path: Path) -> None:
-    """Raise InputError where a review file is there and holds a person's labels.
+def refuse_filled(path: Path, others: bool = True) -> None:
+    """Raise InputError where a workbook is there that holds what a person wrote.
 
     Args:
         path: of a file that would be written anew.
+        others: whether any workbook but an untouched review file is meant, or filled review files
+            alone.
     """
     from openpyxl import load_workbook
 
@@ -131,15 +133,18 @@ def refuse_filled(path: Path) -> None:
         return
     try:
         with closing(load_workbook(path, read_only=True)) as book:
-            rows = book.worksheets[0].iter_rows(values_only=True)
-            place = next(rows).index("output")
-            filled = any(row[place : place + 1] not in ((), (None,)) for row in rows)
-    except Exception:  # whatever openpyxl meets in a file that is no review
+            first, *_ = sheets = book.worksheets
+            ours = next(first.iter_rows(values_only=True), ()) == COLUMNS
+            looked_at = [first] if ours else sheets
+            lines = [row for sheet in looked_at for row in sheet.iter_rows(values_only=True)]
+            review = ours or any(sheet.title == "review" for sheet in sheets)
+    except Exception:  # whatever openpyxl meets in a file that is no workbook
         return
-    if filled:
-        raise InputError(
-            f"{path} holds labels that a person chose, which would be lost; write to another file"
-        )
+    if ours:
+        lines = [row[COLUMNS.index("output") :][:1] for row in lines[1:]]
+    if (review or others) and any(value is not None for row in lines for value in row):
+        what = "labels that a person chose" if ours else "rows that a person may have written"
+        raise InputError(f"{path} holds {what}, which would be lost; write to another file")
 
 
 def drop_down(row: int, count: int):

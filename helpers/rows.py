@@ -41,9 +41,14 @@ EMPTY = (
     + "\u2060\u2066\u2067\u2068\u2069\u2800\u3164\ufeff"
 )
 """Characters that show nothing: white space of every width, controls, marks of zero width."""
-GAPS = {"nan", "<na>", "nat", "#n/a", "#value!", "#ref!", "#div/0!", "#name?", "#null!", "#num!"}
+GAPS = set(
+    "nan <na> nat #n/a #value! #ref! #div/0! #name? #null! #num! #calc! #spill! #field! #blocked! "
+    "#connect! #busy! #unknown! #nv #wert! #bezug!".split()
+)
 """What programs write, in lower case, where a value is missing or a formula failed."""
-WORDS_FOR_GAPS = {"none", "null", "na", "n/a", "#na", "#n/a n/a", "-nan", r"\n"}
+WORDS_FOR_GAPS = {"none", "null", "na", "n/a", "#na", "#n/a n/a", "-nan", r"\n"} | set(
+    "(null) [null] <null> <none> (none) undefined".split()
+)
 """What programs write there as well, and people may call a class: a label where it is offered."""
 STRONG, WEAK = "\t\n|｜", ";；、，,"
 """Separators of options in a string: weak ones may stand inside an option between strong ones."""
@@ -51,6 +56,10 @@ DOUBTFUL = re.compile(r"[\s/／\\]+")
 """What may separate options, or stand in a single one."""
 NUMBERINGS = ("12", "ab", "一二")
 """How numbered options begin."""
+MAPPED = "a column that holds labels is mapped as in `columns: {category: null, output: NAME}`"
+"""What helps where a column of options holds something else."""
+YAML_WORDS = set("null yes no on off true false y n".split())
+"""What YAML does not read as a text where it stands without quotes."""
 QUOTES = ('""', "''", "“”", "‘’", "「」", "『』")
 BRACKETS = ("()", "[]", "{}", "（）", "［］", "｛｝", "【】", "〔〕")
 AROUND = ("「」", "『』", "【】", "〔〕", "《》")
@@ -131,7 +140,7 @@ def encoding_of(content: bytes) -> str:
 
     high = len(content.translate(None, bytes(range(128))))  # bytes beyond ASCII
     # Of Chinese text in GB18030 about a third happens to be sound UTF-8.
-    if broken("utf-8") <= 0.4 * high:
+    if broken("utf-8") <= min(0.4 * high, broken("gb2312")):
         return "utf-8"
     if broken("gb2312") and is_big5(content):
         raise Fault("written in Big5", "; convert it: iconv -f BIG5 -t UTF-8 old > new")
@@ -267,6 +276,12 @@ def text_of(value) -> str:
     return refuse_surrogates(value, "text")
 
 
+def is_divided(raw: dict) -> bool:
+    """Whether a row comes from a run's data folder: it has an id of ours beside its source's."""
+    own = re.fullmatch(r"(train|val|test)-[0-9]+", str(raw.get("id")))
+    return own is not None and set(raw) == {"id", "source_id", *LAYOUT}
+
+
 def source_id_of(value) -> str | None:
     """What the source calls a row, as text; None without a name."""
     if value is None or (isinstance(value, float) and math.isnan(value)) or value == "":
@@ -288,7 +303,9 @@ def options_of(value) -> list[str]:
     if isinstance(value, str):
         value = split_options(clean(value.replace("\r\n", "\n").replace("\r", "\n")))
     if not isinstance(value, list | tuple) or not value:
-        raise Fault("`category` must be a non-empty list of options", f", not {shown(value)}")
+        number = isinstance(value, bool | Integral | float | Decimal) and value == value
+        way = f"; {MAPPED}" if number else ""
+        raise Fault("`category` must be a non-empty list of options", f", not {shown(value)}{way}")
     options = [label_of(option) for option in value]
     if None in options:
         raise Fault(
@@ -319,8 +336,7 @@ def split_options(text: str) -> list | str:
         mark = "spaces" if doubtful[0].isspace() else shown(clean(doubtful[0]))
         raise Fault(
             f"options separated by {mark}, or one option that holds {mark}",
-            f": {shown(text)}; write a JSON list, or a | between options; a column that holds "
-            "labels is mapped as in `columns: {category: null, output: NAME}`",
+            f": {shown(text)}; write a JSON list, or a | between options; {MAPPED}",
         )
     options = text.split(marks[0]) if marks else [text]
     if len(options) > 1 and not clean(options[-1]):
@@ -465,7 +481,9 @@ def as_yaml(mapping: dict[str, str | None]) -> str:
         mapping: names of columns, or None, by text, category and output.
     """
     plain = {None: "null"} | {
-        name: name if re.fullmatch(r"\w+", name) else json.dumps(name, ensure_ascii=False)
+        name: name
+        if re.fullmatch(r"[^\W\d]\w*", name) and name.lower() not in YAML_WORDS
+        else json.dumps(name, ensure_ascii=False)
         for name in filter(None, mapping.values())
     }
     return "{" + ", ".join(f"{key}: {plain[name]}" for key, name in mapping.items()) + "}"
@@ -495,7 +513,7 @@ def check_row(raw: dict, columns: dict, options: list[str] | None, number: str) 
         refuse_doubtful(label)
     return {
         "id": number,
-        "source_id": source_id_of(raw.get("id")),
+        "source_id": source_id_of(raw.get("source_id" if is_divided(raw) else "id")),
         "text": text.replace("\0", ""),
         "category": options,
         "output": label,

@@ -33,6 +33,7 @@ from helpers.rows import (
     options_of,
     other_spelling,
     own_mapping,
+    plain,
     refuse_other_labels,
     shown,
     spelling,
@@ -478,7 +479,9 @@ def refuse_single_options(path: Path, columns: dict, sheet: str | None) -> None:
         try:
             single = len(options_of(value)) == 1
         except Fault:  # named where the row is read
-            return
+            if not isinstance(plain(value), bool | int | float):
+                return
+            single = True  # a column of numbers holds labels
         if not single:
             return
     if single:

@@ -159,11 +159,15 @@ def expected_memory(
     batch = values["per_device_train_batch_size"]
     choices = {
         "dtype": values["torch_dtype"],
-        "attention": values["attn_impl"],
+        # a fused kernel of any name keeps no scores
+        "attention": "eager" if values["attn_impl"] == "eager" else "sdpa",
         "rank": values["lora_rank"],
         "checkpointing": values["gradient_checkpointing"],
     }
-    layers = {"targets": values["target_modules"], "bits": values.get("quant_bits")}
+    layers = {
+        "targets": adapted_layers(values["target_modules"]),
+        "bits": values.get("quant_bits"),
+    }
     parts = memory.forecast(config, length, batch, training=True, **layers, **choices)
     budget = free / (nproc if values.get("use_cpu") else 1)
     if parts["total"] > budget:
@@ -173,6 +177,17 @@ def expected_memory(
             f"what would help: {levers}"
         )
     return parts
+
+
+def adapted_layers(targets: str | list[str]) -> str | list[str]:
+    """swift's target_modules as peft reads them: names of layers, or "all-linear".
+
+    Args:
+        targets: a name, or several; swift's own words for kinds of layers (all-linear,
+            all-embedding, …) count as all linear layers.
+    """
+    names = [targets] if isinstance(targets, str) else list(targets)
+    return "all-linear" if any(name.startswith("all-") for name in names) else names
 
 
 def refuse_missing_quantiser(arguments: dict) -> None:

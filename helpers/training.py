@@ -34,6 +34,7 @@ from helpers.files import (
 )
 from helpers.journal import lock
 from helpers.models import model_identity
+from helpers.settings import ROWS
 from helpers.swift_setup import PLUGINS, refuse_missing_quantiser
 from helpers.templating import Prompt, PromptFormat, encode_answer, fit_all
 from helpers.training_log import best_step, explain, look_at_first_row, read_log, show_progress
@@ -124,6 +125,7 @@ def train(
     force: bool = False,
     nproc: int = 1,
     keep_steps: tuple[int, ...] = (),
+    rows_digest: str | None = None,
 ) -> dict:
     """Train one setting; a finished run of the same arguments and rows is reused.
 
@@ -141,6 +143,7 @@ def train(
         force: train even if nothing changed.
         nproc: processes on this machine, each with batch_size rows at once.
         keep_steps: after these steps the adapter is also kept in curve/step-<n>.
+        rows_digest: of the run's training rows; stays beside the adapter, for who compares.
 
     Returns:
         The summary, and "reused".
@@ -156,10 +159,13 @@ def train(
         if replaced.is_dir() and not folder.is_dir():  # cut off between two renames
             replaced.rename(folder)
         if not force and (summary := finished(folder, key, keep_steps)):
-            write_prompt(folder / "adapter", adapter_prompt)
+            for adapter in (folder / "adapter", *(folder / "curve").glob("step-*")):
+                write_prompt(adapter, adapter_prompt)
+            if rows_digest:
+                write_json(folder / ROWS, {"train": rows_digest})
             write_json(folder / "summary.json", summary)
             return summary | {"reused": True}
-        if force or not begun(work, key):
+        if force or not begun(work, key, keep_steps):
             shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True, exist_ok=True)
         written = dict(arguments)
@@ -205,6 +211,8 @@ def train(
         shutil.rmtree(work / "swift")
         for file in (KEPT, BEGUN, SPENT):
             (work / file).unlink(missing_ok=True)
+        if rows_digest:  # with the adapter, or a reader who stops here would lose it
+            write_json(work / ROWS, {"train": rows_digest})
         replace_folder(work, folder)
         return summary | {"reused": False}
 
@@ -253,16 +261,19 @@ def finished(folder: Path, key: str, keep_steps: tuple[int, ...]) -> dict | None
     return summary if sound else None
 
 
-def begun(work: Path, key: str) -> bool:
+def begun(work: Path, key: str, keep_steps: tuple[int, ...] = ()) -> bool:
     """Whether a training was begun and can go on: what a crash of the machine damaged cannot.
 
     Args:
         work: see `unfinished`.
         key: the training's fingerprint.
+        keep_steps: where adapters are to be kept on its way; it must have kept them until now.
     """
     log = work / "swift" / "logging.jsonl"
     try:
         same = json.loads((work / BEGUN).read_text(encoding="utf-8")) == key
+        if keep_steps:
+            same &= set(keep_steps) <= set(json.loads((work / KEPT).read_text(encoding="utf-8")))
         return same and (not log.exists() or bool(read_jsonl(log)))
     except DAMAGE:
         return False

@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from helpers import InputError
+from helpers.rows import Fault, decode
 
 FORMS = (".csv", ".xlsx", ".jsonl")
 EXCEL_ROWS, EXCEL_COLUMNS, EXCEL_TEXT = 1_048_576, 16_384, 32_767
@@ -120,7 +121,10 @@ def plain(value):
     if isinstance(value, datetime.date | datetime.time):  # a datetime is a date
         return value.isoformat()
     if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
+        try:
+            return NO_CHARACTER.sub("\ufffd", decode(value))
+        except Fault:
+            return value.decode("utf-8", "replace")
     if isinstance(value, list | tuple | dict):
         text = json.dumps(finite(value), ensure_ascii=False, default=str)
         return NO_CHARACTER.sub("\ufffd", text)

@@ -13,6 +13,7 @@ from helpers import (
     curves,
     entrants,
     files,
+    plotting,
     settings,
     templating,
     verdicts,
@@ -64,6 +65,8 @@ def test_a_setting_that_learned_from_other_rows_is_refused(tmp_path):
     write_prompt(head / "adapter", AdapterHead("gemma-3-270m", ["a", "b"], 64, True))
     files.write_json(head / settings.ROWS, {"train": files.digest(rows)})
     assert list(entrants.find_heads(tmp_path, None)) == ["head"]
+    with pytest.raises(InputError, match=r"head is a head of .*, and the other settings are of x"):
+        entrants.find_heads(tmp_path, None, "x")
     files.write_jsonl(rows, [row("c")])
     with pytest.raises(InputError, match="head was trained on other rows"):
         entrants.find_heads(tmp_path, None)
@@ -391,6 +394,14 @@ def test_the_untouched_model_is_held_against_guessing(written, scored, options, 
     said = verdicts.reading(base, [row("a", options="abcdefgh"[:options])])
     assert says in said["reading"]
     assert ("knows more" in said["reading"]) == ("knows more" in says)
+
+
+def test_an_answer_that_no_label_has_keeps_its_name_in_the_confusion_matrix():
+    figure = plotting.confusion(["a", "a", "b"], ["c", None, "b"], ["a", "b"])
+    (mesh,) = figure.axes[0].collections
+    assert mesh.get_array().tolist() == [[0, 0, 1, 1], [0, 1, 0, 0]]
+    names = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert names == ["a", "b", "c", "(none)"]
 
 
 def test_chance_is_the_mean_over_the_rows_menus():

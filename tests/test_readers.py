@@ -213,6 +213,14 @@ def test_gb18030_is_not_taken_for_big5(tmp_path, text):
     assert rows_of(file) == [{"text": text, "output": "A"}]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])
+def test_chinese_labels_of_english_articles_tell_the_encoding(tmp_path, encoding):
+    labels = ["农业/科技", "体育", "Finance"]
+    table = "".join(f"Exports rose again in the third quarter.,{label}\n" for label in labels)
+    file = save(tmp_path / "a.csv", f"text,output\n{table}".encode(encoding))
+    assert [row["output"] for row in rows_of(file)] == labels
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_line_ends(tmp_path, end):
     table = f'text,output{end}甲\u2028乙\x85\x0b\x0c\x1c,A{end}"丙{end}丁",B{end}'

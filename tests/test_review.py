@@ -158,5 +158,34 @@ def test_labels_that_a_person_chose_are_not_written_over(tmp_path):
     book.save(path)
     with pytest.raises(InputError, match="labels that a person chose"):
         review.refuse_filled(path)
+    with pytest.raises(InputError, match="labels that a person chose"):
+        review.refuse_filled(path, others=False)
     (tmp_path / "other.xlsx").write_text("no workbook")
     review.refuse_filled(tmp_path / "other.xlsx")
+
+
+@pytest.mark.parametrize("change", ["title", "sheet", "header", "own"])
+def test_what_a_person_made_of_a_review_is_not_written_over(tmp_path, change):
+    path = tmp_path / "r.xlsx"
+    write(path, ROWS)
+    book = load_workbook(path)
+    book["review"]["F3"] = "Art"
+    if change == "title":
+        book["review"].insert_rows(1)
+        book["review"]["A1"] = "checked by us"
+    elif change == "sheet":
+        book.create_sheet("notes", 0)
+    elif change == "header":
+        book["review"]["F1"] = "标签"
+    else:  # a table of labels that was no review
+        book.remove(book["options"])
+        book["review"].title = "Sheet1"
+        book["Sheet1"].delete_cols(1)
+    book.save(path)
+    with pytest.raises(InputError, match="would be lost; write to another file"):
+        review.refuse_filled(path)
+    if change == "own":
+        review.refuse_filled(path, others=False)  # a table of answers may be written anew
+        return
+    with pytest.raises(InputError, match="would be lost"):
+        review.refuse_filled(path, others=False)

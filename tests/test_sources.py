@@ -18,6 +18,7 @@ from pyarrow import parquet
 
 from helpers import InputError, files, lines, locations, sources
 from helpers.parameters import read_yaml
+from helpers.rows import as_yaml
 
 GOOD = {"text": "球队在加时赛中取胜", "category": ["Sports", "Art"], "output": "Sports"}
 OTHER = {"text": "画家举办展览", "category": ["Sports", "Art"], "output": "Art"}
@@ -646,6 +647,30 @@ def test_more_training_rows_are_not_left_unread(tmp_path, name):
     write_csv(tmp_path / name, [OTHER])
     with pytest.raises(InputError, match=r"is not read beside train\.csv; give a list"):
         sources.read_source(str(tmp_path))
+
+
+def test_a_column_of_numbers_as_options_says_that_it_may_hold_labels(tmp_path):
+    path = tmp_path / "a.jsonl"
+    files.write_jsonl(path, [{"text": f"第{n}篇", "category": n % 3} for n in range(9)])
+    with pytest.raises(InputError, match=r"not 0; a column that holds labels is mapped as in"):
+        sources.read_source(str(path))
+    with pytest.raises(InputError, match=r"single option in every row.*\{category: null\}"):
+        list(sources.read_articles(path, None, None, ["0", "1", "2"]))
+
+
+def test_a_remedy_quotes_what_yaml_would_not_read_as_a_text():
+    mapping = {"text": "0", "category": None, "output": "yes"}
+    said = as_yaml(mapping)
+    assert said == '{text: "0", category: null, output: "yes"}' and read_yaml(said) == mapping
+    assert as_yaml({"text": "正文"}) == "{text: 正文}"
+
+
+def test_a_divided_row_keeps_what_its_source_called_it(tmp_path):
+    divided = {"id": "train-1", "source_id": "A77.txt", "text": "甲", "category": ["A", "B"]}
+    named = divided | {"source_id": "a paper", "id": "7", "output": "A"}
+    files.write_jsonl(tmp_path / "a.jsonl", [divided | {"output": "A"}, named])
+    read = sources.read_source(str(tmp_path / "a.jsonl")).splits["train"]
+    assert read["source_id"] == ["A77.txt", "7"]
 
 
 @pytest.mark.parametrize("kind", ["新闻", "A"])

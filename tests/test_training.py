@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 from helpers import (
     InputError,
     models,
+    settings,
     swift_arguments,
     swift_setup,
     templating,
@@ -136,13 +138,14 @@ def rank4(tmp_path, monkeypatch):
         training.write_jsonl(work / "swift" / "logging.jsonl", lines)
         return 1.0, 0.1
 
-    def train():
+    def train(**given):
         return training.train(
             tmp_path / "rank4",
             arguments=arguments(),
             messages={"train": [], "val": []},
             tokenizer=None,
             adapter_prompt=AdapterPrompt(models.PACKAGED, FORMAT, []),
+            **given,
         )
 
     monkeypatch.setattr(training, "run_swift", leave)
@@ -171,6 +174,33 @@ def test_what_lost_a_file_is_trained_again(rank4, name, content):
     assert not rank4()["reused"] and rank4()["reused"]
 
 
+def test_what_it_learned_from_and_how_it_is_asked_come_with_the_adapter(rank4):
+    rank4(rows_digest="of some rows")
+    assert settings.learned_from(rank4.folder) == "of some rows"
+    on_its_way = rank4.folder / "curve" / "step-1"
+    shutil.copytree(rank4.folder / "adapter", on_its_way)
+    (on_its_way / "prompt.json").write_text("{}")  # as where the model's folder had another name
+    (rank4.folder / "rows.json").unlink()
+    assert rank4(rows_digest="of some rows")["reused"]
+    assert settings.learned_from(rank4.folder) == "of some rows"
+    whole = (rank4.folder / "adapter" / "prompt.json").read_text(encoding="utf-8")
+    assert (on_its_way / "prompt.json").read_text(encoding="utf-8") == whole
+
+
+@pytest.mark.parametrize(
+    ("targets", "layers"),
+    [
+        ("all-linear", "all-linear"),
+        (["all-linear"], "all-linear"),
+        (["all-embedding", "q_proj"], "all-linear"),
+        ("q_proj", ["q_proj"]),
+        (["q_proj", "v_proj"], ["q_proj", "v_proj"]),
+    ],
+)
+def test_the_forecast_reads_swifts_words_for_layers(targets, layers):
+    assert swift_setup.adapted_layers(targets) == layers
+
+
 def test_a_training_that_ended_early_says_so(rank4):
     assert arguments()["max_steps"] == 40 and rank4()["steps"] == 2
 
@@ -181,6 +211,10 @@ def test_what_a_crash_damaged_begins_anew(rank4, name, content):
     work = training.unfinished(rank4.folder)
     training.write_json(work / "begun.json", "key")
     assert training.begun(work, "key") and not training.begun(work, "other")
+    training.write_json(work / training.KEPT, [])  # until now it kept no adapters on its way
+    assert training.begun(work, "key") and not training.begun(work, "key", (1, 2))
+    training.write_json(work / training.KEPT, [1, 2])
+    assert training.begun(work, "key", (1, 2))
     training.write_text(work / "swift" / "checkpoint-2" / "old", [])
     training.write_jsonl(work / "swift" / "logging.jsonl", [{}])
     assert training.begun(work, "key")

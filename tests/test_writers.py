@@ -41,6 +41,12 @@ def test_numbers_and_plain_texts_stay_as_they_are_in_a_csv_file(tmp_path, text):
         assert list(csv.reader(file))[1] == [text, "-5"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])
+def test_a_text_kept_as_bytes_is_written_as_it_was_read(encoding):
+    assert writers.plain("股市今天上涨了一点".encode(encoding)) == "股市今天上涨了一点"
+    assert writers.plain(b"\xff\xfe\xff") == b"\xff\xfe\xff".decode("utf-8", "replace")
+
+
 @pytest.mark.parametrize("text", DANGEROUS)
 def test_no_cell_of_a_workbook_is_a_formula(tmp_path, text):
     writers.write_table(tmp_path / "t.xlsx", ["a", text], [[text, -5]])

@@ -41,9 +41,10 @@ def main() -> None:
     run, name = arguments.run, arguments.name
     print(f"▶ asking {name}\n", end="", flush=True)  # in one piece, see notebooks
     try:
+        profile = read_profile(run.name)
         test = sources.read_rows(run / "data" / "test.jsonl")
         if name.startswith("base-"):
-            prompt, adapter = base_prompts(read_profile(run.name))[name], None
+            prompt, adapter = base_prompts(profile)[name], None
         else:
             adapter = run / "train" / name / "adapter"
             head = adapters.is_head(adapter)
@@ -52,6 +53,7 @@ def main() -> None:
         asking.answers(run / "eval" / name, tokenizer, prompt, test, adapter)
         if adapter and not head:
             val = sources.read_rows(run / "data" / "val.jsonl")
+            val = val[: profile.values["evaluation"].get("val_rows")]  # as chapter 5 does
             asking.answers(run / "eval" / name / "val", tokenizer, prompt, val, adapter, False)
     except InputError as error:
         leave(f"✗ {name}: {error}")

@@ -58,6 +58,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> None:
     given = parse(arguments)
+    sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no valid text
     from helpers import classify  # torch takes seconds: not before the arguments are sound
     from helpers.classifier import Classifier
 

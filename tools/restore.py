@@ -1,8 +1,9 @@
 """Pages that no longer tell what lies in a run are made anew: `python -m tools.restore sample`.
 
-A chapter that is run by hand in a run's folder, with values of one's own, leaves other rows or
-another adapter there than the book's page describes. Snakemake sees files that are newer than what
-they are made of, and content. So the page's notebook is taken away, and `make book` runs it again.
+A chapter that is run by hand in a run's folder, with values of one's own, leaves other rows,
+another adapter or other figures there than the book's page describes; a run that was copied under
+another name holds pages of another profile. Snakemake sees files that are newer than what they are
+made of, and content. So the page's notebook is taken away, and `make book` runs it again.
 """
 
 import json
@@ -10,7 +11,8 @@ import sys
 from pathlib import Path
 
 from helpers import ROOT, InputError, files
-from helpers.profiles import Profile, read_profile
+from helpers.parameters import defaults_of
+from helpers.profiles import CHAPTERS, Profile, read_profile
 from helpers.splits import SPLITS
 
 
@@ -37,6 +39,38 @@ def made(run: Path, profile: Profile) -> dict[Path, str | None]:
     return kept
 
 
+def made_otherwise(notebook: Path, given: dict) -> bool:
+    """Whether an executed notebook was given other parameters; of a damaged one nobody knows.
+
+    Args:
+        notebook: papermill's record lies in it.
+        given: what the profile gives it.
+    """
+    try:
+        record = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]["papermill"]
+        return record["parameters"] != json.loads(json.dumps(given))
+    except files.DAMAGE:
+        return True
+
+
+def compared_otherwise(run: Path, profile: Profile) -> bool:
+    """Whether chapter 5 wrote its figures with other parameters than the profile gives it.
+
+    Args:
+        run: the run's folder.
+        profile: of the run.
+    """
+    try:
+        text = (run / "eval" / "metrics.json").read_text(encoding="utf-8")
+        used = json.loads(text)["parameters"]
+    except files.DAMAGE:
+        return False  # there is none, or it is from before they were kept
+    chapter = "05-evaluation"
+    given = defaults_of(ROOT / "notebooks" / f"{chapter}.ipynb") | profile.parameters(chapter)
+    given |= {"settings": sorted(profile.settings)}
+    return any(given.get(name) != value for name, value in used.items())
+
+
 def restore(run: Path, profile: Profile) -> list[str]:
     """Take away the notebooks that tell of something else than what lies in the run.
 
@@ -48,6 +82,17 @@ def restore(run: Path, profile: Profile) -> list[str]:
         Their names.
     """
     gone = []
+    for chapter in CHAPTERS:
+        for setting in profile.settings if chapter == "04-training" else [None]:
+            name = f"{chapter}-{setting}" if setting else chapter
+            notebook = run / "notebooks" / f"{name}.ipynb"
+            other = notebook.is_file() and (
+                made_otherwise(notebook, profile.parameters(chapter, setting))
+                or (chapter == "05-evaluation" and compared_otherwise(run, profile))
+            )
+            if other:
+                notebook.unlink()
+                gone.append(notebook.stem)
     for notebook, digest in made(run, profile).items():
         text = notebook.read_text(encoding="utf-8") if notebook.is_file() else None
         if text is not None and not (digest and digest in text):
@@ -62,7 +107,7 @@ def main() -> None:
     except InputError as error:
         sys.exit(str(error))
     for name in restore(ROOT / profile.run_dir, profile):
-        print(f"▶ {name} was run by hand with other values, and is run again", flush=True)
+        print(f"▶ {name} was run with other values, and is run again", flush=True)
 
 
 if __name__ == "__main__":
