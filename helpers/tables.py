@@ -176,14 +176,15 @@ def counts_on(lines: list[str], fields: list[str], delimiter: str) -> bool:
 def repeats_values(rows: list[list[str]], values: dict[int, set[str]]) -> bool:
     """Whether lines within a field hold in some column what rows hold there, as with labels.
 
-    Such lines are rows, swallowed by a stray quote, and no lines of an article.
+    Such lines are rows, swallowed by a stray quote, and no lines of an article. A line of prose may
+    come twice, as in a song, and behind its commas stand spaces.
 
     Args:
         rows: the fields of these lines; see `short`.
         values: of the file's rows, by column.
     """
-    for column, fields in enumerate(zip(*rows)):
-        counts = Counter(fields)
+    for column, fields in enumerate(zip(*dict.fromkeys(map(tuple, rows)))):
+        counts = Counter(field for field in fields if not field.startswith(" "))
         known = [field for field in fields if field in values[column] or counts[field] > 1]
         if 2 * len(list(filter(None, known))) >= len(fields):
             return True

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import numpy as np
 import openpyxl
+import pandas as pd
 import pyarrow
 import pytest
 from pyarrow import parquet
@@ -219,6 +220,21 @@ def test_chinese_labels_of_english_articles_tell_the_encoding(tmp_path, encoding
     table = "".join(f"Exports rose again in the third quarter.,{label}\n" for label in labels)
     file = save(tmp_path / "a.csv", f"text,output\n{table}".encode(encoding))
     assert [row["output"] for row in rows_of(file)] == labels
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Hello, hello\nHello, hello\nI am gone",
+        "2 eggs, beaten\n3 apples, chopped\n4 onions, chopped\nsalt",
+        "x = f(a, b)\ny = g(a, b)\nreturn x",
+    ],
+)
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_lines_of_an_article_that_look_like_rows_are_read(tmp_path, text, quoting):
+    table = pd.DataFrame({"text": [text, "Rain on me"] * 3, "output": ["pop", "rock"] * 3})
+    table.to_csv(tmp_path / "a.csv", index=False, quoting=quoting)
+    assert [row["text"] for row in rows_of(tmp_path / "a.csv")] == [text, "Rain on me"] * 3
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
