@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from helpers import ROOT, InputError, one_line
-from helpers.files import below_root
+from helpers.files import below_root, from_root
 from helpers.hubs import fetch_dataset
 from helpers.lines import form_of
 from helpers.readers import READERS, Rows, read_file
@@ -149,6 +149,16 @@ def refuse_unread(folder: Path, there: list[Path], splits: dict[str, list[Path]]
                 )
 
 
+def other_place(folder: Path) -> str:
+    """What to give in place of a folder, where one below it holds training rows: hubs keep the
+    configurations of a data set so. Empty where there is none.
+    """
+    for below in sorted(path for path in folder.glob("*") if path.is_dir()):
+        if any(form_of(file) in READERS for file in below.glob("train*")):
+            return f"give the folder {from_root(below)} as source"
+    return ""
+
+
 def source_parts(
     source: str,
     columns: dict[str, str | None],
@@ -179,7 +189,7 @@ def source_parts(
         raise InputError(
             f"source {source!r} has no training rows; a folder needs a file called train "
             f"({', '.join(READERS)}), in it or in its data/; it holds {there or 'nothing'}: "
-            "rename one, or give a file itself"
+            f"{other_place(folder) or 'rename one, or give a file itself'}"
         )
     return {
         split: [

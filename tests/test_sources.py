@@ -423,6 +423,15 @@ def test_a_folder_without_a_train_file_lists_what_it_holds(tmp_path):
         sources.read_source(str(tmp_path))
 
 
+def test_a_folder_below_that_holds_training_rows_is_named(tmp_path):
+    """A hub's data set with a folder for each configuration: its files lie in a cache."""
+    shards(tmp_path / "tnews", "train", 1)
+    shards(tmp_path / "empty", "test", 1)
+    with pytest.raises(InputError, match=re.escape(f"give the folder {tmp_path}/tnews as source")):
+        sources.read_source(str(tmp_path))
+    assert sources.read_source(str(tmp_path / "tnews")).splits["train"]
+
+
 def test_a_missing_label_column_is_named_with_a_remedy_that_works(tmp_path):
     rows = [{"content": "甲", "label": "A"}, {"content": "乙", "label": "B"}]
     path = write(tmp_path / "rows.jsonl", *rows)
