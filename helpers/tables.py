@@ -83,7 +83,7 @@ def csv_records(
                 values[column].add(short(field))
         if inner := whole_rows(lines, len(fields), delimiter):
             opening = first + opening_line(lines, delimiter)
-            if repeats_values(inner, values):
+            if repeats_values(inner, values) or repeats_keys(inner, values):
                 refuse(opening, "a quote opens here and swallows whole rows")
             suspects.append((opening, inner))
             if counts_on(lines, fields, delimiter):
@@ -91,7 +91,7 @@ def csv_records(
         if fields:
             yield f"line {first}", fields, line_fault("".join(lines))
     for opening, inner in suspects:  # once more, with the values of later rows
-        if repeats_values(inner, values):
+        if repeats_values(inner, values) or repeats_keys(inner, values):
             refuse(opening, "a quote opens here and swallows whole rows")
 
 
@@ -189,6 +189,30 @@ def repeats_values(rows: list[list[str]], values: dict[int, set[str]]) -> bool:
         if 2 * len(list(filter(None, known))) >= len(fields):
             return True
     return False
+
+
+def repeats_keys(rows: list[list[str]], values: dict[int, set[str]]) -> bool:
+    """Whether lines within a field, two or more, all hold in some column a number or a key that is
+    built as those are which rows hold there.
+
+    Args:
+        rows: the fields of these lines; see `short`.
+        values: of the file's rows, by column.
+    """
+    for column, fields in enumerate(zip(*rows)):
+        keys = [build(field) for field in fields if field]
+        if len(keys) > 1 and all(keys) and {build(v) for v in values[column]}.issuperset(keys):
+            return True
+    return False
+
+
+def build(field: str) -> str:
+    """How a number of four digits or more, or a key with a digit in it, is built: its letters and
+    digits alike, its marks as they are. Empty for anything else.
+    """
+    if len(field) < 4 or not re.fullmatch(r"[0-9A-Za-z_.:/-]*[0-9][0-9A-Za-z_.:/-]*", field):
+        return ""
+    return re.sub("[0-9]", "0", field) if field.isdigit() else re.sub("[0-9A-Za-z]", "x", field)
 
 
 def with_header(path: Path, records: Iterator, padded: bool = False) -> Rows:

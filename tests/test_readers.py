@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import re
+import uuid
 import zipfile
 from decimal import Decimal
 
@@ -235,6 +236,29 @@ def test_lines_of_an_article_that_look_like_rows_are_read(tmp_path, text, quotin
     table = pd.DataFrame({"text": [text, "Rain on me"] * 3, "output": ["pop", "rock"] * 3})
     table.to_csv(tmp_path / "a.csv", index=False, quoting=quoting)
     assert [row["text"] for row in rows_of(tmp_path / "a.csv")] == [text, "Rain on me"] * 3
+
+
+@pytest.mark.parametrize("mark", [",", "\t"])
+@pytest.mark.parametrize("key", ["number", "uuid"])
+def test_a_stray_quote_is_found_by_the_keys_of_rows(tmp_path, mark, key):
+    """Without labels, and without an index that counts on."""
+    names = [82_935 + 37 * n if key == "number" else uuid.UUID(int=n**9) for n in range(60)]
+    lines = [f"{name}{mark}第{n}条消息" for n, name in enumerate(names)]
+    lines[20] = f'{names[20]}{mark}"双11来了吗'
+    lines[28] = f'{names[28]}{mark}这是双11"'
+    file = save(
+        tmp_path / ("a.csv" if mark == "," else "a.tsv"),
+        "\n".join(["id,text".replace(",", mark), *lines]),
+    )
+    with pytest.raises(InputError, match=r"line 22: a quote opens here and swallows whole rows"):
+        rows_of(file)
+
+
+def test_numbers_within_an_article_are_no_keys(tmp_path):
+    article = "The city grew.\n200,000 people came\n300,000 left\nand 1,000 stayed"
+    table = pd.DataFrame({"id": [101, 7_301, 9_450], "text": ["a", article, "b"]})
+    table.to_csv(tmp_path / "a.csv", index=False)
+    assert rows_of(tmp_path / "a.csv")[1]["text"] == article
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
