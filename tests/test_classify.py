@@ -634,6 +634,11 @@ def test_wrong_command_lines_end_in_one_line(tmp_path, trained, monkeypatch, cap
         assert ended.value.code and says in said.strip().splitlines()[-1], said
     done = subprocess.run(command(*arguments), cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr == f"{said}\n"
+    gbk = os.fsdecode("新闻.csv".encode("gb18030"))  # as archives from Windows leave it
+    odd = command("--file", gbk, "--adapter", trained)
+    utf8 = os.environ | {"PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(odd, cwd=tmp_path, capture_output=True, env=utf8)
+    assert done.returncode == 1 and done.stderr.endswith(b": no such file\n")
 
 
 @pytest.mark.parametrize("form", [".csv", ".xlsx", ".jsonl"])

@@ -65,6 +65,7 @@ def test_what_a_label_is(value, label):
         (1e300, "not whole"),
         ("nan", "a gap written as text"),
         ("#N/A", "a gap written as text"),
+        ("#SPILL!", "a gap written as text"),
         ("\ud800", "no valid Unicode"),
     ],
 )
@@ -591,7 +592,20 @@ def test_options_that_people_separate_in_other_ways(value, reason):
 
 
 @pytest.mark.parametrize(
-    "label", ["None", "NULL", "N/A", r"\N", "['体育']", '{"choices": ["体育"]}', '"体育"', '="007"']
+    "label",
+    [
+        "None",
+        "NULL",
+        "N/A",
+        "(null)",
+        "[NULL]",
+        "undefined",
+        r"\N",
+        "['体育']",
+        '{"choices": ["体育"]}',
+        '"体育"',
+        '="007"',
+    ],
 )
 def test_a_label_that_programs_write_is_one_where_it_is_offered(label):
     raw = {"text": "甲", "category": ["体育", label], "output": label}
@@ -601,7 +615,7 @@ def test_a_label_that_programs_write_is_one_where_it_is_offered(label):
     assert check_row(raw | {"output": "(旧)[1"}, LAYOUT, [], "1")["output"] == "(旧)[1"
 
 
-@pytest.mark.parametrize("text", ["nan", " None ", "NULL", "#N/A"])
+@pytest.mark.parametrize("text", ["nan", " None ", "NULL", "#N/A", "[NULL]", "#CALC!"])
 def test_a_gap_is_no_article(text):
     with pytest.raises(Fault, match="a gap as text"):
         text_of(text)

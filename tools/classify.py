@@ -58,7 +58,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> None:
     given = parse(arguments)
-    sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no valid text
     from helpers import classify  # torch takes seconds: not before the arguments are sound
     from helpers.classifier import Classifier
 
@@ -87,4 +86,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a file's name may be no valid text
     main()
