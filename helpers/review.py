@@ -135,14 +135,23 @@ def refuse_filled(path: Path, others: bool = True) -> None:
         with closing(load_workbook(path, read_only=True)) as book:
             first, *_ = sheets = book.worksheets
             ours = next(first.iter_rows(values_only=True), ()) == COLUMNS
-            looked_at = [first] if ours else sheets
-            lines = [row for sheet in looked_at for row in sheet.iter_rows(values_only=True)]
-            review = ours or any(sheet.title == "review" for sheet in sheets)
+            if not (ours or others or any(sheet.title == "review" for sheet in sheets)):
+                return
+            # a table may be long: no more of it is read than up to what is found
+            if ours:
+                label = COLUMNS.index("output") + 1
+                places = [(first, {"min_row": 2, "min_col": label, "max_col": label})]
+            else:
+                places = [(sheet, {}) for sheet in sheets]
+            filled = any(
+                value is not None
+                for sheet, part in places
+                for row in sheet.iter_rows(values_only=True, **part)
+                for value in row
+            )
     except Exception:  # whatever openpyxl meets in a file that is no workbook
         return
-    if ours:
-        lines = [row[COLUMNS.index("output") :][:1] for row in lines[1:]]
-    if (review or others) and any(value is not None for row in lines for value in row):
+    if filled:
         what = "labels that a person chose" if ours else "rows that a person may have written"
         raise InputError(f"{path} holds {what}, which would be lost; write to another file")
 

@@ -289,6 +289,12 @@ def source_id_of(value) -> str | None:
     return str(value).encode(errors="backslashreplace").decode()
 
 
+def is_number(value) -> bool:
+    """Whether a raw value is a number or a truth value; NaN is none."""
+    value = plain(value)
+    return isinstance(value, Integral | float | Decimal) and value == value
+
+
 def options_of(value) -> list[str]:
     """Options out of a list, a JSON or Python list in a string, or a separated string.
 
@@ -303,8 +309,7 @@ def options_of(value) -> list[str]:
     if isinstance(value, str):
         value = split_options(clean(value.replace("\r\n", "\n").replace("\r", "\n")))
     if not isinstance(value, list | tuple) or not value:
-        number = isinstance(value, bool | Integral | float | Decimal) and value == value
-        way = f"; {MAPPED}" if number else ""
+        way = f"; {MAPPED}" if is_number(value) else ""
         raise Fault("`category` must be a non-empty list of options", f", not {shown(value)}{way}")
     options = [label_of(option) for option in value]
     if None in options:

@@ -28,12 +28,12 @@ from helpers.rows import (
     check_columns,
     check_row,
     clean,
+    is_number,
     label_of,
     no_column,
     options_of,
     other_spelling,
     own_mapping,
-    plain,
     refuse_other_labels,
     shown,
     spelling,
@@ -479,7 +479,7 @@ def refuse_single_options(path: Path, columns: dict, sheet: str | None) -> None:
         try:
             single = len(options_of(value)) == 1
         except Fault:  # named where the row is read
-            if not isinstance(plain(value), bool | int | float):
+            if not is_number(value):
                 return
             single = True  # a column of numbers holds labels
         if not single:

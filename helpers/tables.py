@@ -83,7 +83,7 @@ def csv_records(
                 values[column].add(short(field))
         if inner := whole_rows(lines, len(fields), delimiter):
             opening = first + opening_line(lines, delimiter)
-            if repeats_values(inner, values) or repeats_keys(inner, values):
+            if are_rows(inner, values):
                 refuse(opening, "a quote opens here and swallows whole rows")
             suspects.append((opening, inner))
             if counts_on(lines, fields, delimiter):
@@ -91,7 +91,7 @@ def csv_records(
         if fields:
             yield f"line {first}", fields, line_fault("".join(lines))
     for opening, inner in suspects:  # once more, with the values of later rows
-        if repeats_values(inner, values) or repeats_keys(inner, values):
+        if are_rows(inner, values):
             refuse(opening, "a quote opens here and swallows whole rows")
 
 
@@ -173,11 +173,20 @@ def counts_on(lines: list[str], fields: list[str], delimiter: str) -> bool:
     )
 
 
+def are_rows(lines: list[list[str]], values: dict[int, set[str]]) -> bool:
+    """Whether lines within a field are rows, swallowed by a stray quote, and none of an article.
+
+    Args:
+        lines: their fields; see `short`.
+        values: of the file's rows, by column.
+    """
+    return repeats_values(lines, values) or repeats_keys(lines, values)
+
+
 def repeats_values(rows: list[list[str]], values: dict[int, set[str]]) -> bool:
     """Whether lines within a field hold in some column what rows hold there, as with labels.
 
-    Such lines are rows, swallowed by a stray quote, and no lines of an article. A line of prose may
-    come twice, as in a song, and behind its commas stand spaces.
+    A line of prose may come twice, as in a song, and behind its commas stand spaces.
 
     Args:
         rows: the fields of these lines; see `short`.
