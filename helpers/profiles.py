@@ -135,21 +135,20 @@ class Profile:
         return {"setting": setting, **values, "swift_arguments": own}
 
 
-def notebook_names(settings: Iterable[str]) -> list[str]:
+def notebook_names(settings: Iterable[str]) -> dict[str, tuple[str, str | None]]:
     """The book's executed notebooks: one a chapter, and of training one a setting.
 
     Args:
         settings: their names.
+
+    Returns:
+        Chapter and setting of each, by name and in their order.
     """
-    return [
-        name
-        for chapter in CHAPTERS
-        for name in (
-            [f"{chapter}-{setting}" for setting in settings]
-            if chapter == "04-training"
-            else [chapter]
-        )
-    ]
+    made = {}
+    for chapter in CHAPTERS:
+        for setting in settings if chapter == "04-training" else [None]:
+            made[f"{chapter}-{setting}" if setting else chapter] = chapter, setting
+    return made
 
 
 def names() -> list[str]:
@@ -176,20 +175,19 @@ def read_profile(name: str) -> Profile:
     except (InputError, TypeError) as error:
         raise InputError(f"profiles/{name}.yml: source: {error}") from None
     defaults = defaults_of(ROOT / "notebooks" / "04-training.ipynb")
-    for chapter in CHAPTERS:
-        declared = parameters_of(ROOT / "notebooks" / f"{chapter}.ipynb")
-        for setting in profile.settings if chapter == "04-training" else [None]:
-            try:
-                given = profile.parameters(chapter, setting)
-                json.dumps(given)
-                refuse_wrong(given, declared)
-                check_columns(given.get("columns"))
-                if setting:
-                    check_swift_arguments(defaults | given)
-                refuse_braces(template_files(given))
-            except (InputError, TypeError, ValueError, RecursionError) as error:
-                whose = f"setting {setting!r}: " if setting else f"{chapter}: "
-                raise InputError(f"profiles/{name}.yml: {whose}{error}") from None
+    declared = {name: parameters_of(ROOT / "notebooks" / f"{name}.ipynb") for name in CHAPTERS}
+    for chapter, setting in notebook_names(profile.settings).values():
+        try:
+            given = profile.parameters(chapter, setting)
+            json.dumps(given)
+            refuse_wrong(given, declared[chapter])
+            check_columns(given.get("columns"))
+            if setting:
+                check_swift_arguments(defaults | given)
+            refuse_braces(template_files(given))
+        except (InputError, TypeError, ValueError, RecursionError) as error:
+            whose = f"setting {setting!r}: " if setting else f"{chapter}: "
+            raise InputError(f"profiles/{name}.yml: {whose}{error}") from None
     return profile
 
 

@@ -20,6 +20,7 @@ from numbers import Integral
 from tokenize import TokenError
 
 from helpers import InputError
+from helpers.parameters import read_yaml
 
 LAYOUT = {"text": "text", "category": "category", "output": "output"}
 """Which columns hold text, options and label unless `columns` says otherwise."""
@@ -58,8 +59,6 @@ NUMBERINGS = ("12", "ab", "一二")
 """How numbered options begin."""
 MAPPED = "a column that holds labels is mapped as in `columns: {category: null, output: NAME}`"
 """What helps where a column of options holds something else."""
-YAML_WORDS = set("null yes no on off true false y n".split())
-"""What YAML does not read as a text where it stands without quotes."""
 QUOTES = ('""', "''", "“”", "‘’", "「」", "『』")
 BRACKETS = ("()", "[]", "{}", "（）", "［］", "｛｝", "【】", "〔〕")
 AROUND = ("「」", "『』", "【】", "〔〕", "《》")
@@ -487,7 +486,7 @@ def as_yaml(mapping: dict[str, str | None]) -> str:
     """
     plain = {None: "null"} | {
         name: name
-        if re.fullmatch(r"[^\W\d]\w*", name) and name.lower() not in YAML_WORDS
+        if re.fullmatch(r"\w+", name) and read_yaml(name) == name
         else json.dumps(name, ensure_ascii=False)
         for name in filter(None, mapping.values())
     }

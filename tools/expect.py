@@ -17,6 +17,7 @@ import time
 import torch
 
 from helpers import ROOT, InputError, models, profiles
+from helpers.parameters import defaults_of
 from helpers.swift_arguments import total_steps
 
 PRODUCT_SHARE = 0.8
@@ -94,7 +95,8 @@ def expected_minutes(
     settings = [profile.training_parameters(name) for name in profile.settings]
     rows, all_rows = values["data"], rows_at_most(profiles.local_files(values["source"]))
     most = min(all_rows, MANY_ROWS)
-    held_out = rows.get("val_share", 0.1) + rows.get("test_share", 0.3)
+    shares = defaults_of(ROOT / "notebooks" / "01-dataset-exploration.ipynb") | rows
+    held_out = shares["val_share"] + shares["test_share"]
     train_rows = min(rows.get("train_limit") or all_rows, max(1, round(all_rows * (1 - held_out))))
     # every model is asked about the test rows, the tuned ones about the validation rows, too
     questions = min(rows.get("test_limit") or most, most) * 1.3

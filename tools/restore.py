@@ -12,22 +12,22 @@ from pathlib import Path
 
 from helpers import ROOT, InputError, files
 from helpers.parameters import defaults_of
-from helpers.profiles import CHAPTERS, Profile, read_profile
+from helpers.profiles import Profile, notebook_names, read_profile
 from helpers.splits import SPLITS
 
 
-def made(run: Path, profile: Profile) -> dict[Path, str | None]:
-    """What the notebooks of chapters 1 and 4 have to hold, by notebook: digests of rows and of
+def made(run: Path, profile: Profile) -> dict[str, str | None]:
+    """What the notebooks of chapters 1 and 4 have to hold, by name: digests of rows and of
     trainings, as far as they are there; None where that is damaged.
 
     Args:
         run: the run's folder.
         profile: of the run.
     """
-    kept: dict[Path, str | None] = {}
+    kept: dict[str, str | None] = {}
     rows = [run / "data" / f"{split}.jsonl" for split in SPLITS]
     if all(path.is_file() for path in rows):
-        kept[run / "notebooks" / "01-dataset-exploration.ipynb"] = files.digest(*rows)
+        kept["01-dataset-exploration"] = files.digest(*rows)
     for setting in profile.settings:
         summary = run / "train" / setting / "summary.json"
         if summary.is_file():
@@ -35,19 +35,19 @@ def made(run: Path, profile: Profile) -> dict[Path, str | None]:
                 known_by = json.loads(summary.read_text(encoding="utf-8"))["fingerprint"]
             except files.DAMAGE:
                 known_by = None
-            kept[run / "notebooks" / f"04-training-{setting}.ipynb"] = known_by
+            kept[f"04-training-{setting}"] = known_by
     return kept
 
 
-def made_otherwise(notebook: Path, given: dict) -> bool:
+def made_otherwise(content: bytes, given: dict) -> bool:
     """Whether an executed notebook was given other parameters; of a damaged one nobody knows.
 
     Args:
-        notebook: papermill's record lies in it.
+        content: of its file, papermill's record in it.
         given: what the profile gives it.
     """
     try:
-        record = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]["papermill"]
+        record = json.loads(content)["metadata"]["papermill"]
         return record["parameters"] != json.loads(json.dumps(given))
     except files.DAMAGE:
         return True
@@ -81,23 +81,21 @@ def restore(run: Path, profile: Profile) -> list[str]:
     Returns:
         Their names.
     """
-    gone = []
-    for chapter in CHAPTERS:
-        for setting in profile.settings if chapter == "04-training" else [None]:
-            name = f"{chapter}-{setting}" if setting else chapter
-            notebook = run / "notebooks" / f"{name}.ipynb"
-            other = notebook.is_file() and (
-                made_otherwise(notebook, profile.parameters(chapter, setting))
-                or (chapter == "05-evaluation" and compared_otherwise(run, profile))
-            )
-            if other:
-                notebook.unlink()
-                gone.append(notebook.stem)
-    for notebook, digest in made(run, profile).items():
-        text = notebook.read_text(encoding="utf-8") if notebook.is_file() else None
-        if text is not None and not (digest and digest in text):
+    gone, digests = [], made(run, profile)
+    for name, (chapter, setting) in notebook_names(profile.settings).items():
+        notebook = run / "notebooks" / f"{name}.ipynb"
+        if not notebook.is_file():
+            continue
+        content = notebook.read_bytes()
+        other = made_otherwise(content, profile.parameters(chapter, setting))
+        if name in digests:
+            digest = digests[name]
+            other = other or not (digest and digest.encode() in content)
+        if chapter == "05-evaluation":
+            other = other or compared_otherwise(run, profile)
+        if other:
             notebook.unlink()
-            gone.append(notebook.stem)
+            gone.append(name)
     return gone
 
 
