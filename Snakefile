@@ -153,7 +153,7 @@ rule evaluate:
         needs("05-evaluation"),
         rules.dataset.output.splits,
         expand(rules.train.output.summary, setting=SETTINGS),
-        expand(rules.ask_base.output, base=PROFILE.base_names),
+        expand(rules.ask_base.output, base=list(PROFILE.bases)),
         expand(rules.ask_tuned.output, setting=SETTINGS),
     output:
         notebook=f"{RUN}/notebooks/05-evaluation.ipynb",

@@ -445,27 +445,11 @@ def thin(cascade: pd.DataFrame, points: int = 50) -> list[list[float]]:
     return [[float(value) for value in line] for line in ordered.to_numpy()[places]]
 
 
-def score_shares(results: dict) -> dict[str, dict]:
-    """The accuracy of everyone that was compared, by `score`; a hybrid is called "name + svm".
-
-    Args:
-        results: "models", "heads", "hybrid" and "baselines", as in eval/metrics.json; "heads" and
-            "hybrid" may be missing.
-
-    Returns:
-        What metrics.accuracy gives, and more, by name.
-    """
-    shares = {name: by_mode["score"] for name, by_mode in results["models"].items()}
-    shares |= results.get("heads", {})
-    shares |= {f"{name} + svm": value for name, value in results.get("hybrid", {}).items()}
-    return shares | results["baselines"]
-
-
 def ladder_table(results: dict, seconds: dict[str, float]) -> pd.DataFrame:
     """Accuracy beside the seconds that training took, the cheapest first.
 
     Args:
-        results: see `score_shares`.
+        results: see `metrics.score_shares`.
         seconds: of training, by name; who is missing or NaN is left out.
 
     Returns:
@@ -473,7 +457,7 @@ def ladder_table(results: dict, seconds: dict[str, float]) -> pd.DataFrame:
     """
     lines = [
         (name, seconds[name], *(100 * v for v in (share["accuracy"], *share["ci95"])))
-        for name, share in score_shares(results).items()
+        for name, share in metrics.score_shares(results).items()
         if seconds.get(name, 0) > 0
     ]
     columns = ["name", "seconds", "accuracy", "low", "high"]

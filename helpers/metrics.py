@@ -215,3 +215,19 @@ def coverage(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {"coverage": answered / len(ordered), "accuracy": ordered.cumsum().to_numpy() / answered}
     )
+
+
+def score_shares(results: dict) -> dict[str, dict]:
+    """The accuracy of everyone that was compared, by `score`; a hybrid is called "name + svm".
+
+    Args:
+        results: "models", "heads", "hybrid" and "baselines", as in eval/metrics.json; "heads" and
+            "hybrid" may be missing.
+
+    Returns:
+        What `accuracy` gives, and more, by name.
+    """
+    shares = {name: by_mode["score"] for name, by_mode in results["models"].items()}
+    shares |= results.get("heads", {})
+    shares |= {f"{name} + svm": value for name, value in results.get("hybrid", {}).items()}
+    return shares | results["baselines"]

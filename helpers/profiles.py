@@ -84,12 +84,16 @@ class Profile:
         return f"runs/{self.name}"
 
     @property
-    def base_names(self) -> list[str]:
-        """What the untouched model is called under each template, in the settings' order."""
-        asked = (self.training_parameters(name) for name in self.settings)
-        names = (given["template"] for given in asked if given.get("task") != "seq_cls")
-        templates = map(find_template, names)
-        return list(dict.fromkeys(f"base-{template_name(template)}" for template in templates))
+    def bases(self) -> dict[str, dict]:
+        """By the untouched model's name under each template: what the first setting with that
+        template is given, for the model is asked as it is. A head's setting asks nothing.
+        """
+        first: dict[str, dict] = {}
+        for given in map(self.training_parameters, self.settings):
+            if given.get("task") != "seq_cls":
+                name = f"base-{template_name(find_template(given['template']))}"
+                first.setdefault(name, given)
+        return first
 
     def parameters(self, chapter: str, setting: str | None = None) -> dict:
         """What a notebook is given.

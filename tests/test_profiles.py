@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, HfArgumentParser
 from helpers import ROOT, InputError, files, heads, memory, models, profiles, swift_setup, training
 from helpers.adapters import AdapterPrompt
 from helpers.templating import PromptFormat, find_template
-from tools.ask import base_prompts
+from tools.ask import base_prompt
 
 PROFILES = {name: profiles.read_profile(name) for name in profiles.names()}
 CONFIGS = ROOT / "data" / "configs"
@@ -104,7 +104,11 @@ def test_a_setting_may_be_a_classification_head():
     given = profile.parameters("04-training", "head")
     assert (given["task"], given["max_length"], given["swift_arguments"]) == ("seq_cls", 300, {})
     assert "template" not in given and "task" not in profile.parameters("04-training", "words")
-    assert profile.base_names == ["base-plain"] == list(base_prompts(profile))
+    assert list(profile.bases) == ["base-plain"]
+    asked = base_prompt(profile, "base-plain").prompt_format
+    assert asked.max_length == profile.values["max_length"] != 300
+    with pytest.raises(InputError, match="there are base-plain"):
+        base_prompt(profile, "base-editor")
 
 
 @pytest.mark.parametrize(

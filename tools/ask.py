@@ -10,27 +10,29 @@ from pathlib import Path
 from helpers import InputError, adapters, asking, leave, models, sources
 from helpers.adapters import AdapterPrompt
 from helpers.profiles import Profile, read_profile
-from helpers.templating import PromptFormat, find_template, template_name
+from helpers.templating import PromptFormat, find_template
 
 
-def base_prompts(profile: Profile) -> dict[str, AdapterPrompt]:
-    """How the untouched model is asked, by name: once a template, as its first setting is.
+def base_prompt(profile: Profile, name: str) -> AdapterPrompt:
+    """How the untouched model is asked.
 
     Args:
-        profile: whose settings' templates count.
+        profile: the run's.
+        name: base-<template>; see Profile.bases.
+
+    Raises:
+        InputError: when no setting has that template.
     """
-    prompts: dict[str, AdapterPrompt] = {}
-    for setting in profile.settings:
-        values = profile.training_parameters(setting)
-        if values.get("task") == "seq_cls":
-            continue  # an untouched model has no head
-        template = find_template(values["template"])
-        prompt_format = PromptFormat(
-            template, values["max_length"], profile.values["bos"], values.get("cut", "head")
-        )
-        name = f"base-{template_name(template)}"
-        prompts.setdefault(name, AdapterPrompt(profile.values["model"], prompt_format, []))
-    return prompts
+    if name not in profile.bases:
+        raise InputError(f"of this profile there are {', '.join(profile.bases)}")
+    values = profile.bases[name]
+    prompt_format = PromptFormat(
+        find_template(values["template"]),
+        values["max_length"],
+        profile.values["bos"],
+        values.get("cut", "head"),
+    )
+    return AdapterPrompt(profile.values["model"], prompt_format, [])
 
 
 def main() -> None:
@@ -44,7 +46,7 @@ def main() -> None:
         profile = read_profile(run.name)
         test = sources.read_rows(run / "data" / "test.jsonl")
         if name.startswith("base-"):
-            prompt, adapter = base_prompts(profile)[name], None
+            prompt, adapter = base_prompt(profile, name), None
         else:
             adapter = run / "train" / name / "adapter"
             head = adapters.is_head(adapter)

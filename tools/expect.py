@@ -101,7 +101,7 @@ def expected_minutes(
     # every model is asked about the test rows, the tuned ones about the validation rows, too
     questions = min(rows.get("test_limit") or most, most) * 1.3
     questions += min(rows.get("val_limit") or 60, most)
-    asked, learned = questions * (len(settings) + len(profile.base_names)), 0
+    asked, learned = questions * (len(settings) + len(profile.bases)), 0
     for setting in settings:
         a_step, extra = setting.get("rows_per_step", 4), dict(setting["swift_arguments"])
         steps = total_steps(setting.get("steps", 100), extra, train_rows, a_step)

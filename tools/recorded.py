@@ -172,7 +172,7 @@ def svm_verdicts(metrics: dict) -> dict[str, tuple[str, float]]:
     Args:
         metrics: the content of a run's eval/metrics.json.
     """
-    from helpers.comparison import score_shares  # slow to load
+    from helpers.metrics import score_shares  # slow to load
     from helpers.verdicts import in_words
 
     right = {name: share["accuracy"] for name, share in score_shares(metrics).items()}

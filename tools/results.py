@@ -15,6 +15,7 @@ from pathlib import Path
 
 from helpers import ROOT, InputError
 from helpers.files import need, write_json, write_text
+from helpers.metrics import score_shares
 from helpers.profiles import Profile, read_profile
 
 VERSIONS = ("torch", "transformers", "peft", "ms-swift", "scikit-learn")
@@ -34,14 +35,10 @@ def result_rows(metrics: dict) -> list[tuple[str, str, str]]:
     Args:
         metrics: the content of eval/metrics.json.
     """
-    models = [
-        (name, cell(modes["generate"]), cell(modes["score"]))
-        for name, modes in metrics["models"].items()
+    written = {name: cell(modes["generate"]) for name, modes in metrics["models"].items()}
+    return [
+        (name, written.get(name, ""), cell(share)) for name, share in score_shares(metrics).items()
     ]
-    others = metrics.get("heads", {}).copy()
-    others |= {f"{name} + svm": value for name, value in metrics.get("hybrid", {}).items()}
-    others |= metrics["baselines"]
-    return models + [(name, "", cell(value)) for name, value in others.items()]
 
 
 def table(metrics: dict) -> str:
