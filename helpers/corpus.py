@@ -1,7 +1,7 @@
 """A corpus at a glance: its rows, copies, headers, classes, options and lengths, as tables."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +78,29 @@ def unlabelled(splits: dict[str, Dataset]) -> Dataset:
         splits: rows by split.
     """
     return concatenate_datasets([rows.select(places(rows, False)) for rows in splits.values()])
+
+
+def without_classes(
+    splits: dict[str, Dataset], classes: Collection[str], menu: Sequence[str]
+) -> dict[str, Dataset]:
+    """The rows of all other classes, and those without a label; who is offered all labels is
+    offered these no longer.
+
+    Args:
+        splits: rows by split.
+        classes: to be left out.
+        menu: all labels; see `sources.Source`.
+    """
+    left = [label for label in menu if label not in classes]
+
+    def offered(row: dict) -> dict:
+        return {"category": left if row["category"] == list(menu) else row["category"]}
+
+    kept = {
+        name: rows.select([i for i, label in enumerate(rows["output"]) if label not in classes])
+        for name, rows in splits.items()
+    }
+    return {name: rows.map(offered, load_from_cache_file=False) for name, rows in kept.items()}
 
 
 def texts(rows: Dataset) -> Iterator[str]:

@@ -72,6 +72,8 @@ class Source(NamedTuple):
     """How many rows were skipped, by reason; empty unless on_bad_row is "skip"."""
     padded: int
     """Rows whose text held NUL characters, which were removed."""
+    menu: tuple[str, ...] = ()
+    """All labels, sorted: the options of rows that bring none. Empty where each brings its own."""
 
 
 class Article(NamedTuple):
@@ -146,7 +148,7 @@ def read_source(
     refuse_signs_for_gaps(source, labels)
     if options:
         refuse_strange_labels(source, labels)
-    return Source(splits, dict(reading.skipped), reading.padded)
+    return Source(splits, dict(reading.skipped), reading.padded, tuple(options))
 
 
 def refuse_copies(source: list[str] | str, parts: dict[str, list[Part]]) -> None:

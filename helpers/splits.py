@@ -7,6 +7,7 @@ from itertools import chain
 
 from helpers import InputError
 from helpers.parameters import refuse_out_of_range
+from helpers.rows import shown
 
 SPLITS = ("train", "val", "test")
 MORE_ROWS = "add rows to the classes, or give files of val and test rows beside train"
@@ -65,7 +66,12 @@ def fold_counts(share: float) -> tuple[int, int]:
 
 
 def hold_out(
-    rows: list[int], labels: list[str], clusters: list[int], share: float, seed: int
+    rows: list[int],
+    labels: list[str],
+    clusters: list[int],
+    share: float,
+    seed: int,
+    classes: int = 2,
 ) -> tuple[list[int], list[int]]:
     """Rows in two: those that stay and about a share of them, stratified, no cluster on both sides.
 
@@ -78,6 +84,7 @@ def hold_out(
         clusters: numbers of near copies, of all rows.
         share: of the rows to hold out.
         seed: decides which.
+        classes: the fewest that must have more than one cluster.
 
     Raises:
         InputError: when too little can be divided.
@@ -92,11 +99,13 @@ def hold_out(
     taken, wanted = fold_counts(share)
     folds = max(2, min(wanted, max(counts.values(), default=0)))
     taken = taken if folds == wanted else 1
-    if len(set(theirs)) < folds or len(counts) < 2 or max(counts.values()) < folds:
+    if len(set(theirs)) < folds or len(counts) < classes or max(counts.values()) < folds:
+        whole = [shown(label) for label in groups if label not in counts]
+        named = f" (not {', '.join(whole[:5])}{' …' * (len(whole) > 5)})" if whole else ""
         raise InputError(
             f"{len(rows)} rows in {len(set().union(*groups.values()))} groups of near copies are "
             f"too few to hold out {share:.0%} of them: two classes of two groups are the least; "
-            f"{len(counts)} of {len(groups)} classes can be divided; {MORE_ROWS}"
+            f"{len(counts)} of {len(groups)} classes can be divided{named}; {MORE_ROWS}"
         )
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
@@ -154,7 +163,8 @@ def make_splits(
         refuse_out_of_range(name, value)
     rare = find_rare(given, labels, clusters)
     if rare and rare_classes == "error":
-        raise InputError(rare_message(rare))
+        frequent = {label for label in labels if label not in rare}
+        raise InputError(rare_message(rare, remedies=len(frequent) > 1))
     sides = {
         split: [
             i
@@ -167,7 +177,11 @@ def make_splits(
         raise InputError("the training split has no labelled row")
     for split, share in (("test", test_share), ("val", val_share)):
         if not sides[split]:
-            sides["train"], sides[split] = hold_out(sides["train"], labels, clusters, share, seed)
+            # a class of two rows has one for test, and none is left for val
+            classes = 1 if len({labels[i] for i in sides["test"]}) > 1 else 2
+            sides["train"], sides[split] = hold_out(
+                sides["train"], labels, clusters, share, seed, classes
+            )
         held = {clusters[i] for i in sides[split]}
         for other in ("train", "val") if split == "test" else ("train",):
             left = [i for i in sides[other] if clusters[i] not in held]
@@ -187,15 +201,23 @@ def make_splits(
     return drawn
 
 
-def rare_message(rare: dict[str, int]) -> str:
-    """What to do about rare classes, in one line."""
+def rare_message(rare: dict[str, int], remedies: bool) -> str:
+    """What to do about rare classes, in one line.
+
+    Args:
+        rare: see `find_rare`.
+        remedies: whether two other classes are there, so that the book can do without these.
+    """
     names = ", ".join(
         f"{label!r} ({count} row{'s, near copies' if count > 1 else ''})"
         for label, count in list(rare.items())[:5]
     )
     more = f" and {len(rare) - 5} more" if len(rare) > 5 else ""
+    found = f"too rare to be both learned and judged: {names}{more}"
+    if not remedies:
+        return f"{found}, and without them no two classes are left; {MORE_ROWS}"
     return (
-        f"too rare to be both learned and judged: {names}{more}; add rows, or set rare_classes to "
+        f"{found}; add rows, or set rare_classes to "
         "'train' (kept in training alone) or 'drop' (left out), as in `rare_classes: train` below "
         "`data:` in a profile, `rare_classes = 'train'` in the parameters cell, "
         "`-p rare_classes train` for papermill"

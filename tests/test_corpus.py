@@ -202,3 +202,17 @@ def test_the_least_limit_that_holds_nine_rows_in_ten(count):
     tokens = np.arange(count)
     left = run_solution("01-dataset-exploration", 2, np=np, tokens=tokens)
     assert left["share"] >= 90 and np.mean(tokens < left["limit"]) < 0.9
+
+
+def test_a_class_that_is_left_out_is_offered_no_longer(tmp_path):
+    lines = [{"text": f"第{n}天", "output": label} for n, label in enumerate("AABBC")]
+    lines.append({"text": "没有标签"})
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    read = sources.read_source(str(file), {"category": None})
+    assert read.menu == ("A", "B", "C")
+    own = read.splits["train"].select([0]).map(lambda row: {"category": ["A", "C", "B"]})
+    left = corpus.without_classes(read.splits | {"test": own}, {"C"}, read.menu)
+    assert left["train"]["output"][:] == ["A", "A", "B", "B", None]
+    assert left["train"]["category"][:] == [["A", "B"]] * 5
+    assert left["test"]["category"][:] == [["A", "C", "B"]]  # a row's own options stay

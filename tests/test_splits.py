@@ -61,6 +61,8 @@ def test_a_labelled_test_split_stays_and_its_copies_leave_train():
 def test_too_few_rows_to_split_is_one_line():
     with pytest.raises(InputError, match="too few"):
         splits.make_splits(["train"] * 4, list("AAAA"), [0, 1, 2, 3], 0.1, 0.3, {}, seed=1)
+    with pytest.raises(InputError, match="1 of 2 classes can be divided \\(not 'B'\\)"):
+        split([*"A" * 20, "B"], list(range(21)), rare_classes="train")
     with pytest.raises(InputError, match="no labelled row"):
         splits.make_splits(["test"], ["A"], [0], 0.1, 0.3, {}, seed=1)
 
@@ -91,6 +93,19 @@ def test_a_rare_class_is_named_and_there_is_a_choice(copies, says):
 
     places = split(labels, clusters, rare_classes="drop")
     assert sorted(i for rows in places.values() for i in rows) == list(range(60))
+
+
+def test_no_remedy_is_named_that_cannot_help():
+    with pytest.raises(InputError, match="no two classes are left; add rows") as error:
+        split([*"A" * 60, "B"], list(range(61)))
+    assert "'B' (1 row)" in str(error.value) and "rare_classes" not in str(error.value)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_two_rows_beside_one_frequent_class_are_enough(seed):
+    labels = [*"A" * 58, *"BB"]
+    places = splits.make_splits(["train"] * 60, labels, list(range(60)), 0.1, 0.3, {}, seed=seed)
+    assert {labels[i] for i in places["train"]} == set("AB") and all(places.values())
 
 
 @pytest.mark.parametrize("seed", range(12))
