@@ -278,11 +278,12 @@ class Reading:
                 which counts nothing.
         """
         number, labelled, names = 0, False, []
+        numbered: dict[bool, str] = {}  # the first file of numbers as labels, and of words
         for part in parts:
             menu = (options or []) if part.columns["category"] is None else None
             column, own = part.columns["output"], []
             menus, others = Menus(part.name, part.columns), OtherLabels(part.name, part.columns)
-            has_labels = column is None
+            has_labels, part_labels = column is None, set()
             for where, raw in part.read():
                 number += 1
                 try:
@@ -307,9 +308,18 @@ class Reading:
                     self.first_fault = self.first_fault or f"{where}: {fault}"
                     continue
                 menus.add(row["category"])
+                part_labels |= {label} - {None}
                 yield row
             menus.refuse_labels()
             others.refuse_labels()
+            kinds = {label.isdecimal() for label in part_labels}
+            if menu and len(kinds) == 1 and len(part_labels) > 1:
+                numbered.setdefault(*kinds, part.name)
+            if len(numbered) > 1:
+                raise InputError(
+                    f"{numbered[True]} has numbers as labels and {numbered[False]} words; write "
+                    "them alike in all files"
+                )
             named = [name for name in usual_columns("output", own) if name != column]
             mapped = column != LAYOUT["output"]
             if labelled and named and not has_labels:
@@ -350,7 +360,7 @@ def refuse_strange_labels(source: str | list[str], labels: dict[str, set[str]]) 
         labels: that occur, by split.
     """
     for split in labels.keys() - {"train"}:
-        if len(labels[split]) > 1 and labels[split].isdisjoint(labels["train"]):
+        if labels[split] and labels[split].isdisjoint(labels["train"]):
             ours, theirs = (shown(sorted(labels[one])) for one in (split, "train"))
             raise InputError(
                 f"source {shown(source)}: {split} has the labels {ours}, of which train has none "

@@ -839,6 +839,26 @@ def test_numbers_in_one_split_and_names_in_the_other_are_refused(tmp_path):
         sources.read_source(str(tmp_path), columns={"category": None})
 
 
+@pytest.mark.parametrize("label", ["1", "？", "待标注"])
+def test_a_single_label_that_train_does_not_have_is_refused(tmp_path, label):
+    for split, names in (("train", "体财农"), ("test", [label] * 3)):
+        rows = [{"text": f"第{n}篇{split}", "output": name} for n, name in enumerate(names)]
+        write_csv(tmp_path / f"{split}.csv", rows)
+    with pytest.raises(InputError, match="test has the labels .* of which train has none"):
+        sources.read_source(str(tmp_path), columns={"category": None})
+
+
+def test_numbers_in_one_file_and_names_in_another_are_refused(tmp_path):
+    for name, labels in (("a", "体财"), ("b", "01"), ("c", "财农"), ("d", "7")):
+        rows = [{"text": f"第{n}篇{name}", "output": label} for n, label in enumerate(labels)]
+        write_csv(tmp_path / f"{name}.csv", rows)
+    a, b, c, d = (str(tmp_path / f"{name}.csv") for name in "abcd")
+    for source in ([a, b], [b, c]):
+        with pytest.raises(InputError, match=r"b\.csv has numbers as labels and .*\.csv words"):
+            sources.read_source(source, columns={"category": None})
+    assert len(sources.read_source([a, c, d], columns={"category": None}).menu) == 4
+
+
 @pytest.mark.parametrize("joined", ["体育 财经", "体育\\财经", "体育・财经"])
 def test_two_classes_in_one_label_are_not_a_third(tmp_path, joined):
     path = labelled(tmp_path / "a.jsonl", "体育", "财经", joined)
