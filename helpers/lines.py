@@ -68,6 +68,7 @@ def read_text(path: Path) -> Iterator[str]:
             if begins.startswith(mark) or begins.lower().startswith(mark):
                 raise InputError(f"{path} is {kind}")
         wide = chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        chunk = chunk.removeprefix(codecs.BOM_UTF8)  # some programs put it before GBK, too
         # without a mark: a line end of two bytes, and no byte of 0 but as a second one
         unmarked = not wide and b"\n\0" in chunk and 0 not in chunk[::2]
         if chunk[:4].count(0) >= 2 or unmarked:

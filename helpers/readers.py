@@ -23,7 +23,7 @@ from helpers.lines import (
     read_text,
     refuse_bomb,
 )
-from helpers.rows import Fault, clean, shown
+from helpers.rows import Fault, clean, encoding_of, shown
 from helpers.tables import CellError, Rows, read_csv, read_xlsx
 
 SPACE = re.compile(r"[ \t\r\n]*")
@@ -233,11 +233,24 @@ def column_values(column) -> list:
         return [CellError("a value that cannot be read") if v.is_valid else None for v in column]
 
 
+def in_one_encoding(values: list) -> list:
+    """Values of a column. Bytes become text, and all of them in the encoding that they have
+    together, for a short label may be sound in two. Left as they are where one is no such text.
+    """
+    texts = [value for value in values if isinstance(value, bytes)]
+    try:
+        encoding = encoding_of(b"\n".join(texts))
+        decoded = {text: text.decode(encoding) for text in texts}
+    except (Fault, UnicodeDecodeError):
+        return values
+    return [decoded[value] if isinstance(value, bytes) else value for value in values]
+
+
 def batch_rows(batch) -> list[dict | Fault]:
     """Rows of an Arrow batch; one whose text is no UTF-8 comes as a fault."""
     names = batch.schema.names
     try:
-        columns = [column_values(column) for column in batch.columns]
+        columns = [in_one_encoding(column_values(column)) for column in batch.columns]
         return [dict(zip(names, values)) for values in zip(*columns)]
     except UnicodeDecodeError as error:
         if len(batch) == 1:

@@ -65,6 +65,7 @@ AROUND = ("「」", "『』", "【】", "〔〕", "《》")
 """What may stand around a label without being a part of it."""
 ALIKE = str.maketrans("\u2212〜•‧∙⋅・‘’ʼ“”", "-~·····'''\"\"")
 """Signs that keyboards write for one another: of a minus, a tilde, a middle dot, and quotes."""
+WORD = re.compile(r"[^\W\d_]+")
 VARIANTS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 """What chooses between a character's looks."""
 
@@ -140,7 +141,8 @@ def encoding_of(content: bytes) -> str:
     high = len(content.translate(None, bytes(range(128))))  # bytes beyond ASCII
     # Of Chinese text in GB18030 about a third happens to be sound UTF-8.
     if broken("utf-8") <= min(0.4 * high, broken("gb2312")):
-        return "utf-8"
+        # A few words may be sound in both: 农业 in GB2312 is ũҵ in UTF-8.
+        return "gb18030" if high and not broken("gb2312") and is_unreal(content) else "utf-8"
     if broken("gb2312") and is_big5(content):
         raise Fault("written in Big5", "; convert it: iconv -f BIG5 -t UTF-8 old > new")
     # Almost any bytes decode as GB18030; its common characters are those of GB2312.
@@ -150,6 +152,26 @@ def encoding_of(content: bytes) -> str:
     if 2 * sum(decodes(line, "utf-8") for line in lines) < len(lines):
         raise Fault("neither UTF-8 nor GB18030", "; convert it to UTF-8")
     return "utf-8"
+
+
+def is_unreal(content: bytes) -> bool:
+    """Whether bytes, read as UTF-8, hold no word beyond ASCII that a language has: each mixes
+    scripts (beside Latin letters of ASCII all others may stand, as in μm), or is of letters that
+    Cyrillic got for languages which need its common ones, too.
+
+    Args:
+        content: a text, or its beginning.
+    """
+    text = unicodedata.normalize("NFKC", content.decode(errors="ignore"))
+    words = {word for word in WORD.findall(text) if not word.isascii()}
+    return bool(words) and all(
+        (
+            len({unicodedata.name(sign, "").split(" ")[0] for sign in word}) > 1
+            and not any(map(str.isascii, word))
+        )
+        or all("\u0460" <= sign <= "\u052f" for sign in word)
+        for word in words
+    )
 
 
 def is_big5(content: bytes) -> bool:

@@ -836,6 +836,33 @@ def test_options_that_python_cannot_hash_are_no_list(options):
         options_of(options)
 
 
+def test_labels_kept_as_bytes_of_gbk_are_read_together(tmp_path):
+    names = ["农业", "女", "体育", None]  # the first is sound UTF-8 as well, and the second
+    table = pyarrow.table({"text": ["a"] * 4, "output": [n and n.encode("gbk") for n in names]})
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    rows = read_file(tmp_path / "rows.parquet")
+    assert [row["output"] for _, row in rows] == names
+
+
+@pytest.mark.parametrize("label", ["农业", "医药"])
+def test_a_label_in_gbk_beside_english_is_no_word_of_two_scripts(tmp_path, label):
+    table = f"text,output\nwheat and rain,{label}\n"
+    (tmp_path / "rows.csv").write_bytes(table.encode("gbk"))
+    [(_, row)] = read_file(tmp_path / "rows.csv")
+    assert row["output"] == label
+    for word in ("café", "Привет", "10 μm", "Ωmega", "naïve"):
+        (tmp_path / "rows.csv").write_text(table.replace(label, word), encoding="utf-8")
+        [(_, row)] = read_file(tmp_path / "rows.csv")
+        assert row["output"] == word
+
+
+def test_a_mark_of_byte_order_before_gbk_is_dropped(tmp_path):
+    content = "text,output\n球队取胜,体育\n".encode("gbk")
+    (tmp_path / "rows.csv").write_bytes(b"\xef\xbb\xbf" + content)
+    [(_, row)] = read_file(tmp_path / "rows.csv")
+    assert row == {"text": "球队取胜", "output": "体育"}
+
+
 def test_the_encoding_is_told_by_the_first_bytes_that_tell(tmp_path):
     """A megabyte of English in front of Chinese in either encoding."""
     english = "".join(f'{{"text": "{number} news"}}\n' for number in range(70_000))

@@ -844,7 +844,7 @@ def test_a_single_label_that_train_does_not_have_is_refused(tmp_path, label):
     for split, names in (("train", "体财农"), ("test", [label] * 3)):
         rows = [{"text": f"第{n}篇{split}", "output": name} for n, name in enumerate(names)]
         write_csv(tmp_path / f"{split}.csv", rows)
-    with pytest.raises(InputError, match="test has the labels .* of which train has none"):
+    with pytest.raises(InputError, match=r"test has the labels .* of which train has none"):
         sources.read_source(str(tmp_path), columns={"category": None})
 
 
