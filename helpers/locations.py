@@ -23,10 +23,12 @@ LIKE_SPLITS = {
     "test": re.compile(WORD.format("test|testing|holdout|eval|evaluation", "测试|评测")),
 }
 """What names hold that a person takes for those of a split."""
-MORE_TRAIN = re.compile(
-    r"(train(ing)?|训练(集|数据|数据集)?)[ _.-]*(part|extra|more|new|v)?[ _-]*\(?[0-9]*\)?"
+TRAIN = re.compile("train(ing)?(sets?|data)?|训练(集|数据|数据集)?")
+MORE = set(
+    "part extra more new v aug augmented copy of old rest all full small clean final".split()
 )
-"""How files are called that hold more training rows, or a copy of them."""
+MORE |= set("add additional fold shard split a b c d 副本 的副本 新 补充 增强 备份 全部".split())
+"""Words beside the one of `TRAIN` where a file holds more training rows, or a copy of them."""
 UNREAD = (
     *("", ".txt", ".xls", ".xlsm", ".et", ".ods", ".ndjson", ".jsonlines", ".feather", ".pkl"),
     *(".arrow", ".zip", ".zst", ".bz2", ".xz", ".7z", ".rar", ".tar", ".tgz", ".bak"),
@@ -90,7 +92,8 @@ def folder_splits(folder: Path) -> dict[str, list[Path]]:
     splits = {}
     for split, names in SPLITS.items():
         # train.csv, or a shard as hubs name it: train-00000-of-00002-0123456789abcdef.parquet
-        pattern = rf"({'|'.join(names)})(-(\d{{5}})-of-(\d{{5}})(-[0-9a-f]+)?)?({forms})(\.gz)?"
+        shard = r"[-_](\d+)[-_]of[-_](\d+)(-[0-9a-f]+)?"
+        pattern = rf"({'|'.join(names)})({shard})?({forms})(\.gz)?"
         matches = [(file, re.fullmatch(pattern, file.name.lower())) for file in files]
         matches = [(file, match) for file, match in matches if match]
         whole = [file for file, match in matches if not match[2]]
@@ -101,11 +104,14 @@ def folder_splits(folder: Path) -> dict[str, list[Path]]:
                 f"{folder} holds {twice}; keep one file for {split}, or one set of shards"
             )
         if matches and not whole:
+            matches.sort(key=lambda pair: int(pair[1][3]))
             numbers = [int(match[3]) for _, match in matches]
-            count = int(matches[0][1][4])
-            if missing := sorted(set(range(count)) - set(numbers)):
+            said = matches[0][1][4]
+            count = int(said)
+            first = 1 if count in numbers and 0 not in numbers else 0  # hubs count from 0
+            if missing := sorted(set(range(first, count + first)) - set(numbers)):
                 raise InputError(
-                    f"{folder}: shard {missing[0]:05}-of-{count:05} of {split} is missing; "
+                    f"{folder}: shard {missing[0]:0{len(said)}}-of-{said} of {split} is missing; "
                     f"{len(numbers)} of {count} are there"
                 )
             if len(numbers) > count:
@@ -127,8 +133,8 @@ def refuse_unread(folder: Path, there: list[Path], splits: dict[str, list[Path]]
     if "train" not in splits:
         return
     for file in there:
-        stem = file.name.lower().partition(".")[0]
-        if file not in splits["train"] and form_of(file) in READERS and MORE_TRAIN.fullmatch(stem):
+        read = file in splits["train"] or form_of(file) not in READERS
+        if not read and holds_more_training(file.name.lower().partition(".")[0]):
             raise InputError(
                 f"{folder}: {str(file.relative_to(folder))!r} is not read beside "
                 f"{splits['train'][0].name}; give a list of files as the source, or move it "
@@ -147,6 +153,15 @@ def refuse_unread(folder: Path, there: list[Path], splits: dict[str, list[Path]]
                     f"rows; if it is that split, make it a file such as {split}.csv "
                     f"({', '.join(READERS)}), else move it elsewhere"
                 )
+
+
+def holds_more_training(stem: str) -> bool:
+    """Whether a file's name says that it holds training rows, or a copy of them, and no more than
+    that, as in "train (2)", "train_b" or "训练集 - 副本".
+    """
+    words = re.findall(r"[a-z]+|[\u4e00-\u9fff]+", stem)
+    others = [word for word in words if not TRAIN.fullmatch(word)]
+    return len(others) < len(words) and MORE.issuperset(others)
 
 
 def other_place(folder: Path) -> str:

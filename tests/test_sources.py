@@ -409,6 +409,24 @@ def test_a_missing_shard_is_named(tmp_path):
         sources.read_source(str(tmp_path))
 
 
+@pytest.mark.parametrize(("first", "form"), [(0, "{}-of-{}"), (1, "{}-of-{}"), (0, "{:04}_of_{}")])
+def test_shards_are_counted_as_their_names_do(tmp_path, first, form):
+    for number in range(first, first + 12):
+        write(tmp_path / f"train-{form.format(number, 12)}.jsonl", GOOD | {"text": f"{number}"})
+    read = sources.read_source(str(tmp_path)).splits["train"]
+    assert read["text"] == list(map(str, range(first, first + 12)))
+    write(tmp_path / "train.jsonl", OTHER)
+    with pytest.raises(InputError, match="keep one file for train, or one set"):
+        sources.read_source(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["train_log.csv", "training_args.json", "trainer_state.json"])
+def test_what_tells_of_a_training_is_left_alone(tmp_path, name):
+    write_csv(tmp_path / "train.csv", [GOOD])
+    write(tmp_path / name, OTHER)
+    assert len(sources.read_source(str(tmp_path)).splits["train"]) == 1
+
+
 @pytest.mark.parametrize("other", [("train", 1), ("train", 4)])
 def test_one_set_of_shards_a_split(tmp_path, other):
     shards(tmp_path, "train", 2)
@@ -649,6 +667,12 @@ def test_a_link_that_leads_nowhere_is_not_left_unread(tmp_path):
         "train_extra.csv",
         "train-v2.csv",
         "训练集2.csv",
+        "train - 副本.csv",
+        "train (copy).csv",
+        "train_aug.csv",
+        "traindata2.jsonl",
+        "2_train.csv",
+        "train_b.csv",
     ],
 )
 def test_more_training_rows_are_not_left_unread(tmp_path, name):
