@@ -64,7 +64,7 @@ def csv_records(
     reader = csv.reader(physical_lines(), delimiter=delimiter, strict=True)
     values: dict[int, set[str]] = defaultdict(set)  # by column
     suspects: list[tuple[int, list[list[str]]]] = []
-    counted: tuple[int, int] | None = None  # where lines count on, and the number behind them
+    counted: tuple[int, dict[int, int]] = 0, {}  # where lines count on, and what is to come
     while True:
         first = skipped + reader.line_num + 1
         lines.clear()
@@ -75,9 +75,10 @@ def csv_records(
         except csv.Error as error:
             opening = first + opening_line(lines, delimiter)
             refuse(opening, f"a quoted field begins here and does not end soundly ({error})")
-        if counted and fields[:1] == [str(counted[1])]:  # the next row goes on behind those lines
-            refuse(counted[0], "a quote opens here and swallows whole rows")
-        counted = None if fields else counted
+        for column, number in counted[1].items():  # the next row goes on behind those lines
+            if fields[column : column + 1] == [str(number)]:
+                refuse(counted[0], "a quote opens here and swallows whole rows")
+        counted = (0, {}) if fields else counted
         for column, field in enumerate(fields):
             if field and len(values[column]) < 10_000:
                 values[column].add(short(field))
@@ -86,8 +87,7 @@ def csv_records(
             if are_rows(inner, values):
                 refuse(opening, "a quote opens here and swallows whole rows")
             suspects.append((opening, inner))
-            if counts_on(lines, fields, delimiter):
-                counted = opening, int(fields[0]) + len(lines)
+            counted = opening, counts_on(inner, fields)
         if fields:
             yield f"line {first}", fields, line_fault("".join(lines))
     for opening, inner in suspects:  # once more, with the values of later rows
@@ -155,22 +155,23 @@ def closing_field(fields: list[str]) -> int:
     return 0
 
 
-def counts_on(lines: list[str], fields: list[str], delimiter: str) -> bool:
-    """Whether each line of a record but its first begins with the next number of the row before it:
-    rows of an index, swallowed by a stray quote.
+def counts_on(lines: list[list[str]], fields: list[str]) -> dict[int, int]:
+    """The number to come in each column in which the lines of a record count one up: rows of an
+    index, swallowed by a stray quote.
 
     Args:
-        lines: of the record.
-        fields: of the record.
-        delimiter: between fields.
+        lines: their fields; see `whole_rows`.
+        fields: of the record, whose own stand in the first of these lines or in the last.
     """
-    if len(lines) < 2 or len(fields) < 2 or not re.fullmatch(r"[0-9]{1,18}", fields[0]):
-        return False
-    return all(
-        line.startswith(f"{int(fields[0]) + number}{delimiter}")
-        and line.count(delimiter) == len(fields) - 1
-        for number, line in enumerate(lines[1:], 1)
-    )
+    following = {}
+    for column, inner in enumerate(zip(*lines)):
+        own, others = fields[column], [field for field in inner if field]
+        numbers = others + [own] if inner[0] else [own] + others
+        if others and all(re.fullmatch("[0-9]{1,18}", number) for number in numbers):
+            first, end = int(numbers[0]), int(numbers[0]) + len(numbers)
+            if list(map(int, numbers)) == list(range(first, end)):
+                following[column] = end
+    return following
 
 
 def are_rows(lines: list[list[str]], values: dict[int, set[str]]) -> bool:

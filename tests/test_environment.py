@@ -3,11 +3,14 @@
 Their solvers are not run here; what they hand to pip is.
 """
 
+import importlib.metadata
 import re
 import subprocess
 import sys
 
+import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 from helpers import ROOT
 
@@ -46,6 +49,14 @@ def test_its_pip_part_installs_what_is_listed_and_pinned(project):
     ]
     assert missing == []
     assert f"obtaining {project.as_uri()}".lower().replace("_", "-") in met
+
+
+@pytest.mark.parametrize("python", ["3.11.0", "3.12.0", "3.13.0"])
+def test_no_package_asks_for_a_later_python_than_is_said(python):
+    """The README says 3.11 or newer; the one of a distribution is rarely the last of its kind."""
+    asked = {d.name: d.metadata["Requires-Python"] for d in importlib.metadata.distributions()}
+    too_new = [name for name, one in asked.items() if one and python not in SpecifierSet(one)]
+    assert len(asked) > 200 and too_new == []
 
 
 def test_what_only_tests_need_is_no_burden_on_readers():

@@ -822,6 +822,16 @@ def test_a_stray_quote_that_swallows_numbered_rows_is_named(tmp_path, lines):
         rows_of(tmp_path / "a.csv")
 
 
+@pytest.mark.parametrize("between", [",", ",1.5,"])
+def test_numbered_rows_are_found_behind_their_texts(tmp_path, between):
+    lines = [f"第{n}篇{between}{n}" for n in range(9)]
+    lines[3], lines[6] = '"' + lines[3], lines[6].replace("篇", '篇"')
+    header = "text,price,id" if "5" in between else "text,id"
+    (tmp_path / "a.csv").write_text("\n".join([header, *lines]), encoding="utf-8")
+    with pytest.raises(InputError, match="line 5: a quote opens here and swallows whole rows"):
+        rows_of(tmp_path / "a.csv")
+
+
 @pytest.mark.parametrize("start", [1, 7])
 def test_an_article_with_a_numbered_list_is_one_article(tmp_path, start):
     """Also where the list happens to go on from the row's own number."""
