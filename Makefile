@@ -14,10 +14,11 @@ said = $(if $(filter command,$(firstword $(origin $(1)))),$(if $(value $(1)),--$
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)
 export PYTHONUNBUFFERED := 1
-# Whatever a shell says: texts and what is printed are UTF-8, figures are drawn into notebooks, and no start-up file runs in them.
+# Whatever a shell says: texts and what is printed are UTF-8, figures are drawn into notebooks, no start-up file runs in
+# them, and Snakemake gets its options here alone.
 export PYTHONUTF8 := 1
 export PYTHONIOENCODING := utf-8
-unexport MPLBACKEND PYTHONSTARTUP
+unexport MPLBACKEND PYTHONSTARTUP SNAKEMAKE_PROFILE
 # How long a waiting thread of torch spins before it sleeps: a twentieth slower where it is alone, many times faster beside any other load.
 export GOMP_SPINCOUNT ?= 1000
 # Memory that torch gives back is kept for its next tensor: fetched from the system anew, it is zeroed page by page each time, and
@@ -49,11 +50,11 @@ book: .venv/.ready ## run the notebooks of a profile and publish the book
 lab: .venv/.ready ## open JupyterLab on the notebooks
 	@$(BIN)/python -m jupyter lab $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) --notebook-dir=. notebooks/01-dataset-exploration.ipynb
 
-classify: .venv/.ready ## answer the articles of FILE=my.xlsx [ADAPTER= OUT= COLUMNS= SHEET= TARGET= REVIEW=]
-	@$(BIN)/python -m tools.classify $(call said,FILE,file) $(call said,ADAPTER,adapter) $(call said,OUT,out) $(call said,COLUMNS,columns) $(call said,SHEET,sheet) $(call said,TARGET,target) $(call said,REVIEW,review)
+classify: .venv/.ready ## answer the articles of FILE=my.xlsx [PROFILE= ADAPTER= OUT= COLUMNS= SHEET= TARGET= REVIEW=]
+	@$(BIN)/python -m tools.classify $(call said,PROFILE,profile) $(call said,FILE,file) $(call said,ADAPTER,adapter) $(call said,OUT,out) $(call said,COLUMNS,columns) $(call said,SHEET,sheet) $(call said,TARGET,target) $(call said,REVIEW,review)
 
-export: .venv/.ready ## merge ADAPTER= into a model's folder that other programs can serve
-	@$(BIN)/python -m tools.export $(call said,ADAPTER,adapter)
+export: .venv/.ready ## merge ADAPTER= (or the best of PROFILE=) into a model's folder that other programs can serve
+	@$(BIN)/python -m tools.export $(call said,PROFILE,profile) $(call said,ADAPTER,adapter)
 
 # One thread a test and a test a core: one more gained nothing. The order is conftest's.
 test: .venv/.ready-test ## run the tests, the tiny profile among them
@@ -69,7 +70,7 @@ clean: ## remove what runs and builds left (not the virtual environment)
 # The only set-up there is: a virtual environment with the pinned dependencies; the tests bring some more.
 .venv/.ready: requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11")'
-	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv  # anew where one was begun and not finished
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=26'  # the one that Python 3.11 brings needs twice the time
 	$(BIN)/python -m pip install --no-compile -r requirements.txt
 	@touch $@

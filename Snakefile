@@ -216,7 +216,7 @@ rule site:
     input:
         [str(path) for path in sorted(Path("tools").glob("*.py"))],
         "CITATION.cff",
-        "CHANGELOG.md",
+        "data/README.md",
         [str(path) for path in sorted(Path("helpers").glob("*.py"))],
         NOTEBOOKS,
         rules.evaluate.output.metrics,
@@ -227,7 +227,7 @@ rule site:
         settings=SETTINGS,
         title=PROFILE.values["title"],
     shell:
-        PYTHON + " -m tools.stage {RUN} {output:q} --title {params.title:q} --settings {params.settings}"
+        PYTHON + " -m tools.stage {RUN} {output:q} --title={params.title:q} --settings {params.settings}"
 
 
 rule html:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -126,8 +127,8 @@ def classify_file(
     check_outputs(source, out, review)
     if review is not None:
         refuse_filled(review)
-    if out is not None and out.suffix.lower() == ".xlsx":
-        refuse_filled(out, others=False)  # a table may be written anew, a review file may not
+    if out is not None:
+        refuse_other_table(out)
 
     def read() -> Iterator[Article]:
         return read_articles(source, columns, sheet, classifier.prompt.labels)
@@ -233,6 +234,25 @@ def check_outputs(source: Path, out: Path | None, review: Path | None) -> None:
         same = one.exists() and other.exists() and one.samefile(other)
         if same or one.resolve() == other.resolve():
             raise InputError(f"{other} is {what}, which would be lost; write to another file")
+
+
+def refuse_other_table(out: Path) -> None:
+    """Raise InputError where a file is there that holds rows, and no answers of an earlier call.
+
+    Args:
+        out: of a table that would be written anew; its ending is one of writers.FORMS.
+    """
+    if not out.is_file() or any(name.startswith(ADDED[3]) for name in writers.column_names(out)):
+        return
+    if out.suffix.lower() == ".xlsx":
+        refuse_filled(out)
+        return
+    with out.open("rb") as file:
+        filled = [line for line in islice(file, 100) if line.strip()]
+    if len(filled) > (out.suffix.lower() == ".csv"):  # whose first line names the columns
+        raise InputError(
+            f"{out} holds rows, and no table of answers; it would be lost, so write to another file"
+        )
 
 
 def stamp_of(source: Path) -> tuple:

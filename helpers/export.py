@@ -297,5 +297,7 @@ def data_lines(run: Path) -> list[str]:
             "The sample packaged with the project: articles that it wrote itself, with invented "
             "facts. Figures on it say that the method works, and nothing about your articles."
         ]
+    if source == "not shown":  # chapter 1, where the profile keeps its texts to itself
+        return ["The run does not name its data. No article of it is in this folder."]
     shown = ", ".join(f"`{name}`" for name in names)
     return [f"Rows of {shown}. No article of it is in this folder."]

@@ -119,13 +119,11 @@ class Review:
         return line
 
 
-def refuse_filled(path: Path, others: bool = True) -> None:
-    """Raise InputError where a workbook is there that holds what a person wrote.
+def refuse_filled(path: Path) -> None:
+    """Raise InputError where a workbook is there that holds what a person wrote, or may hold it.
 
     Args:
-        path: of a file that would be written anew.
-        others: whether any workbook but an untouched review file is meant, or filled review files
-            alone.
+        path: of a review file that would be written anew.
     """
     from openpyxl import load_workbook
 
@@ -134,9 +132,9 @@ def refuse_filled(path: Path, others: bool = True) -> None:
     try:
         with closing(load_workbook(path, read_only=True)) as book:
             first, *_ = sheets = book.worksheets
+            for sheet in sheets:
+                sheet.reset_dimensions()  # what a file says of its size may be wrong
             ours = next(first.iter_rows(values_only=True), ()) == COLUMNS
-            if not (ours or others or any(sheet.title == "review" for sheet in sheets)):
-                return
             # a table may be long: no more of it is read than up to what is found
             if ours:
                 label = COLUMNS.index("output") + 1
@@ -150,6 +148,13 @@ def refuse_filled(path: Path, others: bool = True) -> None:
                 for value in row
             )
     except Exception:  # whatever openpyxl meets in a file that is no workbook
+        with path.open("rb") as file:
+            begins = file.read(4)
+        if begins in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0"):  # one with a password, or damaged
+            raise InputError(
+                f"{path} cannot be read, so what a person wrote into it may be lost; write to "
+                "another file"
+            ) from None
         return
     if filled:
         what = "labels that a person chose" if ours else "rows that a person may have written"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from helpers import ROOT, InputError, metrics, one_line
 from helpers.adapters import HEAD, PROMPT, WEIGHTS, adapter_digest
-from helpers.files import DAMAGE, digest, from_root, read_jsonl
+from helpers.files import DAMAGE, digest, from_here, from_root, read_jsonl
 from helpers.training_log import read_log
 
 ROWS = "rows.json"
@@ -218,6 +218,23 @@ def best_adapter(runs: Path = ROOT / "runs") -> Path:
         )
     newest = max(trained, key=lambda run: max(age(setting) for setting in trained[run]))
     return best_of_run(newest)
+
+
+def adapter_of(given: str | None, profile: str | None) -> Path:
+    """The adapter that a command line means.
+
+    Args:
+        given: an adapter's folder, below the current folder unless absolute.
+        profile: the name of the run whose best on val is meant.
+
+    Raises:
+        InputError: where both are given, or no run has an adapter.
+    """
+    if given and profile:
+        raise InputError("an adapter belongs to one run: name an adapter or a profile, not both")
+    if given:
+        return Path(from_here(given))
+    return best_of_run(ROOT / "runs" / profile) if profile else best_adapter()
 
 
 def age(setting: Path) -> float:

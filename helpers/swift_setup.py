@@ -22,7 +22,7 @@ SWIFT_DEFAULTS = {
 }
 """What swift does where an argument was taken away."""
 QUANTISERS = {"bnb": "bitsandbytes", "hqq": "hqq", "eetq": "eetq"}
-"""The package that each quant_method of swift needs; none of them is among this book's."""
+"""The package that each quant_method of swift needs; none is among this book's."""
 
 
 def sft_arguments(
@@ -190,12 +190,15 @@ def adapted_layers(targets: str | list[str]) -> str | list[str]:
     return "all-linear" if any(name.startswith("all-") for name in names) else names
 
 
-def refuse_missing_quantiser(arguments: dict) -> None:
-    """Raise InputError where swift would quantise by a package that is not installed."""
-    package = QUANTISERS.get(arguments.get("quant_method"))
-    if package and importlib.util.find_spec(package) is None:
-        raise InputError(
-            f"quant_method {arguments['quant_method']} needs the package {package}, which is not "
-            f"installed: .venv/bin/pip install {package}, "
-            "or take quant_method and quant_bits out of the setting"
-        )
+def refuse_missing_package(arguments: dict) -> None:
+    """Raise InputError where swift would need a package that is not among this book's."""
+    method = arguments.get("quant_method")
+    needs = [(f"quant_method {method}", QUANTISERS.get(method), "quant_method and quant_bits")]
+    if arguments.get("deepspeed"):
+        needs.append(("deepspeed", "deepspeed", "deepspeed"))
+    for what, package, names in needs:
+        if package and importlib.util.find_spec(package) is None:
+            raise InputError(
+                f"{what} needs the package {package}, which is not installed: "
+                f".venv/bin/pip install {package}, or take {names} out of the setting"
+            )

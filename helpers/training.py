@@ -35,7 +35,7 @@ from helpers.files import (
 from helpers.journal import lock
 from helpers.models import model_identity
 from helpers.settings import ROWS
-from helpers.swift_setup import PLUGINS, refuse_missing_quantiser
+from helpers.swift_setup import PLUGINS, refuse_missing_package
 from helpers.templating import Prompt, PromptFormat, encode_answer, fit_all
 from helpers.training_log import best_step, explain, look_at_first_row, read_log, show_progress
 
@@ -152,7 +152,7 @@ def train(
         InputError: with swift's own words when it fails, when the loss is no longer a number, and
             while another program trains the same setting.
     """
-    refuse_missing_quantiser(arguments)
+    refuse_missing_package(arguments)
     key = fingerprint(arguments, messages, adapter_prompt.model, nproc)
     work, replaced = unfinished(folder), set_aside(folder)
     with locked(folder):
@@ -328,7 +328,7 @@ def run_swift(folder: Path, arguments: dict, tokenizer, nproc: int = 1) -> tuple
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env=swift_environment(nproc),
+            env=swift_environment(nproc) | {"MODELSCOPE_CACHE": str(folder / "swift" / "cache")},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -2,14 +2,16 @@
 
 import json
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import pandas as pd
 import yaml
 from tqdm import tqdm
 
-from helpers import InputError
-from helpers.files import read_jsonl
+from helpers import ROOT, InputError
+from helpers.files import from_root, read_jsonl
 from helpers.swift_setup import SWIFT_DEFAULTS
 from helpers.templating import encode, encode_answer
 
@@ -44,7 +46,10 @@ def explain(code: int, log: Path, arguments: dict) -> str:
     """
     text = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
     lines = [line.rstrip() for line in text.split("\n") if line.strip()]
-    repeat = f"repeat it with: cd {log.parent.name} && swift sft sft.yaml; see {log.name}"
+    swift = Path(sys.executable).with_name("swift")
+    swift = f"$OLDPWD/{from_root(swift)}" if swift.is_relative_to(ROOT) else str(swift)
+    folder = shlex.quote(from_root(log.parent))
+    repeat = f"repeat it with: cd {folder} && {swift} sft sft.yaml; see {log.name}"
     no_memory = r"out of memory|[Cc]an(no|')t allocate memory"
     if code in (-9, 137) or re.search(no_memory, "\n".join(lines[-40:])):
         values = SWIFT_DEFAULTS | arguments

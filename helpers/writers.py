@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 
@@ -143,6 +143,24 @@ def finite(value):
 def is_formula(text: str) -> bool:
     """Whether a spreadsheet might run a text; "-5" is a number and harmless."""
     return bool(FORMULA.match(text)) and not NUMBER.fullmatch(text)
+
+
+def column_names(table: Path) -> list[str]:
+    """Names of the columns of a table as `write_table` makes it; none where a file is no such."""
+    try:
+        if table.suffix.lower() == ".xlsx":
+            from openpyxl import load_workbook
+
+            with closing(load_workbook(table, read_only=True)) as book:
+                page = book.worksheets[0]
+                page.reset_dimensions()
+                return [str(name) for name in next(page.iter_rows(values_only=True), ())]
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            if table.suffix.lower() == ".csv":
+                return next(csv.reader(file), [])
+            return list(json.loads(file.readline()))
+    except Exception:  # whatever openpyxl meets, bytes that are no text, a line that is no row
+        return []
 
 
 def csv_cell(value):

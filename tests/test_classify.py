@@ -509,6 +509,18 @@ def test_the_best_adapter_is_chosen_on_val_in_the_newest_run(tmp_path):
         settings.best_adapter(tmp_path / "runs")
 
 
+def test_a_profile_says_whose_adapter_is_meant(tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "ROOT", tmp_path)
+    best = setting(tmp_path / "runs" / "old", "a", 1.0, 0.1, when=50)
+    setting(tmp_path / "runs" / "new", "a", 1.0, 0.1, when=60)
+    assert settings.adapter_of(None, "old") == best / "adapter"
+    assert settings.adapter_of(str(best), None) == best
+    with pytest.raises(InputError, match="name an adapter or a profile, not both"):
+        settings.adapter_of(str(best), "old")
+    with pytest.raises(InputError, match=r"no adapter in .*runs/none/train"):
+        settings.adapter_of(None, "none")
+
+
 def test_memory_does_not_grow_with_the_file(tmp_path, adapter, fake, monkeypatch):
     monkeypatch.setattr(classify, "BLOCK_CHARACTERS", 100_000)
     peaks = []
@@ -536,6 +548,7 @@ def command(*arguments):
         ("FILE=a$b.csv", ["--file=a$b.csv"]),  # make itself would take $b for a variable
         ("FILE=it's -x.csv", ["--file=it's -x.csv"]),
         ("OUT=", []),
+        ("PROFILE=mine", ["--profile=mine"]),
         ('COLUMNS={text: "正文"}', ['--columns={text: "正文"}']),
     ],
 )
@@ -687,3 +700,21 @@ def test_a_table_to_look_at_has_gaps_numbers_for_labels_and_short_articles(tmp_p
     assert (table["answer"][0], table["second"][0]) == ("01", "02")
     assert table["probability"][0] == 0.9 and list(table["look"]) == [False, True]
     assert table[["answer", "probability"]].loc[1].isna().all() and table["note"][1] == "empty"
+
+
+@pytest.mark.parametrize("form", [".csv", ".jsonl", ".xlsx"])
+def test_a_table_of_answers_is_written_anew_and_no_other(tmp_path, form):
+    out = tmp_path / f"out{form}"
+    classify.refuse_other_table(out)
+    out.touch()
+    classify.refuse_other_table(out)
+    names = ["text", "output", "answer", "probability", "second", "second_probability (model)"]
+    writers.write_table(out, names, [["a", "A", "B", 0.5, "A", 0.4]])
+    classify.refuse_other_table(out)
+    writers.write_table(out, ["text", "output"], [["a", "A"]])  # labels that somebody gave
+    with pytest.raises(InputError, match=r"would be lost.* write to another file"):
+        classify.refuse_other_table(out)
+    if form != ".xlsx":
+        out.write_bytes(b"\xff\xfe\n\xff\n")
+        with pytest.raises(InputError, match="holds rows, and no table of answers"):
+            classify.refuse_other_table(out)

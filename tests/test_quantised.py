@@ -100,8 +100,10 @@ def test_without_its_package_it_is_refused_before_anything_begins(
             adapter_prompt=AdapterPrompt(folder, FORMAT, ["a"]),
         )
     assert "\n" not in str(error.value) and not where.parent.exists()
-    swift_setup.refuse_missing_quantiser({"quant_method": None})
-    swift_setup.refuse_missing_quantiser({"quant_method": "fp8"})  # swift's own, by transformers
+    with pytest.raises(InputError, match="deepspeed needs the package deepspeed, which"):
+        swift_setup.refuse_missing_package({"deepspeed": "zero2"})
+    swift_setup.refuse_missing_package({"quant_method": None})
+    swift_setup.refuse_missing_package({"quant_method": "fp8"})  # swift's own, by transformers
 
 
 def test_it_cannot_be_exported(recommended, tmp_path, draw_adapter):

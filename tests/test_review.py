@@ -1,5 +1,8 @@
 """The review file: least certain first, a drop-down of each row's options, a source once filled."""
 
+import re
+import zipfile
+
 import pytest
 from openpyxl import load_workbook
 
@@ -158,10 +161,29 @@ def test_labels_that_a_person_chose_are_not_written_over(tmp_path):
     book.save(path)
     with pytest.raises(InputError, match="labels that a person chose"):
         review.refuse_filled(path)
-    with pytest.raises(InputError, match="labels that a person chose"):
-        review.refuse_filled(path, others=False)
     (tmp_path / "other.xlsx").write_text("no workbook")
     review.refuse_filled(tmp_path / "other.xlsx")
+    for begins in (b"\xd0\xcf\x11\xe0", b"PK\x03\x04"):  # with a password, or damaged
+        (tmp_path / "other.xlsx").write_bytes(begins * 100)
+        with pytest.raises(InputError, match="what a person wrote into it may be lost"):
+            review.refuse_filled(tmp_path / "other.xlsx")
+
+
+def test_a_wrong_size_in_a_workbook_hides_no_label(tmp_path):
+    path = tmp_path / "r.xlsx"
+    write(path, ROWS)
+    book = load_workbook(path)
+    book["review"]["F3"] = "Art"
+    book.save(path)
+    with zipfile.ZipFile(path) as packed:
+        parts = {name: packed.read(name) for name in packed.namelist()}
+    with zipfile.ZipFile(path, "w") as packed:
+        for name, content in parts.items():
+            packed.writestr(
+                name, re.sub(rb'<dimension ref="[^"]*"', b'<dimension ref="A1"', content)
+            )
+    with pytest.raises(InputError, match="labels that a person chose"):
+        review.refuse_filled(path)
 
 
 @pytest.mark.parametrize("change", ["title", "sheet", "header", "own"])
@@ -184,8 +206,5 @@ def test_what_a_person_made_of_a_review_is_not_written_over(tmp_path, change):
     book.save(path)
     with pytest.raises(InputError, match="would be lost; write to another file"):
         review.refuse_filled(path)
-    if change == "own":
-        review.refuse_filled(path, others=False)  # a table of answers may be written anew
-        return
     with pytest.raises(InputError, match="would be lost"):
-        review.refuse_filled(path, others=False)
+        classify.refuse_other_table(path)

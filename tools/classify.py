@@ -46,6 +46,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="classify", description="Answer the articles of a file.")
     parser.add_argument("--file", required=True, help="articles: .xlsx, .csv, .jsonl, …")
     parser.add_argument("--adapter", help="an adapter's folder; default: best on val, newest run")
+    parser.add_argument("--profile", help="the run whose best adapter answers")
     parser.add_argument("--out", help=".csv, .xlsx or .jsonl; default: in the run's answers/")
     parser.add_argument("--columns", type=mapping, help="such as '{text: content}'")
     parser.add_argument("--sheet", help="of a workbook; default: its first")
@@ -60,9 +61,10 @@ def main(arguments: list[str] | None = None) -> None:
     given = parse(arguments)
     from helpers import classify  # torch takes seconds: not before the arguments are sound
     from helpers.classifier import Classifier
+    from helpers.settings import adapter_of
 
     try:
-        adapter = given.adapter and from_here(given.adapter)
+        adapter = adapter_of(given.adapter, given.profile)
         classifier = Classifier(adapter, given.method, given.target)
         print(f"▶ {given.file} · adapter {from_root(classifier.adapter)} ({classifier.method})")
         report = classify.classify_file(

@@ -11,7 +11,7 @@ if __package__ in (None, ""):  # called by its path, from whatever folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from helpers import InputError, one_line
-from helpers.files import from_here, from_root
+from helpers.files import from_root
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -19,11 +19,12 @@ def main(arguments: list[str] | None = None) -> None:
         prog="export", description="Merge an adapter into a model's folder."
     )
     parser.add_argument("--adapter", help="an adapter's folder; default: best on val, newest run")
-    given = parser.parse_args(arguments).adapter
+    parser.add_argument("--profile", help="the run whose best adapter is merged")
+    given = parser.parse_args(arguments)
     from helpers import export, settings  # torch takes seconds: not before the arguments are sound
 
     try:
-        adapter = from_here(given) if given else settings.best_adapter()
+        adapter = settings.adapter_of(given.adapter, given.profile)
         print(f"▶ merging {adapter}", flush=True)
         folder = export.export_model(adapter)
     except InputError as error:
