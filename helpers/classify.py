@@ -161,6 +161,8 @@ def classify_file(
         else:
             write(out, names, survey.columns, rows)
         journal.remove()
+    if tally.rows and not tally.offered:
+        say("no label in the file is an option of its row, so none is compared with the answers")
     # without a decision no row was held against a threshold, and 0 would read as a promise
     look = tally.look if classifier.decision else None
     return Report(out, survey.rows, look, tally.unanswered, tally.table(), review)
@@ -263,12 +265,13 @@ def stamp_of(source: Path) -> tuple:
 
 def look_through(source: Path, read: Callable, on_bad_row: str) -> Survey:
     """Read a file once: how many rows, which columns and how many options, what it is."""
-    rows, faulty, names, sizes = 0, 0, {}, set()
+    rows, faulty, first, names, sizes = 0, 0, "", {}, set()
     stamp = stamp_of(source)
     with tqdm(desc=f"reading {source.name}", unit="row", mininterval=2, delay=5) as bar:
         for article in read():
             if article.fault is not None:
                 faulty += 1
+                first = first or f"{article.place}: {article.fault}"
                 if on_bad_row == "error":
                     raise InputError(f"{article.place}: {article.fault}")
             else:
@@ -280,6 +283,11 @@ def look_through(source: Path, read: Callable, on_bad_row: str) -> Survey:
             bar.update()
     if not rows:
         raise InputError(f"{source} holds no rows")
+    if faulty == rows:
+        label = "; to read no labels, set `columns` to {output: null}" * (" label" in first)
+        raise InputError(
+            f"{source}: not one of {rows} rows can be asked, the first is {first}{label}"
+        )
     menus = (min(sizes), max(sizes)) if sizes else None
     return Survey(rows, faulty, list(names), digest(source), stamp, menus)
 
@@ -449,7 +457,7 @@ class Tally:
     """Counts what passes by."""
 
     def __init__(self):
-        self.look = self.unanswered = 0
+        self.look = self.unanswered = self.offered = 0
         self.rows: Counter = Counter()
         self.right: Counter = Counter()
 
@@ -461,11 +469,13 @@ class Tally:
             if row.answer is not None and row.article.row["output"] is not None:
                 self.rows[row.answer] += 1
                 self.right[row.answer] += row.answer == row.article.row["output"]
+                self.offered += row.article.row["output"] in row.article.row["category"]
             yield row
 
     def table(self) -> pd.DataFrame:
-        """See Report.by_answer."""
-        lines = [(name, self.rows[name], self.right[name]) for name in sorted(self.rows)]
+        """See Report.by_answer; empty where no label is an option, so that no answer is right."""
+        names = sorted(self.rows) if self.offered else []
+        lines = [(name, self.rows[name], self.right[name]) for name in names]
         if lines:
             every = "all that have an answer" if self.unanswered else "all"
             lines.append((every, self.rows.total(), self.right.total()))

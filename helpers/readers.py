@@ -24,7 +24,7 @@ from helpers.lines import (
     refuse_bomb,
 )
 from helpers.rows import Fault, clean, encoding_of, shown
-from helpers.tables import CellError, Rows, read_csv, read_xlsx
+from helpers.tables import CellError, Rows, mended, read_csv, read_xlsx
 
 SPACE = re.compile(r"[ \t\r\n]*")
 
@@ -72,12 +72,12 @@ def column_names(file: Path | str, sheet: str | None = None, most: int | None = 
 
 
 def with_unique_names(pairs: list[tuple[str, object]]) -> dict | Fault:
-    """A JSON object; a fault when it names a column twice, of which the last would win."""
+    """A JSON object; a fault when it names a column twice, of which the last wins in its `raw`."""
     row = dict(pairs)
     if len(row) == len(pairs):
         return row
     name, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-    return Fault("two columns of one name", f": {shown(name)}")
+    return Fault("two columns of one name", f": {shown(name)}", row)
 
 
 def json_fault(error: Exception) -> Fault:
@@ -90,12 +90,26 @@ def json_fault(error: Exception) -> Fault:
 
 def as_object(value, text: str) -> dict | Fault:
     """A JSON value as a row."""
+    raw = value.raw if isinstance(value, Fault) else value
+    if not isinstance(raw, dict):
+        way = '; columns need names, as in {"text": …}' if isinstance(value, list) else ""
+        array = isinstance(value, list) and any(isinstance(one, dict) for one in value)
+        way = "; an array of them is .json" if array else way
+        return Fault("expected an object with text, category and output", way)
+    for name, inner in raw.items():
+        raw[name] = without_faults(inner)
     if fault := line_fault(text):
-        return fault
-    if isinstance(value, dict | Fault):
-        return value
-    way = "; an array is .json" if isinstance(value, list) else ""
-    return Fault("expected an object with text, category and output", way)
+        return Fault(fault.reason, fault.detail, mended(raw))
+    return value
+
+
+def without_faults(value):
+    """A JSON value in which an object within a column may name something twice: the last wins."""
+    if isinstance(value, Fault):
+        value = value.raw
+    if isinstance(value, dict):
+        return {name: without_faults(inner) for name, inner in value.items()}
+    return [without_faults(inner) for inner in value] if isinstance(value, list) else value
 
 
 def read_jsonl(path: Path) -> Rows:
@@ -106,13 +120,16 @@ def read_jsonl(path: Path) -> Rows:
         try:
             # files that were joined may have marks of byte order between them
             value = json.loads(line.lstrip("\ufeff"), object_pairs_hook=with_unique_names)
+            row = as_object(value, line)
         except (ValueError, RecursionError) as error:
             fault = line_fault(line) or json_fault(error)
             opens = clean(line) in ("[", "{") or clean(line).startswith("[{")
             way = "; one object a line, please; an array of them is .json" if opens else ""
+            comma = not way and clean(line).endswith("},")
+            way = "; no comma belongs behind a line" if comma else way
             yield f"line {number}", Fault(fault.reason, fault.detail + way)
         else:
-            yield f"line {number}", as_object(value, line)
+            yield f"line {number}", row
 
 
 def read_json(path: Path) -> Rows:
@@ -132,6 +149,7 @@ def read_json(path: Path) -> Rows:
         fault = "the array does not end"
         try:
             value, end = decoder.raw_decode(text, place)
+            row = as_object(value, text[place:end])
             end = SPACE.match(text, end).end()
         except (ValueError, RecursionError) as error:
             fault, end = json_fault(error), len(text)
@@ -142,7 +160,7 @@ def read_json(path: Path) -> Rows:
             text, place = text[place:] + chunk, 0
             continue
         number += 1
-        yield f"row {number}", as_object(value, text[place:end])
+        yield f"row {number}", row
         if text[end] not in ",]":
             raise InputError(f"{path}: no comma behind row {number}")
         place = end + (text[end] == ",")

@@ -63,8 +63,10 @@ QUOTES = ('""', "''", "“”", "‘’", "「」", "『』")
 BRACKETS = ("()", "[]", "{}", "（）", "［］", "｛｝", "【】", "〔〕")
 AROUND = ("「」", "『』", "【】", "〔〕", "《》")
 """What may stand around a label without being a part of it."""
-ALIKE = str.maketrans("\u2212〜•‧∙⋅・‘’ʼ“”", "-~·····'''\"\"")
-"""Signs that keyboards write for one another: of a minus, a tilde, a middle dot, and quotes."""
+ALIKE = str.maketrans("\u2212〜•‧∙⋅・‘’ʼ“”\u2581", "-~·····'''\"\" ")
+"""Signs that keyboards write for one another: of a minus, a tilde, a middle dot, and quotes. And
+the one that tokenizers write for a space.
+"""
 WORD = re.compile(r"[^\W\d_]+")
 VARIANTS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 """What chooses between a character's looks."""
@@ -452,6 +454,8 @@ def no_column(key: str, columns: dict[str, str | None], names: list[str]) -> Fau
     # A file without a column of options is a usual one; a mapping that misses its column is not.
     unmapped = key == "category" == columns[key]
     usual = next(usual_columns(key, names), None if unmapped else "NAME")
+    # a table of answers is no table of labels: to learn from it teaches a model what it says
+    usual = "NAME" if usual == "answer" and "probability" in names else usual
     means = " (null offers every row all labels)" if usual is None else ""
     mapping = own_mapping(columns) | {key: usual}
     yaml = as_yaml(mapping)
@@ -481,7 +485,7 @@ def no_names(names: list[str]) -> str:
     Args:
         names: what stands there.
     """
-    if any(len(name) > 40 or set("。！？") & set(name) for name in names):
+    if is_prose(names):
         return "; if that is an article already, write the names of the columns in a line above it"
     if len(names) == 1:
         return (
@@ -489,6 +493,11 @@ def no_names(names: list[str]) -> str:
             "workbook, `sheet` names another sheet)"
         )
     return ""
+
+
+def is_prose(names: list[str]) -> bool:
+    """Whether what should be names of columns are sentences."""
+    return any(len(name) > 40 or set("。！？") & set(name) for name in names)
 
 
 def own_mapping(columns: dict[str, str | None]) -> dict[str, str | None]:

@@ -14,7 +14,16 @@ from xml.etree.ElementTree import Element, ParseError, iterparse
 
 from helpers import InputError, one_line
 from helpers.lines import ESCAPED, LINE_LIMIT, form_of, line_fault, read_lines, refuse_bomb
-from helpers.rows import COLUMN_NAMES, Fault, clean, shown, spelling, usual_columns
+from helpers.rows import (
+    COLUMN_NAMES,
+    Fault,
+    clean,
+    is_prose,
+    no_names,
+    shown,
+    spelling,
+    usual_columns,
+)
 
 SEPARATOR_LINE = re.compile(r'"?sep= ?([,;|\t，；])"?[,;\t]*\s*', re.IGNORECASE)
 BURIED_QUOTE = re.compile('\ufeff+(?=")')
@@ -275,6 +284,8 @@ def header_names(path: Path, where: str, fields: list) -> list[str]:
     form = form_of(path)
     if len(names) == 1 and form in (".csv", ".tsv"):
         other = next((mark for mark in "\t;，|," if mark in names[0]), None)
+        if other and is_prose(re.split(f"[{other}]", names[0])):
+            raise InputError(f"{path} {where}: no names of columns{no_names(names)}")
         if other:
             kind = {"\t": ".tsv", ",": ".csv"}.get(other)
             way = f"name the file {kind}" if kind else "save it with commas, or as .xlsx"

@@ -509,6 +509,22 @@ def test_the_best_adapter_is_chosen_on_val_in_the_newest_run(tmp_path):
         settings.best_adapter(tmp_path / "runs")
 
 
+def test_labels_that_no_row_is_offered_are_not_compared(tmp_path, adapter, fake):
+    rows = [row | {"output": str(n % 2)} for n, row in enumerate(articles(6))]
+    file = write(tmp_path / "in.jsonl", rows)
+    report, said = run(file, adapter, tmp_path / "out.csv")
+    assert report.by_answer.empty and "no label in the file is an option of its row" in said
+
+
+@pytest.mark.parametrize(("output", "way"), [(1.5, True), (None, False)])
+def test_a_file_of_which_no_row_can_be_asked_is_refused(tmp_path, adapter, fake, output, way):
+    row = {"text": "第一篇" if way else " ", "output": output}
+    file = write(tmp_path / "in.jsonl", [row] * 3)
+    with pytest.raises(InputError, match="not one of 3 rows can be asked") as error:
+        run(file, adapter, tmp_path / "out.csv")
+    assert ("{output: null}" in str(error.value)) == way and not (tmp_path / "out.csv").exists()
+
+
 def test_a_profile_says_whose_adapter_is_meant(tmp_path, monkeypatch):
     monkeypatch.setattr(settings, "ROOT", tmp_path)
     best = setting(tmp_path / "runs" / "old", "a", 1.0, 0.1, when=50)

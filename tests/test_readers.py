@@ -866,6 +866,35 @@ def test_a_label_in_gbk_beside_english_is_no_word_of_two_scripts(tmp_path, label
         assert row["output"] == word
 
 
+def test_an_object_within_a_column_may_name_something_twice(tmp_path):
+    file = save(tmp_path / "a.jsonl", '{"text": "a", "meta": [{"a": 1, "a": 2}]}\n')
+    assert dict(read_file(file)) == {"line 1": {"text": "a", "meta": [{"a": 2}]}}
+
+
+def test_a_bad_byte_takes_no_other_column_of_its_line(tmp_path):
+    content = '{"id": 7, "text": "球队在加时赛中取胜"}'.encode()
+    (tmp_path / "a.jsonl").write_bytes(content[:-12] + b"\xff" + content[-12:] + b"\n")
+    [(_, fault)] = read_file(tmp_path / "a.jsonl")
+    assert isinstance(fault, Fault) and fault.raw["id"] == 7 and "\ufffd" in fault.raw["text"]
+
+
+def test_a_comma_behind_a_line_and_columns_without_names_are_said(tmp_path):
+    fault = rows_of(save(tmp_path / "a.jsonl", '{"text": "a"},\n{"text": "b"}\n'))[0]
+    assert "no comma belongs behind a line" in fault
+    fault = rows_of(save(tmp_path / "a.json", '[["a", "b"]]'))[0]
+    assert "columns need names" in fault and ".json" not in fault
+
+
+def test_a_list_of_articles_without_names_of_columns_is_no_table_of_odd_commas(tmp_path):
+    articles = "农业部门昨天表示，今年的小麦长势良好。\n球队取胜，球迷高兴。\n"
+    (tmp_path / "a.csv").write_text(articles, encoding="utf-8")
+    with pytest.raises(InputError, match=r"line 1: no names of columns; .*in a line above it"):
+        rows_of(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text("text，output\n甲，乙\n", encoding="utf-8")
+    with pytest.raises(InputError, match="the columns are separated by '，'"):
+        rows_of(tmp_path / "a.csv")
+
+
 def test_a_mark_of_byte_order_before_gbk_is_dropped(tmp_path):
     content = "text,output\n球队取胜,体育\n".encode("gbk")
     (tmp_path / "rows.csv").write_bytes(b"\xef\xbb\xbf" + content)

@@ -926,3 +926,17 @@ def test_none_for_null_is_named(tmp_path):
     path = write_csv(tmp_path / "a.csv", [GOOD])
     with pytest.raises(InputError, match="'None'; where none is meant, YAML says null"):
         sources.read_source(path, columns={"category": "None"})
+
+
+def test_a_table_of_answers_is_no_table_of_labels(tmp_path):
+    rows = [{"text": f"第{n}篇", "answer": "AB"[n % 2], "probability": 0.9} for n in range(4)]
+    path = write_csv(tmp_path / "answers.csv", rows)
+    with pytest.raises(InputError, match=r"no column 'output'.*output: NAME") as error:
+        sources.read_source(path, columns={"category": None})
+    assert "output: answer" not in str(error.value)
+
+
+def test_two_labels_that_are_one_to_a_tokenizer_are_refused(tmp_path):
+    rows = [{"text": f"第{n}篇", "output": label} for n, label in enumerate(["A B", "A\u2581B"])]
+    with pytest.raises(InputError, match="a label spelled in two ways"):
+        sources.read_source(write_csv(tmp_path / "a.csv", rows), columns={"category": None})

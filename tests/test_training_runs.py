@@ -114,6 +114,8 @@ def straight(tmp_path_factory, tiny_model, train):
     with pytest.MonkeyPatch.context() as shell:
         for name, value in {"NPROC_PER_NODE": "2", "NNODES": "2", "WORLD_SIZE": "2"}.items():
             shell.setenv(name, value)
+        # swift copies the rows there, and they shall go with the training
+        shell.setenv("MODELSCOPE_CACHE", str(folder.parent / "home"))
         given = arguments(tiny_model) | {"report_to": "tensorboard"}
         summary = train(folder, given, keep_steps=(1, 6))
     assert not summary["reused"] and summary["peak_gib"] > 0.1
