@@ -73,6 +73,8 @@ def find_splits(source: str) -> dict[str, list[Path]] | None:
     raise InputError(
         f"source {source!r}: no such file or folder, and not a hub id; "
         "give 'sample', a file, a folder or owner/name"
+        + "; on papermill's command line a list is -y 'source: [a, b]'"
+        * source.startswith("[")
     )
 
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import yaml
 
-from helpers import InputError
+from helpers import ROOT, InputError
 
 LEAST = {"seed": 0, "dropout": 0} | dict.fromkeys(
     "rank alpha steps rows_per_step batch_size max_length evaluations checkpoint_rows nproc "
@@ -146,9 +146,13 @@ def refuse_wrong(given: dict, declared: dict[str, str]) -> None:
             way = ""
             if kind == "str" and {"dict", "list"} & set(allowed):
                 example = "{text: content}" if "dict" in allowed else "[a, b]"
+                example = "{weight_decay: 0.1}" if name == "swift_arguments" else example
                 way = f"; on papermill's command line it is -y '{name}: {example}'"
             elif kind == "str" and "float" in allowed:
-                way = f"; on papermill's command line it is -p {name} 0.0001"
+                percent = re.fullmatch(r"([0-9]+\.?[0-9]*) ?[%％]", value)
+                example = f"{float(percent[1]) / 100:g}" if percent else "0.1"
+                example = "0.0001" if name == "learning_rate" else example
+                way = f"; on papermill's command line it is -p {name} {example}"
             elif isinstance(value, int | float) and "str" in allowed:
                 way = f"; as text it is -r {name} {value} for papermill, and in quotes elsewhere"
             elif kind == "str" and "str" not in allowed:
@@ -175,6 +179,8 @@ def refuse_out_of_range(name: str, value) -> None:
     """
     if name == "setting":
         refuse_setting(value)
+    if name == "run_dir" and (ROOT / str(value)).is_file():
+        raise InputError(f"run_dir {value!r} is a file; name a folder, which need not be there yet")
     if name in CHOICES and value not in CHOICES[name]:
         raise InputError(f"{name} is {value!r}; it must be one of: {', '.join(CHOICES[name])}")
     if name in LENGTHS and not all(type(item) is int and item > 0 for item in value or []):

@@ -204,7 +204,9 @@ def load(name: str, above: tuple[str, ...] = ()) -> dict:
         )
     path = PROFILES / f"{name}.yml"
     if not path.is_file():
-        raise InputError(f"profile {name!r} is unknown; there are: {', '.join(names())}")
+        other = path.with_suffix(".yaml")
+        way = f"; rename {other.name} to {path.name}" if other.is_file() else ""
+        raise InputError(f"profile {name!r} is unknown; there are: {', '.join(names())}{way}")
     if name in above:
         raise InputError(f"profiles/{name}.yml is like itself, by way of {', '.join(above)}")
     try:
@@ -324,6 +326,8 @@ def local_files(source: str | list[str]) -> list[str]:
     """The files of a profile's source that lie on this machine; none for a hub's id."""
     files = []
     for one in [source] if isinstance(source, str) else source:
+        if not isinstance(one, str):
+            raise InputError(f"{one!r} is no text; a list of sources holds names of files or hubs")
         path = local_path(one)
         if path.is_dir():
             files += [file for file in sorted(path.rglob("*")) if is_split(file)]

@@ -50,7 +50,9 @@ def read_file(path: Path, sheet: str | None = None) -> Rows:
             f"{path}: unknown kind of file{way}; use {', '.join(READERS)} (gzipped but for .xlsx)"
         )
     if sheet is not None and form != ".xlsx":
-        raise InputError(f"{path} has no sheets; leave `sheet` out, it is for .xlsx files")
+        raise InputError(
+            f"{path} has no sheets; `sheet` is for .xlsx files: leave it out, or set it to null"
+        )
     try:
         yield from read_xlsx(path, sheet) if form == ".xlsx" else READERS[form](path)
     except (OSError, EOFError, zlib.error) as error:

@@ -129,10 +129,15 @@ def read_source(
     if "train" not in parts:
         raise InputError(f"source {shown(source)} has no training rows: none holds a train file")
     if revision is not None and all(find_splits(one) is not None for one in sources):
-        raise InputError(f"source {shown(source)} is no hub's data set; leave `revision` out")
+        raise InputError(
+            f"source {shown(source)} is no hub's data set; leave `revision` out, or set it to null"
+        )
     files = [part for of_split in parts.values() for part in of_split]
     if sheet is not None and all(form_of(Path(part.name)) != ".xlsx" for part in files):
-        raise InputError(f"{files[0].name} has no sheets; leave `sheet` out, it is for .xlsx files")
+        raise InputError(
+            f"{files[0].name} has no sheets; `sheet` is for .xlsx files: leave it out, or set it "
+            "to null"
+        )
     parts = {split: parts[split] for split in SPLITS if split in parts}
     reading = Reading(on_bad_row)
     options = reading.labels([part for of_split in parts.values() for part in of_split])

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from conftest import project_environment
 from papermill.cli import papermill as command
 
-from helpers import ROOT, InputError, profiles
+from helpers import ROOT, InputError, profiles, sources
 from helpers.notebooks import run_notebook
 from helpers.parameters import refuse_wrong
 
@@ -226,3 +226,18 @@ def test_every_profile_gives_what_the_notebooks_take(profile, project):
         refuse_wrong(
             values, {key: entry["inferred_type_name"] for key, entry in inspected(name).items()}
         )
+
+
+def test_a_remedy_fits_its_parameter(tmp_path):
+    declared = {"val_share": "float", "swift_arguments": "dict", "source": "str or list"}
+    wrong = {
+        "val_share": ("10%", "-p val_share 0.1"),
+        "swift_arguments": ("{}", "-y 'swift_arguments: {weight_decay: 0.1}'"),
+    }
+    for name, (value, way) in wrong.items():
+        with pytest.raises(InputError, match=re.escape(way)):
+            refuse_wrong({name: value}, declared)
+    with pytest.raises(InputError, match="a list is -y 'source: "):
+        sources.read_source('["a.jsonl", "b.jsonl"]')
+    with pytest.raises(InputError, match="'Makefile' is a file; name a folder"):
+        refuse_wrong({"run_dir": "Makefile"}, {"run_dir": "str"})

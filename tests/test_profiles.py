@@ -3,6 +3,7 @@ with random weights.
 """
 
 import json
+import re
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, HfArgumentParser
 
 from helpers import ROOT, InputError, files, heads, memory, models, profiles, swift_setup, training
 from helpers.adapters import AdapterPrompt
+from helpers.parameters import read_yaml
 from helpers.templating import PromptFormat, find_template
 from tools.ask import base_prompt
 
@@ -388,3 +390,11 @@ def test_the_helpers_of_a_notebook_are_read_from_its_imports():
     files = profiles.imported_helpers(ROOT / "notebooks" / "04-training.ipynb")
     assert {"helpers/training.py", "helpers/templating.py", "helpers/cpu_step.py"} <= set(files)
     assert "helpers/scoring.py" not in files
+
+
+def test_the_settings_that_a_page_shows_are_sound():
+    page = (ROOT / "book" / "your-data.md").read_text(encoding="utf-8")
+    blocks = map(read_yaml, re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE))
+    shown = [block["settings"] for block in blocks if "settings" in block]
+    assert len(shown) == 1 and len(shown[0]) > 5
+    assert "thrice-seed43" in checked(shown[0]).settings
