@@ -5,6 +5,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 profile=${1:-tiny}
 
+if [ -e /etc/slurm/slurm.conf ] || pgrep -x 'slurmd|slurmctld|munged' >/dev/null; then
+    echo "there is a Slurm, or a munge, on this machine already, which this would end; it is for a machine without one" >&2
+    exit 1
+fi
+
 export DEBIAN_FRONTEND=noninteractive
 command -v slurmctld munged sbatch >/dev/null || { apt-get update -qq; apt-get install -y -qq munge slurmctld slurmd slurm-client >/dev/null; }
 make -s .venv/.ready
@@ -36,7 +41,7 @@ stop() {
     pkill -x slurmd || true
     pkill -x slurmctld || true
     pkill -x munged || true
-    rm -rf "$state"
+    rm -rf "$state" /etc/slurm/slurm.conf
 }
 trap stop EXIT
 install -d -o munge -g munge -m 755 /run/munge

@@ -262,3 +262,9 @@ def test_it_appears_whole_or_not_at_all(tmp_path, setting, monkeypatch):
 
 def test_an_adapter_outside_a_run_has_a_place_too(tmp_path):
     assert settings.place_of(tmp_path / "mine") == (tmp_path, "mine")
+
+
+def test_a_run_that_keeps_its_texts_to_itself_names_no_data(tmp_path):
+    files.write_json(tmp_path / "data" / "summary.json", {"source": "not shown"})
+    [said] = export.data_lines(tmp_path)
+    assert "does not name its data" in said and "not shown" not in said

@@ -391,6 +391,7 @@ def test_a_run_out_of_memory_names_its_levers_with_their_values(tmp_path):
     message = training_log.explain(1, log, given)
     levers = ("max_length 192 → 96", "batch_size 4 → 2", "gradient_checkpointing: true")
     assert all(lever in message for lever in (*levers, "swift sft sft.yaml"))
+    assert f"repeat it with: cd {log.parent} && " in message  # from where a reader stands
     # what rows_per_step is a multiple of, too
     odd = training_log.explain(-9, log, given | {"per_device_train_batch_size": 9})
     assert "batch_size 9 → 3" in odd

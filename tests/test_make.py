@@ -1,0 +1,52 @@
+"""The Makefile: what it does before anything of ours runs."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from helpers import ROOT
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+
+
+@pytest.fixture
+def make(tmp_path):
+    """make(words…) in a folder with the Makefile and what it looks at."""
+    for name in ("Makefile", "requirements.txt", "constraints.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+
+    def run(*words, **environment):
+        return subprocess.run(
+            ["make", *words],
+            cwd=tmp_path,
+            env=ENVIRONMENT | environment,
+            capture_output=True,
+            text=True,
+        )
+
+    return run
+
+
+def test_a_set_up_that_was_cut_off_is_begun_anew(make, tmp_path):
+    """Ctrl-C between making the environment and its pip left one that has no pip."""
+    called = tmp_path / "called"
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho "$@" >> {called}\ncase "$*" in *venv*) exit 7;; esac\n')
+    half = tmp_path / ".venv" / "bin" / "python"
+    half.parent.mkdir(parents=True)
+    half.write_text("#!/bin/sh\nexit 1\n")
+    for path in (python, half):
+        path.chmod(0o755)
+    done = make(".venv/.ready", f"PYTHON={python}")
+    assert done.returncode == 2 and "-m venv --clear .venv" in called.read_text().splitlines()
+    half.write_text("#!/bin/sh\nexit 0\n")  # a whole one is kept
+    called.write_text("")
+    assert make(".venv/.ready", f"PYTHON={python}").returncode == 0
+    assert "venv" not in called.read_text()
+
+
+def test_a_shell_does_not_decide_what_snakemake_does(make):
+    show = "--eval=show: ; @echo [$$SNAKEMAKE_PROFILE]"
+    assert make(show, "show", SNAKEMAKE_PROFILE="mine").stdout == "[]\n"
