@@ -8,10 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-import psutil
-
 sys.path.insert(0, workflow.basedir)
 from helpers import InputError, profiles
+from helpers.machine import available_bytes
 
 NAME = config.get("profile", "sample")
 try:
@@ -25,7 +24,7 @@ RUN = PROFILE.run_dir
 # as far as there is memory: each then waits less for its own threads, and while one starts up, another computes.
 CORES = 1 if workflow.remote_exec else workflow.resource_settings.cores or 1
 BESIDE = PROFILE.values["side_by_side"]
-FREE_GIB = psutil.virtual_memory().available / 2**30
+FREE_GIB = available_bytes() / 2**30
 AT_ONCE = max(1, min(BESIDE["notebooks"], CORES, int(FREE_GIB / BESIDE["gib"])))
 SHARE = next(share for share in range(CORES // AT_ONCE, CORES + 1) if CORES // share <= AT_ONCE)
 # Where this interpreter lies is no part of what a rule is: a moved project would run everything again.

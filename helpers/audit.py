@@ -66,7 +66,7 @@ def suspects(
         probabilities = out_of_sample(rows, clusters)
     own: dict[str, list[float]] = {}
     for row, values in zip(rows, probabilities):
-        if values is not None:
+        if values is not None and len(values) > 1:  # one option says nothing of the others
             share = float(values[row["category"].index(row["output"])])
             own.setdefault(row["output"], []).append(share)
     thresholds = {label: float(np.mean(shares)) for label, shares in own.items()}

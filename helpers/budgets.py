@@ -1,14 +1,13 @@
 """What each chapter of the book takes beside what is free, and sizes that fit."""
 
 import math
-import resource
 from collections.abc import Callable
 
-import psutil
 import torch
 
 from helpers import InputError
 from helpers.estimates import estimate, last_that_fits
+from helpers.machine import available_bytes
 from helpers.memory import GIB
 from helpers.models import pick_attention, pick_dtype
 
@@ -27,14 +26,11 @@ READING = (2, 5, 8)
 def available_gib() -> float:
     """Memory that a run could still have on this machine, GiB: the GPU's, or the processor's.
 
-    Where a shell or a scheduler limits the data of a process (`ulimit -d`), no more than that.
+    See `machine.available_bytes` for who may leave less of it than there is.
     """
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0] / GIB
-    free, (limit, _) = psutil.virtual_memory().available, resource.getrlimit(resource.RLIMIT_DATA)
-    if limit != resource.RLIM_INFINITY:
-        free = max(0, min(free, limit - getattr(psutil.Process().memory_info(), "data", 0)))
-    return free / GIB
+    return available_bytes() / GIB
 
 
 def chapter_needs(

@@ -140,7 +140,7 @@ def by_class(labels: list[str], guesses: dict[str, list]) -> pd.DataFrame:
     classes = sorted(set(labels))
     table = pd.DataFrame({"rows": pd.Series(labels).value_counts()}, index=classes)
     for name, given in guesses.items():
-        answers = [guess or "(none)" for guess in given]
+        answers = [guess or metrics.NONE for guess in given]
         table[name] = f1_score(labels, answers, labels=classes, average=None, zero_division=0)
     return table
 
@@ -221,13 +221,14 @@ def mistakes(
             "id": [row["id"] for row in rows],
             "label": [row["output"] for row in rows],
             "answer": guesses,
-            "probability": confidence["probability"].round(3),
+            "probability": confidence["probability"],
         }
     )
     if show_text:
         table["article"] = [snippet(row["text"]) for row in rows]
     wrong = table[~confidence["right"].to_numpy(bool)]
-    return wrong.sort_values("probability", ascending=False, kind="stable").head(first)
+    wrong = wrong.sort_values("probability", ascending=False, kind="stable").head(first)
+    return wrong.round({"probability": 3})
 
 
 def labels_note(run: Path) -> str:

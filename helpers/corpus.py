@@ -154,7 +154,9 @@ def header_fields(row_headers: list[str], most: int = 6) -> pd.DataFrame:
     Returns:
         One column a field, the per cent of all rows that have it.
     """
-    counts = Counter(field for header in row_headers for field in headers.header_fields(header))
+    counts = Counter(
+        field for header in row_headers for field in set(headers.header_fields(header))
+    )
     shares = {field: 100 * n / len(row_headers) for field, n in counts.most_common(most)}
     return pd.DataFrame([shares or {"(no field)": 0.0}], index=["% of rows"]).round(1)
 

@@ -64,11 +64,14 @@ def run_figures(
     speed = log.get("train_speed(s/it)", pd.Series(dtype=float)).dropna()
     tokens = sum(lengths) / len(lengths)
     words = "Val was not asked for whole answers in this run."
+    head = "eval_acc" in log  # a classification head, which writes no answer
     if len(share):
         words = (
             f"After the last step {100 * share.iloc[-1]:.0f} % of the {val_rows} validation "
-            f"answers were right{'' if 'eval_acc' in log else ', token for token'}."
+            f"answers were right{'' if head else ', token for token'}."
         )
+    later = "How well it answers" + ("" if head else " freely")
+    words += f" {later} is for chapter 5 to say, on rows that no choice was based on."
     return {
         "rows_seen": seen,
         "first_loss": float(loss.iloc[0]) if len(loss) else nan,

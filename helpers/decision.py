@@ -157,10 +157,17 @@ def surest_options(probabilities: list, places: list[int]) -> tuple[np.ndarray, 
     return surest, np.array(right, bool)
 
 
+def with_a_choice(probabilities: list, places: list[int]) -> tuple[list, list[int]]:
+    """The rows that have more than one option."""
+    kept = [i for i, values in enumerate(probabilities) if len(values) > 1]
+    return [probabilities[i] for i in kept], [places[i] for i in kept]
+
+
 def learn(
     probabilities: list, places: list[int], targets: tuple = TARGETS, level: float = 0.95
 ) -> dict:
-    """Thresholds and prediction sets out of validation rows.
+    """Thresholds and prediction sets out of validation rows. Rows of one option are left out: there
+    is one answer to them, which says nothing of the others.
 
     Args:
         probabilities: for each row, of its options, by rules fitted on others (`cross_fitted`).
@@ -169,13 +176,15 @@ def learn(
         level: how often a promise holds.
 
     Returns:
-        "n"; "menus", the fewest and the most options of a row, None without rows; "level";
+        "n" of the rows with a choice; "menus", the fewest and the most options of a row, None
+        without rows; "level";
         "targets": by target as text what `promise` gives; "sets": level and threshold, see `sets`.
     """
+    sizes = [len(values) for values in probabilities]
+    probabilities, places = with_a_choice(probabilities, places)
     surest, right = surest_options(probabilities, places)
     order = np.argsort(-surest, kind="stable")
     promises = {f"{t:g}": promise(surest[order], right[order], t, level) for t in targets}
-    sizes = [len(values) for values in probabilities]
     return {
         "n": len(places),
         "menus": [min(sizes), max(sizes)] if sizes else None,
@@ -269,7 +278,7 @@ def prediction_sets(probabilities: list, threshold: float) -> list[list[int]]:
 
 
 def judge(decision: dict, probabilities: list, places: list[int]) -> pd.DataFrame:
-    """What promises learned on val come to on other rows.
+    """What promises learned on val come to on other rows, those of one option left out.
 
     Args:
         decision: see `learn`.
@@ -284,7 +293,7 @@ def judge(decision: dict, probabilities: list, places: list[int]) -> pd.DataFram
     """
     from helpers.metrics import wilson
 
-    surest, right = surest_options(probabilities, places)
+    surest, right = surest_options(*with_a_choice(probabilities, places))
     lines = []
     for target, learned in decision["targets"].items():
         threshold = learned["threshold"]

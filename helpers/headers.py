@@ -10,6 +10,9 @@ MASTHEAD = re.compile(
 """Title and names of a journal's page, up to the word for its abstract. The word stands alone
 there; within a sentence it says nothing."""
 
+ISSUE = re.compile(r"第\s*\d+\s*[卷期]|\b(Vol|No)\b|【[^】]{1,12}[号名题]\s*】")
+"""A volume or an issue of a journal, or a field of an archive's record."""
+
 
 def header_end(text: str) -> int:
     """Where the body begins; 0 where no header is recognised.
@@ -30,6 +33,9 @@ def header_end(text: str) -> int:
     if record:
         return record.end()
     masthead = MASTHEAD.match(text)
+    # sentences before it: the journal's number must say that this is one's page, and no report
+    if masthead and "。" in masthead[0] and not ISSUE.search(text, 0, 200):
+        return 0
     return masthead.end() if masthead else 0
 
 

@@ -6,6 +6,9 @@ Every statistic is a library's.
 import numpy as np
 import pandas as pd
 
+NONE = " "
+"""Stands for an answer that is none: no class can be called so, for white space is taken off."""
+
 
 def wilson(right: int, n: int) -> tuple[float, float]:
     """The 95 % Wilson interval of a share; it always holds the share itself.
@@ -93,7 +96,7 @@ def macro_f1(labels: list[str], predictions: list[str | None]) -> float:
 
     if not labels:
         return 0.0
-    guesses = [guess or "(none)" for guess in predictions]
+    guesses = [guess or NONE for guess in predictions]
     return float(
         f1_score(labels, guesses, labels=sorted(set(labels)), average="macro", zero_division=0)
     )

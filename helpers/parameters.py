@@ -34,7 +34,7 @@ or a classification head.
 """
 HELD_OUT = ("val_share", "test_share")
 """Shares of the rows that are not learned from: half at most."""
-SETTING = re.compile(r"(?!base-|majority$)[a-z0-9][a-z0-9.-]{0,99}(?<!-varied)")
+SETTING = re.compile(r"(?!base-|(majority|encoder|rows)$)[a-z0-9][a-z0-9.-]{0,99}(?<!-varied)")
 """How a setting may be called: chapter 5 has entrants and folders of its own."""
 
 
@@ -206,7 +206,7 @@ def refuse_setting(name: str) -> None:
     if not isinstance(name, str) or not SETTING.fullmatch(name):
         raise InputError(
             f"setting {name!r} must be at most 100 lower-case letters, digits, dots and dashes, "
-            "and neither begin with base- nor end with -varied, nor be majority"
+            "and neither begin with base- nor end with -varied, nor be majority, encoder or rows"
         )
 
 

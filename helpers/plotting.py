@@ -202,12 +202,13 @@ def confusion(labels: list[str], predictions: list[str | None], classes: list[st
             stand behind them.
     """
     others = sorted(set(filter(None, predictions)) - set(classes))
-    columns = [*classes, *others, "(none)"]
+    columns = [*classes, *others, metrics.NONE]
     counts = pd.crosstab(
         pd.Categorical(labels, classes),
-        pd.Categorical([p or "(none)" for p in predictions], columns),
+        pd.Categorical([p or metrics.NONE for p in predictions], columns),
         dropna=False,
     ).reindex(index=classes, columns=columns, fill_value=0)
+    counts.columns = [*columns[:-1], "(none)"]  # as it is written, whatever a class is called
     figure, axes = plt.subplots(figsize=(0.36 * len(columns) + 1.8, 0.33 * len(classes) + 1.5))
     sns.heatmap(
         counts,

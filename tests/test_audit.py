@@ -90,3 +90,14 @@ def test_three_rows_of_three_classes_teach_nothing_of_one_another():
     ]
     assert audit.out_of_sample(rows, [0, 1, 2]) == [None] * 3
     assert audit.suspects(rows, [0, 1, 2]).empty
+
+
+def test_rows_of_one_option_do_not_raise_what_their_class_must_reach():
+    rows = [{"id": f"r{n}", "category": ["a", "b"], "output": "ab"[n % 2]} for n in range(20)]
+    probabilities = [np.array([0.7, 0.3] if n % 2 == 0 else [0.3, 0.7]) for n in range(20)]
+    probabilities[1] = np.array([0.8, 0.2])  # labelled b
+    found = audit.suspects(rows, [*range(20)], probabilities)
+    assert list(found["id"]) == ["r1"]
+    single = [{"id": f"s{n}", "category": ["a"], "output": "a"} for n in range(50)]
+    more = audit.suspects(rows + single, [*range(70)], probabilities + [np.array([1.0])] * 50)
+    assert list(more["id"]) == ["r1"]

@@ -62,6 +62,8 @@ def test_a_naive_split_would_straddle():
         ("题目\n张三 李四\nAbstract We study", "Abstract We study"),
         ("委员会昨天公布报告，并在摘要中说明了原因。", None),  # a word of the news
         ("The museum shows Abstract art from today.", None),
+        ("委员会昨天公布了报告。\n摘要：今年雨水很多", None),  # quoted in a report
+        ("临江学报 第3卷 题目。张三\n摘要：本文研究", "摘要：本文研究"),
         ("没有头的文章，一开始就是正文。", "没有头的文章，一开始就是正文。"),
         ("【 标 题 】只有头【 正 文 】", "【 标 题 】只有头【 正 文 】"),
     ],

@@ -297,3 +297,17 @@ def test_what_was_learned_on_another_adapter_or_prompt_is_refused(tmp_path, what
         decision.read_decision(tmp_path / "other")
     (tmp_path / "other" / decision.DECISION).write_text(json.dumps(content), encoding="utf-8")
     assert decision.read_decision(tmp_path / "other")["hybrid"] is None  # no adapter is named
+
+
+def test_rows_of_one_option_promise_nothing():
+    """They are always right, and chapter 8 answers none of them."""
+    rng = np.random.default_rng(5)
+    choice = [np.array([p, 1 - p]) for p in rng.uniform(0.5, 1, 150)]
+    places = [int(rng.uniform() > p[0]) for p in choice]
+    single = [np.array([1.0])] * 150
+    learned = decision.learn(choice + single, places + [0] * 150)
+    alone = decision.learn(choice, places)
+    assert learned == alone | {"menus": [1, 2]} and learned["n"] == 150
+    judged = decision.judge(learned, choice + single, places + [0] * 150)
+    assert judged.equals(decision.judge(alone, choice, places))
+    assert decision.learn(single, [0] * 150)["targets"]["0.1"]["threshold"] is None

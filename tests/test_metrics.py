@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import metrics
+from helpers import metrics, plotting
 
 
 def test_intervals_and_tests_are_the_textbooks():
@@ -131,3 +131,11 @@ def test_odd_sizes_have_finite_figures(n, kind):
     for clusters in (list(range(n)), [0] * n):
         gain = metrics.macro_f1_gain(labels, answers, labels, clusters, 0)
         assert np.isfinite([gain["gain"], *gain["ci95"]]).all()
+
+
+def test_a_class_that_is_called_none_is_no_missing_answer():
+    labels, nothing = ["(none)", "A"], [None, None]
+    assert metrics.macro_f1(labels, nothing) == 0
+    figure = plotting.confusion(labels, ["(none)", None], ["(none)", "A"])
+    ticks = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+    assert ticks == ["(none)", "A", "(none)"]

@@ -123,7 +123,8 @@ def trainings_table(trainings: dict[str, dict]) -> str:
         measured = [own.get("minutes"), own.get("peak_gib")]
         measured = ["–" if value is None else f"{value:.1f}" for value in measured]
         said = [name, *(own.get(key) or "none" for key in ("template", "rank", "max_length"))]
-        said += [KEPT[own.get("cut") or "head"], own["steps"], own["seed"], *measured]
+        steps = "–" if own["steps"] is None else own["steps"]  # a training by epochs
+        said += [KEPT[own.get("cut") or "head"], steps, own["seed"], *measured]
         lines.append("| " + " | ".join(map(str, said)) + " |")
     if not lines:
         return ""

@@ -1,0 +1,57 @@
+"""This machine's memory: what a process may still have, whoever limits it."""
+
+import resource
+from pathlib import Path
+
+import psutil
+
+
+def available_bytes() -> int:
+    """Memory that this process could still have, in bytes.
+
+    That is what the machine has free, and no more than a container or a scheduler (cgroups) or a
+    shell (`ulimit -d`) leaves.
+    """
+    free, (limit, _) = psutil.virtual_memory().available, resource.getrlimit(resource.RLIMIT_DATA)
+    if limit != resource.RLIM_INFINITY:
+        free = min(free, limit - getattr(psutil.Process().memory_info(), "data", 0))
+    return max(0, min([free, *group_bytes()]))
+
+
+def group_bytes(
+    groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> list[int]:
+    """What each control group of this process that has a limit leaves, in bytes.
+
+    Pages of files that were read once are counted as used and can be had back.
+
+    Args:
+        groups: lists the groups, as the kernel does (man 7 cgroups).
+        root: where they are shown.
+    """
+    left = []
+    try:
+        lines = [line.split(":", 2) for line in groups.read_text().splitlines()]
+    except OSError:  # no Linux
+        return []
+    for number, kinds, path in lines:
+        if number == "0":  # version 2
+            top, names, cached = root, ("memory.max", "memory.current"), "inactive_file"
+        elif "memory" in kinds.split(","):
+            top, names = root / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            cached = "total_inactive_file"
+        else:
+            continue
+        folder = top / path.lstrip("/")
+        for place in (folder, *folder.parents):
+            try:
+                limit, used = (int((place / name).read_text()) for name in names)
+                stat = dict(
+                    line.split() for line in (place / "memory.stat").read_text().splitlines()
+                )
+                left.append(limit - used + int(stat.get(cached, 0)))
+            except (OSError, ValueError):  # none there, or no limit: "max"
+                pass
+            if place == top:
+                break
+    return left
