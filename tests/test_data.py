@@ -43,6 +43,16 @@ def test_exact_copies_and_conflicting_labels():
     assert duplicates.conflicting_copies(prints, ["A", "B", "A", "A"]) == 1
 
 
+def test_short_texts_that_share_a_phrase_are_no_near_copies():
+    rng = random.Random(3)
+    signs = [chr(0x4E00 + n) for n in range(2000)]
+    phrase = "".join(rng.choices(signs, k=10))
+    texts = [phrase + "".join(rng.choices(signs, k=6)) for _ in range(300)]
+    # two share 3 of 15 shingles
+    assert len(set(duplicates.near_duplicate_clusters(texts))) > 290
+    assert len(set(duplicates.near_duplicate_clusters([*texts, texts[7]]))) <= 300
+
+
 def test_a_naive_split_would_straddle():
     clusters = [i // 2 for i in range(200)]
     assert 10 < duplicates.straddling(clusters, 0.3, seed=1) < 80

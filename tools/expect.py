@@ -101,7 +101,8 @@ def expected_minutes(
     # every model is asked about the test rows, the tuned ones about the validation rows, too
     questions = min(rows.get("test_limit") or most, most) * 1.3
     questions += min(rows.get("val_limit") or 60, most)
-    asked, learned = questions * (len(settings) + len(profile.bases)), 0
+    prompts = [*settings, *profile.bases.values()]
+    asked, learned = questions * sum(prompt["max_length"] for prompt in prompts), 0  # tokens
     for setting in settings:
         a_step, extra = setting.get("rows_per_step", 4), dict(setting["swift_arguments"])
         steps = total_steps(setting.get("steps", 100), extra, train_rows, a_step)
@@ -109,8 +110,8 @@ def expected_minutes(
         if setting.get("curve"):
             from helpers.curves import CURVE_ROWS, curve_steps  # slow to load
 
-            asked += len(curve_steps(steps)) * CURVE_ROWS
-    read = asked * values["max_length"] * 1.2
+            asked += len(curve_steps(steps)) * CURVE_ROWS * setting["max_length"]
+    read = asked * 1.2
     products = once / (PRODUCT_SHARE * rate)
     # a single training leaves the other notebook's cores to what else there is to do
     at_once = min(values["side_by_side"]["notebooks"], cores)
