@@ -54,8 +54,8 @@ def near_duplicate_clusters(
 
     Estimated by MinHash with locality-sensitive hashing (datasketch). Of the shingles a third is
     looked at (of few all), chosen by their hash and so the same third in every text: that makes
-    4,000 long articles a matter of seconds. A pair that shares a part s of its shingles is found with a chance
-    of about 1 - (1 - s^8)^8: 99 in 100 at 0.9, 38 in 100 at 0.7.
+    4,000 long articles a matter of seconds. A pair that shares a part s of its shingles is found
+    with a chance of about 1 - (1 - s^8)^8: 99 in 100 at 0.9, 38 in 100 at 0.7.
 
     Args:
         texts: streamed.
