@@ -70,7 +70,7 @@ clean: ## remove what runs and builds left (not the virtual environment)
 # The only set-up there is: a virtual environment with the pinned dependencies; the tests bring some more.
 .venv/.ready: requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11")'
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv  # anew where one was begun and not finished
+	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv .venv  # once more where one was begun and not finished
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=26'  # the one that Python 3.11 brings needs twice the time
 	$(BIN)/python -m pip install --no-compile -r requirements.txt
 	@touch $@

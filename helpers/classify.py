@@ -6,12 +6,12 @@ interrupted run goes on where it was.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import sha256
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ from helpers.files import below_root, digest, read_jsonl
 from helpers.journal import Journal, open_journal
 from helpers.metrics import wilson
 from helpers.review import refuse_filled, write_review
+from helpers.rows import as_yaml, check_columns, own_mapping
 from helpers.settings import place_of
 from helpers.sources import Article, read_articles
 
@@ -133,7 +134,7 @@ def classify_file(
     def read() -> Iterator[Article]:
         return read_articles(source, columns, sheet, classifier.prompt.labels)
 
-    survey = look_through(source, read, on_bad_row)
+    survey = look_through(source, read, on_bad_row, columns)
     key = work_key(classifier, survey.digest, columns, sheet)
     if out is None:
         folder = place_of(classifier.adapter)[0] / "answers"
@@ -250,7 +251,7 @@ def refuse_other_table(out: Path) -> None:
         refuse_filled(out)
         return
     with out.open("rb") as file:
-        filled = [line for line in islice(file, 100) if line.strip()]
+        filled = [line for line in re.split(rb"[\r\n]+", file.read(2**16)) if line.strip()]
     if len(filled) > (out.suffix.lower() == ".csv"):  # whose first line names the columns
         raise InputError(
             f"{out} holds rows, and no table of answers; it would be lost, so write to another file"
@@ -263,7 +264,9 @@ def stamp_of(source: Path) -> tuple:
     return state.st_size, state.st_mtime_ns, state.st_ino
 
 
-def look_through(source: Path, read: Callable, on_bad_row: str) -> Survey:
+def look_through(
+    source: Path, read: Callable, on_bad_row: str, columns: dict | None = None
+) -> Survey:
     """Read a file once: how many rows, which columns and how many options, what it is."""
     rows, faulty, first, names, sizes = 0, 0, "", {}, set()
     stamp = stamp_of(source)
@@ -271,7 +274,11 @@ def look_through(source: Path, read: Callable, on_bad_row: str) -> Survey:
         for article in read():
             if article.fault is not None:
                 faulty += 1
-                first = first or f"{article.place}: {article.fault}"
+                if not first:
+                    first = f"{article.place}: {article.fault}"
+                    if "is no label" in article.fault:
+                        mapping = own_mapping(check_columns(columns)) | {"output": None}
+                        first += f"; to read no labels, set `columns` to {as_yaml(mapping)}"
                 if on_bad_row == "error":
                     raise InputError(f"{article.place}: {article.fault}")
             else:
@@ -284,10 +291,7 @@ def look_through(source: Path, read: Callable, on_bad_row: str) -> Survey:
     if not rows:
         raise InputError(f"{source} holds no rows")
     if faulty == rows:
-        label = "; to read no labels, set `columns` to {output: null}" * (" label" in first)
-        raise InputError(
-            f"{source}: not one of {rows} rows can be asked, the first is {first}{label}"
-        )
+        raise InputError(f"{source}: not one of {rows} rows can be asked, the first is {first}")
     menus = (min(sizes), max(sizes)) if sizes else None
     return Survey(rows, faulty, list(names), digest(source), stamp, menus)
 

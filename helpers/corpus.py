@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset, concatenate_datasets, disable_progress_bars
 
 from helpers import InputError, baselines, duplicates, files, headers, sources, templating
 from helpers.survival import part_lengths
 
+disable_progress_bars()  # of passes that take no time: they would stand on the page
 BATCH = 500
 """Rows held in memory at once."""
 COPIED = "rows that repeat an earlier one, exactly or nearly"

@@ -112,9 +112,12 @@ def folder_splits(folder: Path) -> dict[str, list[Path]]:
             count = int(said)
             first = 1 if count in numbers and 0 not in numbers else 0  # hubs count from 0
             if missing := sorted(set(range(first, count + first)) - set(numbers)):
+                there = f"{len(numbers)} of {count} are there"
+                if not {0, count} & set(numbers):  # counted from 0 or from 1, who knows
+                    there = f"or {count:0{len(said)}}-of-{said}; {there}"
                 raise InputError(
                     f"{folder}: shard {missing[0]:0{len(said)}}-of-{said} of {split} is missing; "
-                    f"{len(numbers)} of {count} are there"
+                    f"{there}"
                 )
             if len(numbers) > count:
                 raise InputError(f"{folder} holds a shard of {split} twice, or one beyond the last")

@@ -147,10 +147,12 @@ def refuse_wrong(given: dict, declared: dict[str, str]) -> None:
             if kind == "str" and {"dict", "list"} & set(allowed):
                 example = "{text: content}" if "dict" in allowed else "[a, b]"
                 example = "{weight_decay: 0.1}" if name == "swift_arguments" else example
+                example = "[128, 256]" if name in LENGTHS else example
                 way = f"; on papermill's command line it is -y '{name}: {example}'"
             elif kind == "str" and "float" in allowed:
                 percent = re.fullmatch(r"([0-9]+\.?[0-9]*) ?[%％]", value)
-                example = f"{float(percent[1]) / 100:g}" if percent else "0.1"
+                share = float(percent[1]) / 100 if percent else 0.1
+                example = f"{share if 0 < share <= 0.5 else 0.1:g}"
                 example = "0.0001" if name == "learning_rate" else example
                 way = f"; on papermill's command line it is -p {name} {example}"
             elif isinstance(value, int | float) and "str" in allowed:
@@ -179,8 +181,8 @@ def refuse_out_of_range(name: str, value) -> None:
     """
     if name == "setting":
         refuse_setting(value)
-    if name == "run_dir" and (ROOT / str(value)).is_file():
-        raise InputError(f"run_dir {value!r} is a file; name a folder, which need not be there yet")
+    if name == "run_dir":
+        refuse_file(value)
     if name in CHOICES and value not in CHOICES[name]:
         raise InputError(f"{name} is {value!r}; it must be one of: {', '.join(CHOICES[name])}")
     if name in LENGTHS and not all(type(item) is int and item > 0 for item in value or []):
@@ -201,8 +203,23 @@ def refuse_out_of_range(name: str, value) -> None:
         raise InputError(f"{name} is {value}; it must be above 0")
 
 
+def refuse_file(folder: str) -> None:
+    """Raise InputError where a run's folder cannot be one, below the project's root."""
+    path = ROOT / folder
+    try:
+        if any(place.is_file() for place in (path, *path.parents)):
+            raise InputError(f"run_dir {folder!r} is a file, or below one; name a folder")
+        path.exists()
+    except OSError as error:
+        raise InputError(
+            f"run_dir {folder[:60]!r} … is no folder's name: {error.strerror}"
+        ) from None
+
+
 def refuse_setting(name: str) -> None:
     """Raise InputError where a setting's name would be another's, or no folder's."""
+    if not isinstance(name, str):
+        raise InputError(f"setting {name!r} must be a text; write its name in quotes")
     if not isinstance(name, str) or not SETTING.fullmatch(name):
         raise InputError(
             f"setting {name!r} must be at most 100 lower-case letters, digits, dots and dashes, "

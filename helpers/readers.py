@@ -258,8 +258,8 @@ def in_one_encoding(values: list) -> list:
     together, for a short label may be sound in two. Left as they are where one is no such text.
     """
     texts = [value for value in values if isinstance(value, bytes)]
-    try:
-        encoding = encoding_of(b"\n".join(texts))
+    try:  # a column may hold pictures: no more of it is looked at than tells
+        encoding = encoding_of(b"\n".join(text[:4096] for text in texts))
         decoded = {text: text.decode(encoding) for text in texts}
     except (Fault, UnicodeDecodeError):
         return values

@@ -149,8 +149,9 @@ def refuse_filled(path: Path) -> None:
             )
     except Exception:  # whatever openpyxl meets in a file that is no workbook
         with path.open("rb") as file:
-            begins = file.read(4)
-        if begins in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0"):  # one with a password, or damaged
+            content = file.read(2**16).strip()
+        packed = content[:4] in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # with a password, or damaged
+        if packed or b"\n" in content or b"\r" in content:  # or rows under a wrong ending
             raise InputError(
                 f"{path} cannot be read, so what a person wrote into it may be lost; write to "
                 "another file"

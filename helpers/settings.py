@@ -234,7 +234,13 @@ def adapter_of(given: str | None, profile: str | None) -> Path:
         raise InputError("an adapter belongs to one run: name an adapter or a profile, not both")
     if given:
         return Path(from_here(given))
-    return best_of_run(ROOT / "runs" / profile) if profile else best_adapter()
+    if not profile:
+        return best_adapter()
+    runs = sorted(path.name for path in (ROOT / "runs").glob("[!.]*/") if (path / "train").is_dir())
+    if profile not in runs:
+        there = ", ".join(runs) or "none"
+        raise InputError(f"no run of profile {profile!r} has trained; there are: {there}")
+    return best_of_run(ROOT / "runs" / profile)
 
 
 def age(setting: Path) -> float:

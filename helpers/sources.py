@@ -317,13 +317,14 @@ class Reading:
                 yield row
             menus.refuse_labels()
             others.refuse_labels()
-            kinds = {label.isdecimal() for label in part_labels}
-            if menu and len(kinds) == 1 and len(part_labels) > 1:
+            codes = is_coded(part_labels)
+            kinds = {codes} if codes or not any(map(str.isdecimal, part_labels)) else set()
+            if menu and kinds and len(part_labels) > 1:
                 numbered.setdefault(*kinds, part.name)
             if len(numbered) > 1:
                 raise InputError(
-                    f"{numbered[True]} has numbers as labels and {numbered[False]} words; write "
-                    "them alike in all files"
+                    f"{numbered[True]} has codes as labels (0, 1, …) and {numbered[False]} words; "
+                    "write them alike in all files"
                 )
             named = [name for name in usual_columns("output", own) if name != column]
             mapped = column != LAYOUT["output"]
@@ -337,6 +338,14 @@ class Reading:
             labelled, names = labelled or has_labels, names or own
         if names and not labelled and split in ("", "train"):
             raise InputError(f"{parts[0].name}: {no_column('output', parts[0].columns, names)}")
+
+
+def is_coded(labels: set[str]) -> bool:
+    """Whether labels are the numbers from 0 or 1 on, as programs count classes."""
+    numbers = {int(label) for label in labels if re.fullmatch("[0-9]{1,9}", label)}
+    least = min(numbers, default=2)
+    coded = numbers == set(range(least, least + len(labels)))
+    return coded and least < 2 and len(numbers) == len(labels)
 
 
 def refuse_signs_for_gaps(source: str | list[str], labels: dict[str, set[str]]) -> None:
@@ -367,9 +376,10 @@ def refuse_strange_labels(source: str | list[str], labels: dict[str, set[str]]) 
     for split in labels.keys() - {"train"}:
         if labels[split] and labels[split].isdisjoint(labels["train"]):
             ours, theirs = (shown(sorted(labels[one])) for one in (split, "train"))
+            way = ", or leave these fields empty if labels are missing" * (len(labels[split]) == 1)
             raise InputError(
                 f"source {shown(source)}: {split} has the labels {ours}, of which train has none "
-                f"({theirs}); write them alike"
+                f"({theirs}); write them alike{way}"
             )
 
 
@@ -394,10 +404,16 @@ def to_arrow(rows: Iterator[dict]) -> Dataset:
 
     folder, features = tempfile.TemporaryDirectory(prefix="rows-"), row_features()
     path = Path(folder.name) / "rows.arrow"
-    with ArrowWriter(path=str(path), features=features, writer_batch_size=256) as writer:
-        for row in rows:
-            writer.write(row)
-        count, _ = writer.finalize()
+    try:
+        with ArrowWriter(path=str(path), features=features, writer_batch_size=256) as writer:
+            for row in rows:
+                writer.write(row)
+            count, _ = writer.finalize()
+    except OSError as error:
+        raise InputError(
+            f"the scratch folder {folder.name} could not be written ({error.strerror}); make room "
+            "there, or name another place with TMPDIR"
+        ) from None
     if not count:
         return Dataset.from_dict({name: [] for name in features}, features=features)
     dataset = Dataset.from_file(str(path))

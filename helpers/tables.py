@@ -72,6 +72,8 @@ def csv_records(
 
     reader = csv.reader(physical_lines(), delimiter=delimiter, strict=True)
     values: dict[int, set[str]] = defaultdict(set)  # by column
+    sizes: dict[int, Counter] = defaultdict(Counter)  # by column, of fields without suspicion
+    named = False  # whether the columns are
     suspects: list[tuple[int, list[list[str]]]] = []
     counted: tuple[int, dict[int, int]] = 0, {}  # where lines count on, and what is to come
     while True:
@@ -93,14 +95,18 @@ def csv_records(
                 values[column].add(short(field))
         if inner := whole_rows(lines, len(fields), delimiter):
             opening = first + opening_line(lines, delimiter)
-            if are_rows(inner, values):
+            if sizes and are_rows(inner, values) and are_as_long(inner, sizes):
                 refuse(opening, "a quote opens here and swallows whole rows")
             suspects.append((opening, inner))
             counted = opening, counts_on(inner, fields)
+        elif named:  # the header's words are no rows
+            for column, field in enumerate(fields):
+                sizes[column][min(len(field), 64)] += 1
+        named = named or bool(fields)
         if fields:
             yield f"line {first}", fields, line_fault("".join(lines))
     for opening, inner in suspects:  # once more, with the values of later rows
-        if are_rows(inner, values):
+        if are_rows(inner, values) and are_as_long(inner, sizes):
             refuse(opening, "a quote opens here and swallows whole rows")
 
 
@@ -191,6 +197,22 @@ def are_rows(lines: list[list[str]], values: dict[int, set[str]]) -> bool:
         values: of the file's rows, by column.
     """
     return repeats_values(lines, values) or repeats_keys(lines, values)
+
+
+def are_as_long(lines: list[list[str]], sizes: dict[int, Counter]) -> bool:
+    """Whether lines within a field are as long in each column as rows are there: those of a table
+    within an article are shorter than articles.
+
+    Args:
+        lines: their fields; see `short`.
+        sizes: of the file's other fields, by column: how many there are of each, 64 at most.
+    """
+    for column, fields in enumerate(zip(*lines)):
+        inner = sorted(min(len(field), 64) for field in fields if field)
+        lengths = sorted(sizes[column].elements()) if column in sizes else []
+        if inner and lengths and 2 * inner[len(inner) // 2] < lengths[len(lengths) // 10]:
+            return False
+    return True
 
 
 def repeats_values(rows: list[list[str]], values: dict[int, set[str]]) -> bool:
@@ -284,7 +306,7 @@ def header_names(path: Path, where: str, fields: list) -> list[str]:
     form = form_of(path)
     if len(names) == 1 and form in (".csv", ".tsv"):
         other = next((mark for mark in "\t;，|," if mark in names[0]), None)
-        if other and is_prose(re.split(f"[{other}]", names[0])):
+        if other in ("，", ",") and is_prose(re.split("[，,]", names[0])):
             raise InputError(f"{path} {where}: no names of columns{no_names(names)}")
         if other:
             kind = {"\t": ".tsv", ",": ".csv"}.get(other)

@@ -47,7 +47,7 @@ def explain(code: int, log: Path, arguments: dict) -> str:
     text = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
     lines = [line.rstrip() for line in text.split("\n") if line.strip()]
     swift = Path(sys.executable).with_name("swift")
-    swift = f"$OLDPWD/{from_root(swift)}" if swift.is_relative_to(ROOT) else str(swift)
+    swift = f'"$OLDPWD"/{from_root(swift)}' if swift.is_relative_to(ROOT) else str(swift)
     folder = shlex.quote(from_root(log.parent))
     repeat = f"repeat it with: cd {folder} && {swift} sft sft.yaml; see {log.name}"
     no_memory = r"out of memory|[Cc]an(no|')t allocate memory"

@@ -152,7 +152,7 @@ def column_names(table: Path) -> list[str]:
             from openpyxl import load_workbook
 
             with closing(load_workbook(table, read_only=True)) as book:
-                page = book.worksheets[0]
+                [page] = book.worksheets  # others are a person's
                 page.reset_dimensions()
                 return [str(name) for name in next(page.iter_rows(values_only=True), ())]
         with table.open(encoding="utf-8-sig", newline="") as file:

@@ -533,7 +533,9 @@ def test_a_profile_says_whose_adapter_is_meant(tmp_path, monkeypatch):
     assert settings.adapter_of(str(best), None) == best
     with pytest.raises(InputError, match="name an adapter or a profile, not both"):
         settings.adapter_of(str(best), "old")
-    with pytest.raises(InputError, match=r"no adapter in .*runs/none/train"):
+    with pytest.raises(
+        InputError, match="no run of profile 'none' has trained; there are: new, old"
+    ):
         settings.adapter_of(None, "none")
 
 
@@ -730,7 +732,21 @@ def test_a_table_of_answers_is_written_anew_and_no_other(tmp_path, form):
     writers.write_table(out, ["text", "output"], [["a", "A"]])  # labels that somebody gave
     with pytest.raises(InputError, match=r"would be lost.* write to another file"):
         classify.refuse_other_table(out)
-    if form != ".xlsx":
+    if form == ".xlsx":
+        writers.write_table(out, names, [["a", "A", "B", 0.5, "A", 0.4]])
+        book = load_workbook(out)
+        book.create_sheet("复核")["A1"] = "a person's"
+        book.save(out)
+        with pytest.raises(InputError, match="would be lost"):
+            classify.refuse_other_table(out)
+        out.write_text("text,output\n甲,A\n", encoding="utf-8")  # rows under a wrong ending
+        with pytest.raises(InputError, match="may be lost"):
+            classify.refuse_other_table(out)
+    else:
+        if form == ".csv":
+            out.write_bytes(b"text,output\ra,A\rb,B\r")  # line ends of old Macs
+            with pytest.raises(InputError, match="holds rows"):
+                classify.refuse_other_table(out)
         out.write_bytes(b"\xff\xfe\n\xff\n")
         with pytest.raises(InputError, match="holds rows, and no table of answers"):
             classify.refuse_other_table(out)

@@ -40,7 +40,7 @@ def test_a_set_up_that_was_cut_off_is_begun_anew(make, tmp_path):
     for path in (python, half):
         path.chmod(0o755)
     done = make(".venv/.ready", f"PYTHON={python}")
-    assert done.returncode == 2 and "-m venv --clear .venv" in called.read_text().splitlines()
+    assert done.returncode == 2 and "-m venv .venv" in called.read_text().splitlines()
     half.write_text("#!/bin/sh\nexit 0\n")  # a whole one is kept
     called.write_text("")
     assert make(".venv/.ready", f"PYTHON={python}").returncode == 0

@@ -19,7 +19,7 @@ from papermill.cli import papermill as command
 
 from helpers import ROOT, InputError, profiles, sources
 from helpers.notebooks import run_notebook
-from helpers.parameters import refuse_wrong
+from helpers.parameters import refuse_setting, refuse_wrong
 
 NOTEBOOKS = [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
 TYPES = {"str", "int", "float", "bool", "list", "dict", "None"}
@@ -239,5 +239,8 @@ def test_a_remedy_fits_its_parameter(tmp_path):
             refuse_wrong({name: value}, declared)
     with pytest.raises(InputError, match="a list is -y 'source: "):
         sources.read_source('["a.jsonl", "b.jsonl"]')
-    with pytest.raises(InputError, match="'Makefile' is a file; name a folder"):
-        refuse_wrong({"run_dir": "Makefile"}, {"run_dir": "str"})
+    for folder, fault in (("Makefile/x", "is a file, or below one"), ("x" * 300, "File name too")):
+        with pytest.raises(InputError, match=fault):
+            refuse_wrong({"run_dir": folder}, {"run_dir": "str"})
+    with pytest.raises(InputError, match="must be a text; write its name in quotes"):
+        refuse_setting(1.5)

@@ -822,6 +822,28 @@ def test_a_stray_quote_that_swallows_numbered_rows_is_named(tmp_path, lines):
         rows_of(tmp_path / "a.csv")
 
 
+@pytest.mark.parametrize(
+    ("header", "row", "table"),
+    [
+        ("text,label", "{},{}", "队名,名次\n北京队,1\n上海队,2\n广东队,0"),
+        ("title,text,label", "题目,{0},{1}", "奖牌榜,金,银\n中国,40,27\n美国,40,44\n完"),
+        (
+            "text,year,label",
+            "{},2021,{}",
+            "品种,年份,产量\n水稻,2021,500\n水稻,2022,600\n小麦,2021,4",
+        ),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 3])
+def test_a_table_within_an_article_is_no_swallowed_rows(tmp_path, header, row, table, place):
+    article = '"这是一篇不长也不短的文章，说的是第{}天的事情，没有别的内容。"'
+    lines = [row.format(article.format(n), n % 3) for n in range(6)]
+    lines[place] = row.format(f'"昨天公布的结果如下，供读者参考。\n{table}"', 1)
+    (tmp_path / "a.csv").write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    rows = list(read_file(tmp_path / "a.csv"))
+    assert len(rows) == 6 and "\n" in rows[place][1]["text"]
+
+
 @pytest.mark.parametrize("between", [",", ",1.5,"])
 def test_numbered_rows_are_found_behind_their_texts(tmp_path, between):
     lines = [f"第{n}篇{between}{n}" for n in range(9)]

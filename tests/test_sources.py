@@ -878,7 +878,7 @@ def test_numbers_in_one_file_and_names_in_another_are_refused(tmp_path):
         write_csv(tmp_path / f"{name}.csv", rows)
     a, b, c, d = (str(tmp_path / f"{name}.csv") for name in "abcd")
     for source in ([a, b], [b, c]):
-        with pytest.raises(InputError, match=r"b\.csv has numbers as labels and .*\.csv words"):
+        with pytest.raises(InputError, match=r"b\.csv has codes as labels .* and .*\.csv words"):
             sources.read_source(source, columns={"category": None})
     assert len(sources.read_source([a, c, d], columns={"category": None}).menu) == 4
 
@@ -940,3 +940,18 @@ def test_two_labels_that_are_one_to_a_tokenizer_are_refused(tmp_path):
     rows = [{"text": f"第{n}篇", "output": label} for n, label in enumerate(["A B", "A\u2581B"])]
     with pytest.raises(InputError, match="a label spelled in two ways"):
         sources.read_source(write_csv(tmp_path / "a.csv", rows), columns={"category": None})
+
+
+def test_classes_that_are_called_by_numbers_may_stand_beside_others(tmp_path):
+    for name, labels in (("a", ["360", "163"]), ("b", ["新浪", "搜狐"])):
+        rows = [{"text": f"第{n}篇{name}", "output": label} for n, label in enumerate(labels)]
+        write_csv(tmp_path / f"{name}.csv", rows)
+    files = [str(tmp_path / f"{name}.csv") for name in "ab"]
+    assert len(sources.read_source(files, columns={"category": None}).menu) == 4
+
+
+def test_a_last_shard_that_is_missing_may_be_the_first(tmp_path):
+    for number in (1, 2):
+        write(tmp_path / f"train-{number}-of-3.jsonl", GOOD)
+    with pytest.raises(InputError, match="shard 0-of-3 of train is missing; or 3-of-3; 2 of 3"):
+        sources.read_source(str(tmp_path))
