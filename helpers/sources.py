@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from helpers import InputError
+from helpers import InputError, one_line
 from helpers.files import below_root, need
 from helpers.lines import form_of
 from helpers.locations import SAMPLE, SPLITS, Part, find_splits, source_parts
@@ -411,7 +411,7 @@ def to_arrow(rows: Iterator[dict]) -> Dataset:
             count, _ = writer.finalize()
     except OSError as error:
         raise InputError(
-            f"the scratch folder {folder.name} could not be written ({error.strerror}); make room "
+            f"the scratch folder {folder.name} could not be written ({one_line(error)}); make room "
             "there, or name another place with TMPDIR"
         ) from None
     if not count:

@@ -955,3 +955,14 @@ def test_a_last_shard_that_is_missing_may_be_the_first(tmp_path):
         write(tmp_path / f"train-{number}-of-3.jsonl", GOOD)
     with pytest.raises(InputError, match="shard 0-of-3 of train is missing; or 3-of-3; 2 of 3"):
         sources.read_source(str(tmp_path))
+
+
+def test_a_full_scratch_folder_is_one_line(tmp_path, monkeypatch):
+    import datasets.arrow_writer
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(datasets.arrow_writer.ArrowWriter, "write", full)
+    with pytest.raises(InputError, match=r"scratch folder .* No space left on device.* TMPDIR"):
+        sources.read_source(write(tmp_path / "a.jsonl", GOOD, OTHER))
