@@ -268,17 +268,13 @@ def look_through(
     source: Path, read: Callable, on_bad_row: str, columns: dict | None = None
 ) -> Survey:
     """Read a file once: how many rows, which columns and how many options, what it is."""
-    rows, faulty, first, names, sizes = 0, 0, "", {}, set()
+    rows, faulty, first, names, sizes = 0, 0, None, {}, set()
     stamp = stamp_of(source)
     with tqdm(desc=f"reading {source.name}", unit="row", mininterval=2, delay=5) as bar:
         for article in read():
             if article.fault is not None:
                 faulty += 1
-                if not first:
-                    first = f"{article.place}: {article.fault}"
-                    if "is no label" in article.fault:
-                        mapping = own_mapping(check_columns(columns)) | {"output": None}
-                        first += f"; to read no labels, set `columns` to {as_yaml(mapping)}"
+                first = first or article
                 if on_bad_row == "error":
                     raise InputError(f"{article.place}: {article.fault}")
             else:
@@ -291,7 +287,14 @@ def look_through(
     if not rows:
         raise InputError(f"{source} holds no rows")
     if faulty == rows:
-        raise InputError(f"{source}: not one of {rows} rows can be asked, the first is {first}")
+        way = ""
+        if "is no label" in first.fault:
+            mapping = own_mapping(check_columns(columns)) | {"output": None}
+            way = f"; to read no labels, set `columns` to {as_yaml(mapping)}"
+        raise InputError(
+            f"{source}: not one of {rows} rows can be asked, the first is "
+            f"{first.place}: {first.fault}{way}"
+        )
     menus = (min(sizes), max(sizes)) if sizes else None
     return Survey(rows, faulty, list(names), digest(source), stamp, menus)
 

@@ -7,6 +7,7 @@ import ast
 import json
 import math
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -209,7 +210,8 @@ def refuse_file(folder: str) -> None:
     try:
         if any(place.is_file() for place in (path, *path.parents)):
             raise InputError(f"run_dir {folder!r} is a file, or below one; name a folder")
-        path.exists()
+        with suppress(FileNotFoundError):
+            path.stat()  # from Python 3.13 on, is_file passes over a name that is too long
     except OSError as error:
         raise InputError(
             f"run_dir {folder[:60]!r} … is no folder's name: {error.strerror}"

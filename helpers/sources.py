@@ -313,7 +313,8 @@ class Reading:
                     self.first_fault = self.first_fault or f"{where}: {fault}"
                     continue
                 menus.add(row["category"])
-                part_labels |= {label} - {None}
+                if label:
+                    part_labels.add(label)
                 yield row
             menus.refuse_labels()
             others.refuse_labels()
