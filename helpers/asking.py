@@ -1,10 +1,8 @@
 """Ask one model, tuned or not, about rows: its prompts, its key and its answers in one place."""
 
-import json
 import time
 from collections.abc import Iterator
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -74,16 +72,13 @@ def head_answers(
         and calibrated: a head does not write, and its options have no tokens.
     """
     prompts = [heads.article_ids(tokenizer, head, row["text"]) for row in rows]
-    inputs = [
-        (row["id"], row.get("source_id"), row["category"], row["output"], ids)
-        for row, ids in zip(rows, prompts)
-    ]
     key = {
         "model": models.model_identity(head.model),
         "adapter": adapter_digest(adapter),
         "dtype": models.pick_dtype(),
         "attention": models.pick_attention(head.max_length),
-        "inputs": sha256(json.dumps([heads.CODE, head.labels, inputs]).encode()).hexdigest(),
+        "code": heads.CODE,
+        "labels": head.labels,
     }
 
     def ask_missing(missing: list[int]) -> Iterator[dict[int, dict]]:
@@ -97,4 +92,4 @@ def head_answers(
             judged = {"tokens": len(ids), "score": {"prediction": answer, "logprobs": nats}}
             yield {place: judged | {"seconds": round(time.perf_counter() - started, 4)}}
 
-    return keep_predictions(folder, rows, key, ask_missing)
+    return keep_predictions(folder, rows, prompts, key, ask_missing)

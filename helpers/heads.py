@@ -4,6 +4,7 @@ The head reads the article alone. No options stand in its prompt, so that more o
 an answer is the largest logit among the row's own options.
 """
 
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ from helpers.templating import encode, start_ids, tokenize
 
 UNLEARNED = -1e4
 """Nats of an option that a head never learned: finite, and below whatever it did learn."""
-CODE = Path(__file__).read_text(encoding="utf-8")
-"""This file as it was loaded: answers depend on it, too."""
+CODE = sha256(Path(__file__).read_bytes()).hexdigest()
+"""Of this file as it was loaded: answers depend on it, too."""
 
 
 def cut_article(tokenizer, text: str, max_length: int, bos: bool) -> str:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 
 from tqdm import tqdm
@@ -14,20 +15,25 @@ from helpers.files import DAMAGE, write_json, write_jsonl
 def keep_predictions(
     folder: Path,
     rows: list[dict],
+    inputs: list,
     key: dict,
     predict: Callable[[list[int]], Iterable[dict[int, dict]]],
 ) -> list[dict]:
     """A line for each row, in their order; those that were written before are read back.
 
+    More rows than last time cost only the further ones.
+
     Args:
         folder: gets predictions.jsonl, a line a row, and key.json.
         rows: with ids of their own.
-        key: what the lines depend on; when anything of it changes, all are made anew.
+        inputs: of each row what its line depends on beside the row itself, as JSON has it; where
+            it changes, that line is made anew.
+        key: what all lines depend on; when anything of it changes, all are made anew.
         predict: takes the places of rows without a line; yields what is said of them by place,
             some at a time and in any order. Every part is written before the next is asked for.
 
     Returns:
-        Of each row id, source_id, label, options, and what `predict` said.
+        Of each row id, source_id, label, options, inputs (their digest), and what `predict` said.
 
     Raises:
         InputError: when two rows share an id; when the disk is full (what was written is kept).
@@ -43,11 +49,12 @@ def keep_predictions(
     if not known:
         file.unlink(missing_ok=True)
         write_json(key_file, key)
+    told = [about(row, its_inputs) for row, its_inputs in zip(rows, inputs, strict=True)]
     lines = {line["id"]: line for line in read_predictions(file)} if file.is_file() else {}
-    if missing := [place for place, row in enumerate(rows) if row["id"] not in lines]:
+    if missing := [i for i, own in enumerate(told) if not is_answered(own, lines)]:
         with tqdm(total=len(missing), desc=folder.name, unit="row", mininterval=2) as bar:
             for answers in predict(missing):
-                part = [about(rows[place]) | answer for place, answer in answers.items()]
+                part = [told[place] | answer for place, answer in answers.items()]
                 with a_full_disk_named(file), file.open("a", encoding="utf-8") as output:
                     output.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in part)
                 lines |= {line["id"]: line for line in part}
@@ -58,10 +65,17 @@ def keep_predictions(
     return in_order
 
 
-def about(row: dict) -> dict:
-    """What a line repeats of its row."""
+def about(row: dict, inputs) -> dict:
+    """What a line repeats of its row, and by what it is known again."""
     own = {"id": row["id"], "source_id": row.get("source_id")}
-    return own | {"label": row["output"], "options": row["category"]}
+    own |= {"label": row["output"], "options": row["category"]}
+    return own | {"inputs": sha256(json.dumps(inputs).encode()).hexdigest()[:16]}
+
+
+def is_answered(own: dict, lines: dict[str, dict]) -> bool:
+    """Whether one of the lines says the same of its row, and so was made from the same."""
+    line = lines.get(own["id"], {})
+    return all(line.get(name) == value for name, value in own.items())
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Ask a model for answers, by free generation and by scoring the options, and judge them."""
 
-import json
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -26,8 +25,8 @@ WORTH_SHARING = 16
 them attention wants a mask, which costs more than a few tokens would.
 """
 MODES = ("generate", "score", "normalised", "calibrated")
-CODE = Path(__file__).read_text(encoding="utf-8")
-"""This file as it was loaded: answers depend on it, too."""
+CODE = sha256(Path(__file__).read_bytes()).hexdigest()
+"""Of this file as it was loaded: answers depend on it, too."""
 
 
 class Tree(NamedTuple):
@@ -401,12 +400,9 @@ def predict(
         InputError: when two rows share an id; when the disk is full (what was written is kept).
     """
     inputs = [
-        (row["id"], row.get("source_id"), row["category"], row["output"], prompt.ids)
-        for row, prompt in zip(rows, prompts)
+        [prompt.ids, without_content.ids if without_content else None]
+        for prompt, without_content in zip(prompts, free or [None] * len(prompts))
     ]
-    without_content = [prompt.ids for prompt in free] if free else None
-    asked = json.dumps([CODE, inputs, without_content])
-    key = key | {"inputs": sha256(asked.encode()).hexdigest()}
 
     def ask_missing(missing: list[int]) -> Iterator[dict[int, dict]]:
         model, priors = load(), {}
@@ -423,7 +419,7 @@ def predict(
                 answers[i] = {"tokens": len(prompts[i].ids)} | judged | share
             yield answers
 
-    return keep_predictions(folder, rows, key, ask_missing)
+    return keep_predictions(folder, rows, inputs, key | {"code": CODE}, ask_missing)
 
 
 def prior_key(ids: list[int], options: list[str]) -> tuple:

@@ -109,7 +109,7 @@ def test_a_trained_head_answers_and_its_answers_are_kept(trained, tokenizer, tmp
         patch.setattr(heads, "load_head", None)  # nothing is asked anew
         assert asking.answers(tmp_path / "head", tokenizer, head, rows, adapter) == again
     line = files.read_jsonl(file)[0]
-    assert line.keys() == set("id source_id label options tokens score seconds".split())
+    assert line.keys() == set("id source_id label options inputs tokens score seconds".split())
     assert np.exp(line["score"]["logprobs"]).sum() == pytest.approx(1)
 
 

@@ -361,14 +361,37 @@ def test_what_a_crash_damaged_is_asked_again(tmp_path):
         yield {place: {"answer": place} for place in places}
 
     rows = [{"id": str(i), "output": "a", "category": ["a"]} for i in range(3)]
-    lines = predictions.keep_predictions(tmp_path, rows, {"key": 1}, predict)
+    arguments = (tmp_path, rows, [[1, 2]] * 3, {"key": 1}, predict)
+    lines = predictions.keep_predictions(*arguments)
     file = tmp_path / "predictions.jsonl"
     first, _, third = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(first + b"\0" * 9 + b'\n{"x": 1}\n' + third)
-    assert predictions.keep_predictions(tmp_path, rows, {"key": 1}, predict) == lines
+    assert predictions.keep_predictions(*arguments) == lines
     (tmp_path / "key.json").write_bytes(b"")
-    assert predictions.keep_predictions(tmp_path, rows, {"key": 1}, predict) == lines
+    assert predictions.keep_predictions(*arguments) == lines
     assert asked == [[0, 1, 2], [1], [0, 1, 2]]
+
+
+def test_only_rows_that_are_new_or_asked_otherwise_are_asked(tmp_path):
+    """More rows cost only the further ones; a row whose label or prompt changed is asked again."""
+    asked = []
+
+    def predict(places):
+        asked.append(places)
+        yield {place: {"answer": len(asked)} for place in places}
+
+    def answers(labels, prompts):
+        rows = [{"id": str(i), "output": o, "category": ["a", "b"]} for i, o in enumerate(labels)]
+        lines = predictions.keep_predictions(tmp_path, rows, prompts, {"key": 1}, predict)
+        assert [line["label"] for line in lines] == list(labels)
+        return [line["answer"] for line in lines]
+
+    assert answers("ab", [[1], [2]]) == [1, 1]
+    assert answers("abab", [[1], [2], [3], [4]]) == [1, 1, 2, 2]
+    assert answers("abab", [[1], [2], [3], [5]]) == [1, 1, 2, 3]
+    assert answers("bbab", [[1], [2], [3], [5]]) == [4, 1, 2, 3]
+    assert answers("bb", [[1], [2]]) == [4, 1]
+    assert asked == [[0, 1], [2, 3], [3], [0]]
 
 
 def test_what_a_model_writes_on_is_the_librarys_greedy_search(base, tokenizer, rows):
