@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from helpers import InputError, one_line
 from helpers.files import below_root, need
 from helpers.lines import form_of
-from helpers.locations import SAMPLE, SPLITS, Part, find_splits, source_parts
+from helpers.locations import SPLITS, Part, find_splits, source_parts
 from helpers.parameters import refuse_out_of_range
 from helpers.readers import column_names, read_file, read_jsonl
 from helpers.rows import (
@@ -44,17 +44,6 @@ from helpers.rows import (
 if TYPE_CHECKING:  # a second to load, for chapter 1 alone
     from datasets import Dataset, Features
 
-__all__ = [
-    "SAMPLE",
-    "Article",
-    "Source",
-    "as_rows",
-    "column_names",
-    "label_of",
-    "read_articles",
-    "read_rows",
-    "read_source",
-]
 
 PARTING = re.compile(r"[\t\n|｜;；、，,/#&+\\]")
 """What joins two classes to one label."""

@@ -6,9 +6,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from helpers import baselines, duplicates, sources
+from helpers import baselines, duplicates, locations
 
-MODULE = runpy.run_path(str(sources.SAMPLE / "compose.py"))
+MODULE = runpy.run_path(str(locations.SAMPLE / "compose.py"))
 NAMES = (
     "Art Literature Education Philosophy History Space Energy Electronics Communication Computer "
     "Mine Transport Enviornment Agriculture Economy Law Medical Military Politics Sports"
@@ -34,7 +34,7 @@ def test_compose_makes_the_committed_files(sample):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_paragraphs(name):
-    paragraphs = MODULE["read_class"](sources.SAMPLE / "classes" / f"{name}.txt")["paragraphs"]
+    paragraphs = MODULE["read_class"](locations.SAMPLE / "classes" / f"{name}.txt")["paragraphs"]
     assert len(set(paragraphs)) >= 30
     assert min(map(len, paragraphs)) >= 70
     assert not [line for line in paragraphs if NAMED[name] in line or name.lower() in line.lower()]
@@ -57,7 +57,9 @@ def test_no_test_article_uses_a_paragraph_of_a_training_article(sample):
     # the longest text between slots identifies a paragraph whatever its slots were filled with
     fixed = {}
     for name in NAMES:
-        for line in MODULE["read_class"](sources.SAMPLE / "classes" / f"{name}.txt")["paragraphs"]:
+        for line in MODULE["read_class"](locations.SAMPLE / "classes" / f"{name}.txt")[
+            "paragraphs"
+        ]:
             fixed[line] = max(re.split(r"\{\w+\}", line), key=len)
     joined = {split: "\n".join(row["text"] for row in rows) for split, rows in sample.items()}
     used = {

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from pyarrow import parquet
 
-from helpers import InputError, files, lines, locations, sources
+from helpers import InputError, files, lines, locations, readers, sources
 from helpers.parameters import read_yaml
 from helpers.rows import as_yaml
 
@@ -493,7 +493,7 @@ def test_articles_of_a_file_of_ones_own(tmp_path):
     }
     assert two == ("own.csv line 3", OWN[1], None, "a row needs a non-empty `text`")
     assert three.row["output"] == "Opera" and three.fault is None and three.row["id"] == "row-3"
-    assert sources.column_names(path) == ["标题", "正文", "类别"]
+    assert readers.column_names(path) == ["标题", "正文", "类别"]
 
 
 def test_articles_need_no_label_and_bring_their_options_or_not(tmp_path):
@@ -508,7 +508,7 @@ def test_articles_need_no_label_and_bring_their_options_or_not(tmp_path):
     menus = [article.row and article.row["category"] for article in articles]
     assert menus == [["X", "Y"], ["A", "B"], None, ["X", "Y"]]
     assert articles[2].place == "own.jsonl line 3" and "invalid JSON" in articles[2].fault
-    assert sources.column_names(path) == ["text", "category"]
+    assert readers.column_names(path) == ["text", "category"]
 
 
 def test_articles_are_streamed(tmp_path):
@@ -772,7 +772,7 @@ def test_a_sheet_is_for_the_workbooks_of_a_list(tmp_path):
 
 @pytest.mark.parametrize("name", ["~$my.xlsx", "x" * 5000 + ".csv", "a\0b.csv"])
 def test_names_that_no_file_has_are_one_line(name):
-    for read in (sources.read_source, sources.read_articles, sources.column_names):
+    for read in (sources.read_source, sources.read_articles, readers.column_names):
         with pytest.raises(InputError):
             read(name)
 
