@@ -9,13 +9,16 @@ import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from itertools import accumulate, islice
+from math import isqrt, sqrt
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree.ElementTree import Element, ParseError, iterparse
 
 from helpers import InputError, one_line
 from helpers.lines import ESCAPED, LINE_LIMIT, form_of, line_fault, read_lines, refuse_bomb
 from helpers.rows import (
     COLUMN_NAMES,
+    WORD,
     Fault,
     clean,
     is_prose,
@@ -31,6 +34,19 @@ TRUE = ("1", "true")
 """How XML writes that something is so."""
 Rows = Iterator[tuple[str, dict | Fault]]
 """Where a row stands ("line 3"), and its columns or what is wrong with it."""
+ENOUGH = 20
+"""Rows from which on it is known how long fields are."""
+
+
+class Suspect(NamedTuple):
+    """Lines within a field that would be whole rows by themselves."""
+
+    opening: int
+    """The line in which the field begins."""
+    rows: list[list[str]]
+    """Their fields; see `short`."""
+    sizes: list[list[int]]
+    """How long each field is; see `size`."""
 
 
 def read_csv(path: Path) -> Rows:
@@ -64,17 +80,21 @@ def csv_records(
             lines.append(line)
             yield line.replace("\0", "")
 
-    def refuse(line: int, reason: str):
+    def refuse(line: int, reason: str, way: str = ""):
         raise InputError(
             f"{path} line {line}: {reason}; a quote inside a quoted field is written twice "
-            '(""), and a field that begins with one is quoted as a whole'
+            f'(""), and a field that begins with one is quoted as a whole{way}'
         )
+
+    def refuse_swallowed(line: int):
+        way = "; if all of these lines are one text, save the file as .xlsx or .jsonl"
+        refuse(line, "a quote opens here and swallows whole rows", way)
 
     reader = csv.reader(physical_lines(), delimiter=delimiter, strict=True)
     values: dict[int, set[str]] = defaultdict(set)  # by column
     sizes: dict[int, Counter] = defaultdict(Counter)  # by column, of fields without suspicion
     named = False  # whether the columns are
-    suspects: list[tuple[int, list[list[str]]]] = []
+    suspects: list[Suspect] = []
     counted: tuple[int, dict[int, int]] = 0, {}  # where lines count on, and what is to come
     while True:
         first = skipped + reader.line_num + 1
@@ -88,26 +108,28 @@ def csv_records(
             refuse(opening, f"a quoted field begins here and does not end soundly ({error})")
         for column, number in counted[1].items():  # the next row goes on behind those lines
             if fields[column : column + 1] == [str(number)]:
-                refuse(counted[0], "a quote opens here and swallows whole rows")
+                refuse_swallowed(counted[0])
         counted = (0, {}) if fields else counted
         for column, field in enumerate(fields):
             if field and len(values[column]) < 10_000:
                 values[column].add(short(field))
         if inner := whole_rows(lines, len(fields), delimiter):
             opening = first + opening_line(lines, delimiter)
-            if sizes and are_rows(inner, values) and are_as_long(inner, sizes):
-                refuse(opening, "a quote opens here and swallows whole rows")
-            suspects.append((opening, inner))
+            short_rows = [list(map(short, row)) for row in inner]
+            suspect = Suspect(opening, short_rows, [list(map(size, row)) for row in inner])
+            if 0 in sizes and sizes[0].total() >= ENOUGH and are_rows(suspect, values, sizes):
+                refuse_swallowed(opening)
+            suspects.append(suspect)
             counted = opening, counts_on(inner, fields)
         elif named:  # the header's words are no rows
             for column, field in enumerate(fields):
-                sizes[column][min(len(field), 64)] += 1
+                sizes[column][size(field)] += 1
         named = named or bool(fields)
         if fields:
             yield f"line {first}", fields, line_fault("".join(lines))
-    for opening, inner in suspects:  # once more, with the values of later rows
-        if are_rows(inner, values) and are_as_long(inner, sizes):
-            refuse(opening, "a quote opens here and swallows whole rows")
+    for suspect in suspects:  # once more, with the values of later rows
+        if are_rows(suspect, values, sizes):
+            refuse_swallowed(suspect.opening)
 
 
 def opening_line(lines: list[str], delimiter: str) -> int:
@@ -152,12 +174,17 @@ def whole_rows(lines: list[str], width: int, delimiter: str) -> list[list[str]]:
     [last] = csv.reader([lines[-1]], delimiter=delimiter, quoting=csv.QUOTE_NONE)
     if len(last) == width and (inner := closing_field(last)):
         rows.append(last[:inner] + [""] * (width - inner))
-    return [list(map(short, row)) for row in rows]
+    return rows
 
 
 def short(field: str) -> str:
     """A field, or what stands for a long one."""
     return field if len(field) <= 64 else f"{len(field)}:{hash(field)}"
+
+
+def size(field: str) -> int:
+    """How long a field is, in steps of which a long file has few; 0 for an empty one alone."""
+    return isqrt(len(field))
 
 
 def closing_field(fields: list[str]) -> int:
@@ -189,56 +216,85 @@ def counts_on(lines: list[list[str]], fields: list[str]) -> dict[int, int]:
     return following
 
 
-def are_rows(lines: list[list[str]], values: dict[int, set[str]]) -> bool:
+def are_rows(suspect: Suspect, values: dict[int, set[str]], sizes: dict[int, Counter]) -> bool:
     """Whether lines within a field are rows, swallowed by a stray quote, and none of an article.
 
     Args:
-        lines: their fields; see `short`.
+        suspect: these lines.
+        values: of the file's rows, by column.
+        sizes: of the file's other fields, by column: how many there are of each.
+    """
+    rows = suspect.rows
+    known = repeats_values(rows, values) or repeats_keys(rows, values)
+    return known and (hold_classes(rows, values) or are_as_long(suspect.sizes, sizes))
+
+
+def hold_classes(rows: list[list[str]], values: dict[int, set[str]]) -> bool:
+    """Whether three lines or more within a field all hold in some column a word that rows hold
+    there: no chance, however short they are.
+
+    Args:
+        rows: the fields of these lines; see `short`.
         values: of the file's rows, by column.
     """
-    return repeats_values(lines, values) or repeats_keys(lines, values)
+    for column, fields in enumerate(zip(*rows)):
+        filled = [field for field in fields if field]
+        if len(filled) > 2 and all(WORD.search(f) and f in values[column] for f in filled):
+            return True
+    return False
 
 
-def are_as_long(lines: list[list[str]], sizes: dict[int, Counter]) -> bool:
-    """Whether lines within a field are as long in each column as rows are there: those of a table
-    within an article are shorter than articles.
+def are_as_long(lines: list[list[int]], sizes: dict[int, Counter]) -> bool:
+    """Whether lines within a field are as long as rows are in the column of the longest fields:
+    those of a list or a table within an article are shorter than articles, and together no longer
+    than the longest.
 
-    Args:
-        lines: their fields; see `short`.
-        sizes: of the file's other fields, by column: how many there are of each, 64 at most.
-    """
-    for column, fields in enumerate(zip(*lines)):
-        inner = Counter(min(len(field), 64) for field in fields if field)
-        if inner and column in sizes and 2 * quantile(inner, 2) < quantile(sizes[column], 10):
-            return False
-    return True
-
-
-def quantile(counts: Counter, parts: int) -> int:
-    """The value behind the least of so many equal parts: of 2 the median, of 10 the first decile.
+    Of rows, each length is as likely to be anywhere among those of the file's other fields. So the
+    mean of their ranks (0 the shortest, 1 the longest) is about a half, and by chance falls below
+    half less two standard errors once in fifty times.
 
     Args:
-        counts: how many there are of each value, at least one; a long file has few lengths.
-        parts: above 1.
+        lines: sizes of their fields.
+        sizes: of the file's other fields, by column: how many there are of each.
     """
-    values, behind = sorted(counts), counts.total() // parts
-    so_far = accumulate(counts[value] for value in values)
-    return next(value for value, count in zip(values, so_far) if count > behind)
+    if not sizes:
+        return True
+    column = max(sizes, key=lambda c: sum(value * n for value, n in sizes[c].items()))
+    lengths = [line[column] for line in lines if column < len(line) and line[column]]
+    counts = sizes[column]
+    if not lengths or sum(length**2 for length in lengths) > (max(counts) + 1) ** 2:
+        return True
+    up_to = dict(zip(sorted(counts), accumulate(counts[value] for value in sorted(counts))))
+
+    def rank(length: int) -> float:
+        shorter = max((n for value, n in up_to.items() if value < length), default=0)
+        return (shorter + counts[length] / 2) / counts.total()
+
+    deviation = 0.29 / sqrt(len(lengths))  # of the mean of ranks that are drawn evenly
+    # Rows of one class may be shorter than most: however many they are, a quarter will do.
+    least = max(0.02, min(0.25, 0.5 - 2 * deviation))
+    return sum(map(rank, lengths)) / len(lengths) >= least
 
 
 def repeats_values(rows: list[list[str]], values: dict[int, set[str]]) -> bool:
-    """Whether lines within a field hold in some column what rows hold there, as with labels.
+    """Whether lines within a field hold in some column what rows hold there, as with labels. Some
+    of them may repeat what is new: all rows of a class may be among them.
 
-    A line of prose may come twice, as in a song, and behind its commas stand spaces.
+    A line of prose may come twice, as in a song, and behind its commas stand spaces. Numbers from 1
+    on in their order are those of a list.
 
     Args:
         rows: the fields of these lines; see `short`.
         values: of the file's rows, by column.
     """
     for column, fields in enumerate(zip(*dict.fromkeys(map(tuple, rows)))):
-        counts = Counter(field for field in fields if not field.startswith(" "))
-        known = [field for field in fields if field in values[column] or counts[field] > 1]
-        if 2 * len(list(filter(None, known))) >= len(fields):
+        filled = [field for field in fields if field]
+        if len(filled) > 1 and filled == [str(number + 1) for number in range(len(filled))]:
+            continue
+        known = [field for field in filled if field in values[column]]
+        new = Counter(field for field in filled if field not in values[column])
+        again = [field for field in filled if new[field] > 1 and not field.startswith(" ")]
+        if known and 2 * len(known + again) >= len(fields):
             return True
     return False
 

@@ -844,6 +844,43 @@ def test_a_table_within_an_article_is_no_swallowed_rows(tmp_path, header, row, t
     assert len(rows) == 6 and "\n" in rows[place][1]["text"]
 
 
+@pytest.mark.parametrize("length", [8, 40, 70, 300])
+@pytest.mark.parametrize("header", ["label\ttext", "text\tlabel", "date\tlabel\ttext"])
+@pytest.mark.parametrize("swallowed", [1, 2, 6])
+def test_two_stray_quotes_swallow_rows_of_no_length(tmp_path, length, header, swallowed):
+    """The rows lie in the order of their classes, and those of one class are shorter."""
+    lines = []
+    for n in range(60):
+        text = f"第{n}篇" + "新闻" * (length // (3 if 20 <= n < 40 else 2))
+        row = {"label": ("体育", "财经", "农业")[n // 20], "date": f"2024-01-{n % 28 + 1:02}"}
+        row["text"] = f'"{text}' if n == 25 else f'{text}"' if n == 25 + swallowed else text
+        lines.append("\t".join(row[name] for name in header.split("\t")))
+    file = save(tmp_path / "a.tsv", "\n".join([header, *lines]) + "\n")
+    with pytest.raises(InputError, match=r"line 27: .*swallows whole rows.* as \.xlsx or \.jsonl"):
+        rows_of(file)
+
+
+LISTS = {
+    "lines that begin alike": "Sales rose.\nHowever, costs rose too\nHowever, margins held",
+    "a poem": "O night\nThen, we talked\nThen, we left\nFinally, we slept",
+    "a mail": "I agree.\n> No, he said\n> Well, I think\n> No, he said",
+    "a list of cities": "Weather:\nBerlin, sunny\nMadrid, rain\nMadrid, wind",
+    "a numbered list": "Good:\n1,the room\n2,the staff\n3,the breakfast",
+    "thousands": "It cost:\n1,200 dollars for the flat\n3,450 dollars for the house",
+}
+
+
+@pytest.mark.parametrize("text", LISTS.values(), ids=LISTS)
+@pytest.mark.parametrize("labels", [["1", "2", "3", "4", "5"], ["Sports", "Art"]])
+def test_lists_within_an_article_are_no_swallowed_rows(tmp_path, text, labels):
+    """Beside labels that are numbers, and where many articles are hardly longer than a line."""
+    texts = [f"Review {n} of {'a place by the sea ' * (n % 7 + 1)}" for n in range(60)]
+    texts[0] = texts[30] = text
+    table = pd.DataFrame({"label": [labels[n % len(labels)] for n in range(60)], "text": texts})
+    table.to_csv(tmp_path / "a.csv", index=False)
+    assert [row["text"] for row in rows_of(tmp_path / "a.csv")] == texts
+
+
 @pytest.mark.parametrize("between", [",", ",1.5,"])
 def test_numbered_rows_are_found_behind_their_texts(tmp_path, between):
     lines = [f"第{n}篇{between}{n}" for n in range(9)]
