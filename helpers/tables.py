@@ -230,7 +230,7 @@ def are_rows(suspect: Suspect, values: dict[int, set[str]], sizes: dict[int, Cou
 
 
 def hold_classes(rows: list[list[str]], values: dict[int, set[str]]) -> bool:
-    """Whether three lines or more within a field all hold in some column a word that rows hold
+    """Whether two lines or more within a field all hold in some column a word that rows hold
     there: no chance, however short they are.
 
     Args:
@@ -239,7 +239,7 @@ def hold_classes(rows: list[list[str]], values: dict[int, set[str]]) -> bool:
     """
     for column, fields in enumerate(zip(*rows)):
         filled = [field for field in fields if field]
-        if len(filled) > 2 and all(WORD.search(f) and f in values[column] for f in filled):
+        if len(filled) > 1 and all(WORD.search(f) and f in values[column] for f in filled):
             return True
     return False
 
