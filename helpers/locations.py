@@ -86,6 +86,7 @@ def folder_splits(folder: Path) -> dict[str, list[Path]]:
             for place in (folder, folder / "data")
             if place.is_dir()
             for file in sorted(place.iterdir())
+            if not file.name.startswith((".", "~$"))  # of systems, and locks of open files
         ]
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {one_line(error)}") from None

@@ -44,7 +44,10 @@ def read_file(path: Path, sheet: str | None = None) -> Rows:
     if form not in READERS or (packed and form == ".xlsx"):
         office = form in (".xls", ".xlsm", ".et", ".ods", ".numbers")
         way = "; save it as .xlsx" if office else ""
-        way = "; with tabs between fields it is .tsv" if form == ".txt" else way
+        way = (
+            "; with names of columns and tabs between fields it is .tsv" if form == ".txt" else way
+        )
+        way = "; unpack it" if form in (".zip", ".7z", ".rar", ".tar", ".tgz") else way
         way = "; name it .jsonl" if form in (".ndjson", ".jsonlines") else way
         raise InputError(
             f"{path}: unknown kind of file{way}; use {', '.join(READERS)} (gzipped but for .xlsx)"

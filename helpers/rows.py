@@ -290,7 +290,8 @@ def text_of(value) -> str:
     """A raw value as an article. Raises Fault unless it is a text with something to read."""
     value = plain(value)
     if not isinstance(value, str):
-        kind = "" if value is None else f" (there is a {type(value).__name__}: {shown(value)})"
+        there = f"there is a {type(value).__name__}: {shown(value)}; write it as text"
+        kind = "" if value is None else f" ({there})"
         raise Fault("a row needs a non-empty `text`", kind)
     if not clean(value):
         raise Fault("a row needs a non-empty `text`")
@@ -432,7 +433,10 @@ def check_columns(columns: dict | None, known: dict | None = None) -> dict[str, 
         raise InputError(f"columns maps two of text, category and output to one column: {layout}")
     for key, name in layout.items():
         if not isinstance(name, str) and not (name is None and key != "text"):
-            raise InputError(f"columns maps {key} to {shown(name)}; it must be a column's name")
+            way = ", in quotes" * isinstance(name, int)
+            raise InputError(
+                f"columns maps {key} to {shown(name)}; it must be a column's name{way}"
+            )
         if name in ("None", "none", "Null", "NULL"):
             raise InputError(
                 f"columns maps {key} to a column called {name!r}; where none is meant, YAML says "
@@ -562,8 +566,10 @@ def refuse_other_labels(row: dict) -> dict:
             "the label is spelled otherwise than its option", f": {both(row['output'], option)}"
         )
     if row["output"] is not None and row["output"] not in row["category"]:
-        options = shown(row["category"])
-        raise Fault("the label is not among its options", f": {shown(row['output'])} and {options}")
+        detail = f": {shown(row['output'])} and {shown(row['category'])}"
+        if len(row["category"]) == 1:
+            detail += "; if that is no list of options, map `category` to null in `columns`"
+        raise Fault("the label is not among its options", detail)
     return row
 
 

@@ -176,15 +176,24 @@ class Menus:
         else:
             self.single.update(options)
 
-    def refuse_labels(self) -> None:
-        """All rows were seen. Raises InputError when the options are labels."""
+    def refuse_labels(self, names: list[str]) -> None:
+        """All rows were seen. Raises InputError when the options are labels.
+
+        Args:
+            names: of all columns of the file.
+        """
         if self.single and len(self.single) > 1:
             column = self.columns["category"]
-            mapping = own_mapping(self.columns) | {"category": None, "output": column}
+            other = next((name for name in usual_columns("output", names) if name != column), None)
+            ways = [
+                f"if {who} the labels, set `columns` to "
+                f"{as_yaml(own_mapping(self.columns) | {'category': None, 'output': name})}"
+                for who, name in (("it holds", column), (f"{other!r} holds", other))
+                if name
+            ]
             raise InputError(
                 f"{self.name}: column {column!r} offers a single option in every row, so that "
-                f"no answer could be wrong; if it holds the labels, set `columns` to "
-                f"{as_yaml(mapping)}"
+                f"no answer could be wrong; {', '.join(ways)}"
             )
 
 
@@ -258,7 +267,8 @@ class Reading:
             if len(single) > 1 and labels.issuperset(single):
                 raise InputError(
                     f"{parts[0].name}: the label {label!r} may be one class or several, for "
-                    f"{', '.join(map(repr, single))} are classes; give a row one label"
+                    f"{', '.join(map(repr, single))} are classes; give a row one label, or call "
+                    "that class something else"
                 )
         return sorted(labels)
 
@@ -305,7 +315,7 @@ class Reading:
                 if label:
                     part_labels.add(label)
                 yield row
-            menus.refuse_labels()
+            menus.refuse_labels(own)
             others.refuse_labels()
             codes = is_coded(part_labels)
             kinds = {codes} if codes or not any(map(str.isdecimal, part_labels)) else set()
@@ -546,7 +556,7 @@ def articles(
             yield Article(place, raw, None, f"a single option, {row['category'][0]!r}: no choice")
             continue
         yield Article(place, raw, row, None)
-    menus.refuse_labels()
+    menus.refuse_labels([])
 
 
 def is_gap(value) -> bool:

@@ -29,7 +29,13 @@ from helpers.rows import (
 )
 
 SEPARATOR_LINE = re.compile(r'"?sep= ?([,;|\t，；])"?[,;\t]*\s*', re.IGNORECASE)
+SPACED, BEGINS = (
+    "a space before a quote",
+    "; take it away: a field in quotes begins with the quote",
+)
 BURIED_QUOTE = re.compile('\ufeff+(?=")')
+TOP_ROW = re.compile("[A-Z]+1:[A-Z]+1")
+"""Cells of a sheet's first row."""
 TRUE = ("1", "true")
 """How XML writes that something is so."""
 Rows = Iterator[tuple[str, dict | Fault]]
@@ -93,7 +99,8 @@ def csv_records(
     reader = csv.reader(physical_lines(), delimiter=delimiter, strict=True)
     values: dict[int, set[str]] = defaultdict(set)  # by column
     sizes: dict[int, Counter] = defaultdict(Counter)  # by column, of fields without suspicion
-    named = False  # whether the columns are
+    named = 0  # how many columns are
+    spaced = re.compile(rf'(^|{delimiter}) +"(?=[^"{delimiter}\r\n])', re.MULTILINE)
     suspects: list[Suspect] = []
     counted: tuple[int, dict[int, int]] = 0, {}  # where lines count on, and what is to come
     while True:
@@ -104,6 +111,11 @@ def csv_records(
         except StopIteration:
             break
         except csv.Error as error:
+            other = re.search('"([,;|\t，；])"', lines[0])
+            if not named and other and other[1] != delimiter:
+                raise separated(path, f"line {first}", other[1]) from None
+            if delimiter != "\t" and spaced.search("".join(lines)):
+                raise InputError(f"{path} line {first}: {SPACED}{BEGINS}") from None
             opening = first + opening_line(lines, delimiter)
             refuse(opening, f"a quoted field begins here and does not end soundly ({error})")
         for column, number in counted[1].items():  # the next row goes on behind those lines
@@ -124,9 +136,14 @@ def csv_records(
         elif named:  # the header's words are no rows
             for column, field in enumerate(fields):
                 sizes[column][size(field)] += 1
-        named = named or bool(fields)
+        named = named or len(fields)
         if fields:
-            yield f"line {first}", fields, line_fault("".join(lines))
+            fault = line_fault("".join(lines))
+            if delimiter != "\t" and spaced.search("".join(lines)):
+                whole = any(re.fullmatch(' +"([^"]|"")*" *', field) for field in fields)
+                if whole or len(fields) != named:
+                    fault = Fault(SPACED, BEGINS)
+            yield f"line {first}", fields, fault
     for suspect in suspects:  # once more, with the values of later rows
         if are_rows(suspect, values, sizes):
             refuse_swallowed(suspect.opening)
@@ -334,10 +351,13 @@ def with_header(path: Path, records: Iterator, padded: bool = False) -> Rows:
     """
     names: list[str] = []
     blank: list[str] = []
+    first = True  # whether no row was met yet
     for where, fields, fault in records:
         if is_blank(fields) and not fault:
             blank.append(where)
         elif not names:
+            if fault and fault.reason == SPACED:
+                raise InputError(f"{path} {where}: {fault}")
             names, blank = header_names(path, where, fields), []
         else:
             yield from ((place, dict.fromkeys(filter(None, names))) for place in blank)
@@ -346,7 +366,8 @@ def with_header(path: Path, records: Iterator, padded: bool = False) -> Rows:
                 while len(fields) > len(names) and is_blank(fields[-1:]):
                     fields = fields[:-1]
                 fields = fields + [None] * (len(names) - len(fields))
-            row = table_row(names, fields)
+            row = table_row(names, fields, first)
+            first = False
             raw = row.raw if isinstance(row, Fault) else row
             yield where, Fault(fault.reason, fault.detail, mended(raw)) if fault else row
 
@@ -376,16 +397,27 @@ def header_names(path: Path, where: str, fields: list) -> list[str]:
         if other in ("，", ",") and is_prose(re.split("[，,]", names[0])):
             raise InputError(f"{path} {where}: no names of columns{no_names(names)}")
         if other:
-            kind = {"\t": ".tsv", ",": ".csv"}.get(other)
-            way = f"name the file {kind}" if kind else "save it with commas, or as .xlsx"
-            if kind == form:
-                way = "take the quotes around whole lines away"
-            raise InputError(f"{path} {where}: the columns are separated by {other!r}; {way}")
+            raise separated(path, where, other)
     return names
 
 
-def table_row(names: list[str], fields: list) -> dict | Fault:
-    """A record as columns; a fault when it does not fit the header."""
+def separated(path: Path, where: str, mark: str) -> InputError:
+    """What to say of a file whose columns are separated by another mark than its name says."""
+    kind = {"\t": ".tsv", ",": ".csv"}.get(mark)
+    way = f"name the file {kind}" if kind else "save it with commas, or as .xlsx"
+    if kind == form_of(path):
+        way = "take the quotes around whole lines away"
+    return InputError(f"{path} {where}: the columns are separated by {mark!r}; {way}")
+
+
+def table_row(names: list[str], fields: list, is_first: bool = False) -> dict | Fault:
+    """A record as columns; a fault when it does not fit the header.
+
+    Args:
+        names: of the columns.
+        fields: of the record.
+        is_first: whether it stands right below the header.
+    """
     raw = {name: field for name, field in zip(names, fields) if name}
     first = str(fields[0]) if fields else ""
     if indexed := not names[0] and first.isdecimal():  # the index that pandas writes
@@ -399,7 +431,9 @@ def table_row(names: list[str], fields: list) -> dict | Fault:
     if [clean(str(field)) for field in fields] == names:
         return Fault("the header once more, as where files were joined", "", raw)
     if is_header(fields, names):
-        detail = f": {shown(list(map(str, fields)))}; convert the files before they are joined"
+        way = "convert the files before they are joined"
+        way = "the first line must name every column, no title" if is_first else way
+        detail = f": {shown(list(map(str, fields)))}; {way}"
         return Fault("another header, as where files were joined", detail, raw)
     for name, field in list(zip(names, fields))[indexed:]:
         if not name and not is_blank([field]):
@@ -538,8 +572,11 @@ def refuse_doubtful_cells(path: Path, page) -> None:
         for element in elements(path, file):
             kind = local_name(element)
             if kind == "mergeCell":
-                cells = element.get("ref")
-                raise InputError(f"{path}: the cells {cells} are merged; unmerge and fill them")
+                cells = element.get("ref", "")
+                title = "; if they are a title, delete row 1" * bool(TOP_ROW.fullmatch(cells))
+                raise InputError(
+                    f"{path}: the cells {cells} are merged; unmerge and fill them{title}"
+                )
             if kind != "row":
                 continue
             said = element.get("r", "")
@@ -556,7 +593,7 @@ def refuse_doubtful_cells(path: Path, page) -> None:
                     where = cell.get("r") or f"row {number}"
                     raise InputError(
                         f"{path}: the formula in {where} has no value; open and save the file in "
-                        "Excel"
+                        "Excel, or where it is a text that begins with '=', write a .jsonl file"
                     )
             element.clear()
 

@@ -319,6 +319,15 @@ UNSOUND_TABLES = {
     ),
     "semicolons": ("text;output\na;A\n", "separated by ';'; save it with commas"),
     "tabs": ("text\toutput\na\tA\n", r"separated by '\t'; name the file .tsv"),
+    "semicolons between quotes": ('"text";"output"\n"a";"A"\n', "separated by ';'; save it with"),
+    "tabs between quotes": (
+        '"text"\t"output"\n"a"\t"A"\n',
+        r"separated by '\t'; name the file .tsv",
+    ),
+    "names of columns behind spaces": (
+        '"output", "text"\nA, "a"\n',
+        "line 1: a space before a quote",
+    ),
     "commas of full width": ("正文，类别\n甲，A\n", "separated by '，'"),
 }
 
@@ -351,6 +360,28 @@ def test_a_row_that_does_not_fit_the_header_is_a_bad_row_of_its_line(tmp_path):
     assert str(rows[0][1]) == "fewer fields than the header names (2 of 3)"
     assert str(rows[2][1]) == "more fields than the header names (4 of 3)"
     assert rows[0][1].raw == {"text": "a", "category": "A|B"}
+
+
+def test_a_space_before_a_quote_is_named(tmp_path):
+    table = (
+        'output, text\nA, "他说，""好""。"\nB, "a, b"\nA, "Yes" or "no"\nB," ""c"" "\nA,"x , "\n'
+    )
+    rows = rows_of(save(tmp_path / "a.csv", table))
+    assert all("a space before a quote; take it away" in str(row) for row in rows[:2])
+    assert [row["text"] for row in rows[2:]] == [' "Yes" or "no"', ' "c" ', "x , "]
+    with pytest.raises(InputError, match="line 2: a space before a quote"):
+        rows_of(save(tmp_path / "b.csv", 'output, text\nA, "x,""y"" z"\n'))
+
+
+def test_a_title_is_told_from_a_second_header(tmp_path):
+    rows = rows_of(save(tmp_path / "a.csv", "新闻数据,\ntext,output\n甲,A\ntext,output\n"))
+    assert "the first line must name every column, no title" in rows[0]
+    assert "convert the files before they are joined" in rows[2]
+    book, page = workbook(tmp_path, ["新闻数据", None], ["text", "output"], ["甲", "A"])
+    page.merge_cells("A1:B1")
+    book.save(tmp_path / "title.xlsx")
+    with pytest.raises(InputError, match=r"A1:B1 are merged; .*if they are a title, delete row 1"):
+        rows_of(tmp_path / "title.xlsx")
 
 
 def test_columns_without_a_name(tmp_path):

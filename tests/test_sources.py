@@ -18,7 +18,7 @@ from pyarrow import parquet
 
 from helpers import InputError, files, lines, locations, readers, sources
 from helpers.parameters import read_yaml
-from helpers.rows import as_yaml
+from helpers.rows import LAYOUT, as_yaml
 
 GOOD = {"text": "球队在加时赛中取胜", "category": ["Sports", "Art"], "output": "Sports"}
 OTHER = {"text": "画家举办展览", "category": ["Sports", "Art"], "output": "Art"}
@@ -802,8 +802,37 @@ def test_a_remedy_keeps_what_is_mapped_already(tmp_path):
     path = write(tmp_path / "a.jsonl", *rows)
     with pytest.raises(InputError) as error:
         rows_of(path, columns={"text": "content", "category": "kind"})
-    remedy = re.search(r"set `columns` to (\{.*\})", str(error.value))[1]
+    remedy = re.search(r"set `columns` to (\{.*?\})", str(error.value))[1]
     assert [row["output"] for row in rows_of(path, columns=read_yaml(remedy))] == ["A", "B"]
+
+
+def test_a_section_called_category_beside_labels_is_no_list_of_options(tmp_path):
+    rows = [
+        {"text": f"第{n}篇", "category": section, "label": label}
+        for n, (section, label) in enumerate([("体育", "正面"), ("财经", "负面")] * 3)
+    ]
+    path = write(tmp_path / "a.jsonl", *rows)
+    with pytest.raises(InputError) as error:
+        rows_of(path)
+    first, second = re.findall(
+        r"if (\S+) holds? the labels, set `columns` to (\{.*?\})", str(error.value)
+    )
+    assert (first[0], second[0]) == ("it", "'label'")
+    assert [row["output"] for row in rows_of(path, columns=read_yaml(second[1]))][:2] == [
+        "正面",
+        "负面",
+    ]
+    path = write(tmp_path / "a.jsonl", *(dict(zip(LAYOUT, row.values())) for row in rows))
+    with pytest.raises(InputError, match=r"line 1: .*no list of options, map `category` to null"):
+        rows_of(path)
+    assert rows_of(path, columns={"category": None})[0]["category"] == ["正面", "负面"]
+
+
+def test_locks_of_open_files_are_no_rows(tmp_path):
+    (tmp_path / "train.csv").write_text("text,category,output\n甲,A|B,A\n", encoding="utf-8")
+    for name in ("~$train.xlsx", "._test.csv", ".~lock.train.csv#"):
+        (tmp_path / name).write_bytes(b"\x05admin")
+    assert len(rows_of(str(tmp_path))) == 1
 
 
 def test_an_empty_source_without_options_is_called_empty(tmp_path):
