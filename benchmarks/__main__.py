@@ -53,7 +53,8 @@ def processor() -> str:
     with open("/proc/cpuinfo") as file:
         name = re.search(r"model name\s*: (.+)", file.read())
     cores, dtype = torch.get_num_threads(), models.pick_dtype()
-    return f"{name[1] if name else platform.machine()}, {cores} cores, models in {dtype}"
+    shown = f"{cores} core{'s' * (cores > 1)}"
+    return f"{name[1] if name else platform.machine()}, {shown}, models in {dtype}"
 
 
 def draw_growth(values: dict[str, float], target: Path) -> None:

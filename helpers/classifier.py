@@ -133,8 +133,8 @@ class Classifier:
                 f"{self.learned['rows_needed'] or 'no number of'} rows would do"
             )
         return (
-            f"look is set below a probability of {self.threshold:.3f}: on val at most "
-            f"{100 * self.target:g} % of the answers above it are wrong"
+            f"look is set below a probability of {self.threshold:.3f}: of answers above it at most "
+            f"{100 * self.target:g} % should be wrong, as learned on val"
             f"{self.doubt()}{self.wider(menus)}"
         )
 

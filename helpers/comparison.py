@@ -421,7 +421,16 @@ def likeness_note(judged: dict[str, pd.DataFrame]) -> str:
         if line["unlike"]
     ]
     if not apart:
-        return "No difference shows: the test rows reach the thresholds as the validation rows do."
+        who, line = max(
+            ((who, line) for who, line in lines if not pd.isna(line["threshold"])),
+            key=lambda one: abs(one[1]["on_val"] - one[1]["coverage"]),
+        )
+        return (
+            f"The two differ most where {100 * line['on_val']:.0f} % of the validation rows and "
+            f"{100 * line['coverage']:.0f} % of the test rows reach a threshold ({who}, at most "
+            f"{target_words(line['target'])} wrong). So large a difference comes by chance more "
+            "often than once in a thousand times, so we do not call the rows unlike."
+        )
     return (
         f"The test rows are not like the validation rows. A threshold is reached by "
         f"{'; by '.join(apart)}. Such a promise rests on rows that are not like the test rows."

@@ -145,7 +145,7 @@ def copies(
     }
 
 
-def header_fields(row_headers: list[str], most: int = 6) -> pd.DataFrame:
+def header_fields(row_headers: list[str], most: int = 8) -> pd.DataFrame:
     """The fields that stand in headers, most frequent first.
 
     Args:
@@ -158,7 +158,8 @@ def header_fields(row_headers: list[str], most: int = 6) -> pd.DataFrame:
     counts = Counter(
         field for header in row_headers for field in set(headers.header_fields(header))
     )
-    shares = {field: 100 * n / len(row_headers) for field, n in counts.most_common(most)}
+    by_count = sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:most]
+    shares = {field: 100 * n / len(row_headers) for field, n in by_count}
     return pd.DataFrame([shares or {"(no field)": 0.0}], index=["% of rows"]).round(1)
 
 

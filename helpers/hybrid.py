@@ -1,4 +1,4 @@
-"""Both together: a linear classifier that reads whole articles, and a model that reads 200 tokens.
+"""Both together: a linear classifier that reads whole articles, a model that reads part of each.
 
 The two err on different rows. A conditional logit over a row's options weighs the model's
 log-probability and the linear margin; its probabilities are calibrated by how it is fitted.

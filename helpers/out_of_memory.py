@@ -339,5 +339,5 @@ def findings(weights, network, grid, riddle_table, reaches, checks, yi_gib) -> d
         "reach_then": list(reaches.values())[1],
         "reach_chunked": reaches["… and chunked"],
         "error": float(100 * checks["error of the forecast"].max()),
-        "yi": float(memory.GIB / 1e9 * yi_gib),
+        "yi": float(yi_gib),
     }

@@ -129,13 +129,15 @@ def as_html(weighed: Weighed) -> str:
         red, green, blue = SUPPORTS if passage.change >= 0 else SPEAKS_AGAINST
         strength = 0.6 * abs(passage.change) / strongest
         number = f"{passage.change:+.2f}"
+        words = passage.text.rstrip()  # a number stands before the line's end
         sign = f"<sub>{number}</sub>" if id(passage) in numbered else ""
         spans.append(
             f'<span class="passage" title="{number} nats" '
             f'style="background: rgba({red}, {green}, {blue}, {strength:.2f})">'
-            f"{escape(passage.text)}{sign}</span>"
+            f"{escape(words)}{sign}{escape(passage.text[len(words) :])}</span>"
         )
-    rest = "" if weighed.read > 0.995 else f" The model read {100 * weighed.read:.0f} % of it."
+    share = f"{100 * weighed.read:.0f} % of the article"
+    rest = "" if weighed.read > 0.995 else f" The model read {share}."
     if weighed.alone:
         rest = f" The model alone would answer <b>{escape(weighed.alone)}</b>.{rest}"
     return (

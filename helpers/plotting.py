@@ -20,6 +20,7 @@ def style() -> None:
     """Set the look of every figure that follows."""
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
     plt.rcParams.update({"figure.figsize": (8, 4), "figure.dpi": 100, "savefig.bbox": "tight"})
+    plt.rcParams.update({"legend.fontsize": 9, "legend.title_fontsize": 9})
     plt.rcParams["text.parse_math"] = (
         False  # a class may be called $x$: names out of data are not formulas
     )
@@ -74,7 +75,7 @@ def length_histogram(lengths: dict[str, np.ndarray], limits: list[int]):
         ignore_index=True,
     )
     spread = frame["tokens"].nunique() > 1  # rows of one length have no bins to share
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8))
     common = {"data": frame, "x": "tokens", "hue": "tokenizer", "log_scale": True}
     sns.histplot(**common, bins=40 if spread else 1, element="step", ax=left)
     sns.ecdfplot(**common, stat="percent", ax=right, linewidth=2)
@@ -84,7 +85,7 @@ def length_histogram(lengths: dict[str, np.ndarray], limits: list[int]):
     for limit in limits:
         for axes in (left, right):
             axes.axvline(limit, color="0.45", linestyle=":", linewidth=1)
-        right.annotate(f"{limit:,}", (limit, 4), rotation=90, fontsize=8, ha="right", color="0.25")
+        right.annotate(f"{limit:,}", (limit, 4), rotation=90, fontsize=9, ha="right", color="0.25")
     return figure
 
 
@@ -99,7 +100,7 @@ def survival(frame: pd.DataFrame):
         "options": "all options kept",
         "answer": "answer supervised",
     }
-    figure, panels = plt.subplots(1, 3, figsize=(11, 3.6), sharey=True)
+    figure, panels = plt.subplots(1, 3, figsize=(9, 3.4), sharey=True)
     for axes, (part, title) in zip(panels, titles.items()):
         for (way, table), mark in zip(frame.groupby("way", sort=False), SETTING_MARKS):
             axes.plot(table["max_length"], 100 * table[part], f"-{mark}", label=way, markersize=5)
@@ -107,7 +108,7 @@ def survival(frame: pd.DataFrame):
         axes.set(title=title, xlabel="max_length, tokens", xscale="log", ylim=(-3, 103))
         plain_ticks(axes.xaxis)
     panels[0].set_ylabel("rows, %")
-    panels[2].legend(title="cut", fontsize=8)
+    panels[2].legend(title="cut")
     return figure
 
 
@@ -120,7 +121,7 @@ def learning_curves(logs: dict[str, pd.DataFrame], val_rows: dict[str, int]):
         logs: by setting; see training_log.read_log. What a log lacks is not drawn.
         val_rows: by setting, rows of val looked at; they decide the width of the 95 % intervals.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8))
     for (name, log), mark in zip(logs.items(), SETTING_MARKS * len(logs)):
         train, val = log.dropna(subset="loss"), log.dropna(subset="eval_loss")
         smooth = train["loss"].rolling(5, min_periods=1).mean()
@@ -143,10 +144,10 @@ def learning_curves(logs: dict[str, pd.DataFrame], val_rows: dict[str, int]):
     plain_ticks(left.yaxis)
     if np.divide(*left.get_ylim()) > 0.1:  # less than a decade: it may hold no major tick
         left.yaxis.set_minor_formatter("{x:g}")
-    left.legend(fontsize=8)
+    left.legend()
     right.set(xlabel="step", ylabel="answers right on val, %", ylim=(0, 102))
     if right.has_data():
-        right.legend(fontsize=8)
+        right.legend()
     else:
         say(right, "val was not asked for whole answers")
     return figure
@@ -232,7 +233,7 @@ def reliability(tables: dict[str, pd.DataFrame], curves: dict[str, pd.DataFrame]
         tables: bins by name; see metrics.reliability.
         curves: by name; see metrics.coverage.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8))
     left.plot([0, 1], [0, 1], color="0.6", linestyle=":")
     for (name, table), mark in zip(tables.items(), itertools.cycle(SETTING_MARKS)):
         left.plot(table["probability"], table["right"], f"-{mark}", label=name)
@@ -241,7 +242,7 @@ def reliability(tables: dict[str, pd.DataFrame], curves: dict[str, pd.DataFrame]
         xlabel="probability of the answer", ylabel="share right", xlim=(0, 1.02), ylim=(0, 1.02)
     )
     right.set(xlabel="rows answered, surest first, %", ylabel="of them right, %", ylim=(0, 102))
-    left.legend(fontsize=8)
+    left.legend()
     return figure
 
 
@@ -258,7 +259,7 @@ def cascade(curves: dict[str, pd.DataFrame]):
             100 * ordered["asked"], 100 * ordered["accuracy"], label=name, drawstyle="steps-post"
         )
     axes.set(xlabel="rows that cost a forward pass, %", ylabel="test rows right, %", xlim=(-2, 102))
-    axes.legend(fontsize=8)
+    axes.legend()
     return figure
 
 
@@ -284,7 +285,7 @@ def decisions(curves: dict[str, pd.DataFrame], chosen: dict[str, pd.DataFrame]):
         )
     axes.set(xlabel="test rows answered, %", ylabel="of them wrong, %", xlim=(-2, 102))
     axes.set_ylim(bottom=-0.5)
-    axes.legend(fontsize=8)
+    axes.legend()
     return figure
 
 
@@ -304,7 +305,7 @@ def ladder(frame: pd.DataFrame):
     axes.set(xlabel="training, seconds", ylabel="test rows right, %", xscale="log")
     axes.set(ylim=(bottom, 102))
     plain_ticks(axes.xaxis)
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
 
@@ -329,7 +330,8 @@ def rows_read(curves: dict[str, pd.DataFrame]):
         )
     axes.set(xlabel="training rows read", ylabel="rows right, %", xscale="log", ylim=(-2, 102))
     plain_ticks(axes.xaxis)
-    axes.legend(fontsize=8)
+    axes.set_xticks(sorted(set().union(*(curve["rows"] for curve in curves.values()))))
+    axes.legend()
     return figure
 
 
@@ -451,18 +453,18 @@ def rank_effect(curves: dict[int, list[float]], missed: dict[int, float], floors
         missed: share of the correction that is missed at the end, by rank.
         floors: the least share that this rank must miss, by rank.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8))
     for rank, losses in curves.items():
         left.plot(range(1, len(losses) + 1), losses, label=f"r = {rank}")
     left.set(xlabel="step", ylabel="correction missed, share", yscale="log")
-    left.legend(fontsize=8)
+    left.legend()
     places = range(len(missed))
     right.bar(places, [100 * share for share in missed.values()], color="0.75", label="missed")
     least = [100 * floors[rank] for rank in missed]
     right.plot(places, least, "_", markersize=34, markeredgewidth=3, label="least possible")
     right.set(xlabel="rank r", ylabel="correction missed at the end, %")
     right.set(xticks=places, xticklabels=missed)
-    right.legend(fontsize=8, markerscale=0.5)
+    right.legend(markerscale=0.5)
     plain_ticks(left.yaxis)
     return figure
 
@@ -478,7 +480,7 @@ def adapter_cost(rank: int, alpha: float, width: int, total: int):
     """
     ranks, weights = np.arange(1, 129), rank * width
     mib = 12 * weights / 2**20  # a gradient and two moments of four bytes each
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.loglog(ranks, mib / rank * ranks, "-", rank, mib, "o", markersize=10)
     left.set_title(f"{weights / 1e6:.2f} M weights, {weights / total:.2%}; {mib:.1f} MiB")
@@ -509,7 +511,7 @@ def cure_curves(lengths: list[int], curves: dict[str, list[float]], card: float)
     axes.text(lengths[0], card, f"{card} GiB", va="bottom", ha="left", fontsize="small")
     axes.set(xlabel="length of the article, tokens", ylabel="weights and peak, GiB")
     axes.set(ylim=(0, 1.6 * card))
-    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.01, 0.5))
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
 
@@ -523,7 +525,7 @@ def step_parts(needs: pd.DataFrame, title: str):
     axes = Figure(figsize=(9, 3), layout="constrained").subplots()
     shown = needs.drop(columns="total")
     shown.loc[:, shown.any()].plot.barh(stacked=True, ax=axes).invert_yaxis()
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))  # no bar's end is hidden
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))  # no bar's end is hidden
     axes.axvline(24e9 / 2**30, color="0.3", linestyle="--", linewidth=1)
     axes.set(xlabel="GiB; the dashed line is a card of 24 GB", title=title)
     return axes.figure

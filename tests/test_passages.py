@@ -96,7 +96,7 @@ def test_only_what_the_model_read_is_weighed(classifier):
     weighed = passages.weigh_passages(classifier, long)
     read = "".join(passage.text for passage in weighed.passages)
     assert long.startswith(read) and len(read) == round(weighed.read * len(long))
-    assert 0 < weighed.read < 0.5 and "% of it" in passages.as_html(weighed)
+    assert 0 < weighed.read < 0.5 and "% of the article" in passages.as_html(weighed)
 
 
 def test_options_that_leave_no_room_for_the_article_leave_one_empty_passage(
@@ -110,7 +110,7 @@ def test_options_that_leave_no_room_for_the_article_leave_one_empty_passage(
     monkeypatch.setattr(classifier, "prompt", tight)
     weighed = passages.weigh_passages(classifier, TEXT)
     assert weighed.passages == [passages.Passage("", 0.0)] and weighed.read == 0
-    assert "The model read 0 % of it" in passages.as_html(weighed)
+    assert "The model read 0 % of the article" in passages.as_html(weighed)
 
 
 def test_an_article_is_shown_and_never_run():

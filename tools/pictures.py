@@ -49,7 +49,7 @@ def draw_corpus(metrics: dict, target: Path) -> None:
     curves = metrics.get("curve", {})  # only where a training kept adapters on its way
     names = list(dict.fromkeys([*metrics["cost"], *metrics.get("hybrid", {})]))
     colours = dict(zip(names, sns.color_palette("colorblind", len(names))))
-    figure, panels = plt.subplots(1, 3 if curves else 2, figsize=(12, 4.2), layout="constrained")
+    figure, panels = plt.subplots(1, 3 if curves else 2, figsize=(9, 4.4), layout="constrained")
     *first, ladder, cascade = panels
     for axes in first:
         draw_curve(axes, curves, colours)
@@ -64,7 +64,12 @@ def draw_corpus(metrics: dict, target: Path) -> None:
     cascade.set(xlabel="rows that the model is asked, %", ylabel="test rows right, %")
     cascade.set_title("Cascade, the linear SVM first", fontsize=10)
     # one legend for all panels: a setting has one colour, whatever is drawn of it
-    figure.legend(*ladder.get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    named = {
+        label: handle
+        for axes in (ladder, *first)
+        for handle, label in zip(*axes.get_legend_handles_labels())
+    }
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3)
     save(figure, target)
 
 
@@ -83,12 +88,11 @@ def draw_curve(axes, curves: dict[str, list[dict]], colours: dict[str, tuple]) -
         look = {"color": colours[name], "capsize": 3, "label": name}
         axes.errorbar(rows, right, yerr=bars, fmt="o-", **look)
         svm = frame.dropna(subset="svm")
-        look = {"color": colours[name], "label": f"linear SVM, as many rows ({name})"}
+        look = {"color": colours[name], "label": f"SVM, as many rows ({name})"}
         axes.plot(svm["rows"], 100 * svm["svm"].astype(float), "s:", **look)
     axes.set(xlabel="training rows read", ylabel="rows right, %", xscale="log")
     plotting.plain_ticks(axes.xaxis)
     axes.set_title("Who learns faster", fontsize=10)
-    axes.legend(fontsize=7)
 
 
 def draw_ladder(axes, metrics: dict, colours: dict[str, tuple]) -> None:

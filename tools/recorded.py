@@ -400,9 +400,10 @@ def full_size_table(name: str, record: dict) -> str:
     ]
     for line in record["chapters"]:
         expected, peak = line["forecast_gib"] + ASIDE_GIB, line["process_gib"]
+        off = round(100 * (peak / expected - 1))
         lines.append(
             f"| {line['chapter']} | {line['forecast_gib']:.1f} | {expected:.1f} | {peak:.1f} "
-            f"| {100 * (peak / expected - 1):+.0f} | {line['peak_gib']:.1f} "
+            f"| {f'{off:+d}' if off else 0} | {line['peak_gib']:.1f} "
             f"| {line['seconds']:.0f} |"
         )
     return "\n".join(lines)
