@@ -129,7 +129,7 @@ def riddle_table(table: pd.DataFrame) -> pd.DataFrame:
         "allocated today": "held today, GiB",
     }
     shown = short[list(names)].rename(columns=names).round(2)
-    return shown.astype(object).fillna("never asked for")
+    return shown.astype(object).fillna("–")
 
 
 def cure_curves(config, points: list[int], options: list[str], tokenizer) -> dict[str, list[float]]:

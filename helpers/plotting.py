@@ -290,22 +290,19 @@ def decisions(curves: dict[str, pd.DataFrame], chosen: dict[str, pd.DataFrame]):
 
 
 def ladder(frame: pd.DataFrame):
-    """Accuracy with its interval against the seconds that training took.
+    """Accuracy with its interval by name, and beside the name the seconds that training took.
 
     Args:
-        frame: columns name, seconds (above 0), accuracy, low, high, the last three in per cent.
+        frame: columns name, seconds (above 0), accuracy, low, high, the last three in per cent; in
+            the order of the lines.
     """
-    figure, axes = plt.subplots()
-    for (_, line), mark in zip(frame.iterrows(), itertools.cycle(SETTING_MARKS)):
-        bars = spread([line["accuracy"]], [line["low"]], [line["high"]])
-        axes.errorbar(
-            line["seconds"], line["accuracy"], yerr=bars, fmt=mark, capsize=3, label=line["name"]
-        )
-    bottom = max(frame["low"].min() - 5, -2) if len(frame) else -2  # so that neighbours part
-    axes.set(xlabel="training, seconds", ylabel="test rows right, %", xscale="log")
-    axes.set(ylim=(bottom, 102))
-    plain_ticks(axes.xaxis)
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    figure, axes = plt.subplots(figsize=(8, 0.4 * len(frame) + 1))
+    bars = spread(frame["accuracy"], frame["low"], frame["high"])
+    places = range(len(frame))
+    axes.errorbar(frame["accuracy"], places, xerr=bars, fmt="o", capsize=3)
+    took = [f"{name}, {s:,.{int(s < 10)}f} s" for name, s in zip(frame["name"], frame["seconds"])]
+    axes.set(yticks=places, yticklabels=took, xlabel="test rows right, %")
+    axes.invert_yaxis()
     return figure
 
 
