@@ -282,7 +282,7 @@ class Reading:
                 which counts nothing.
         """
         number, labelled, names = 0, False, []
-        numbered: dict[bool, str] = {}  # the first file of numbers as labels, and of words
+        coded: dict[bool, str] = {}  # the first file of codes as labels, and of words
         for part in parts:
             menu = (options or []) if part.columns["category"] is None else None
             column, own = part.columns["output"], []
@@ -317,15 +317,8 @@ class Reading:
                 yield row
             menus.refuse_labels(own)
             others.refuse_labels()
-            codes = is_coded(part_labels)
-            kinds = {codes} if codes or not any(map(str.isdecimal, part_labels)) else set()
-            if menu and kinds and len(part_labels) > 1:
-                numbered.setdefault(*kinds, part.name)
-            if len(numbered) > 1:
-                raise InputError(
-                    f"{numbered[True]} has codes as labels (0, 1, …) and {numbered[False]} words; "
-                    "write them alike in all files"
-                )
+            if menu:
+                refuse_codes_beside_words(part.name, part_labels, coded)
             named = [name for name in usual_columns("output", own) if name != column]
             mapped = column != LAYOUT["output"]
             if labelled and named and not has_labels:
@@ -338,6 +331,24 @@ class Reading:
             labelled, names = labelled or has_labels, names or own
         if names and not labelled and split in ("", "train"):
             raise InputError(f"{parts[0].name}: {no_column('output', parts[0].columns, names)}")
+
+
+def refuse_codes_beside_words(name: str, labels: set[str], coded: dict[bool, str]) -> None:
+    """Raise InputError when one file of a source has codes as labels, and another words.
+
+    Args:
+        name: of the file at hand.
+        labels: that occur in it.
+        coded: the first file of codes (True) and of words (False) so far; added to.
+    """
+    codes = is_coded(labels)
+    if len(labels) > 1 and (codes or not any(map(str.isdecimal, labels))):
+        coded.setdefault(codes, name)
+    if len(coded) > 1:
+        raise InputError(
+            f"{coded[True]} has codes as labels (0, 1, …) and {coded[False]} words; "
+            "write them alike in all files"
+        )
 
 
 def is_coded(labels: set[str]) -> bool:
