@@ -75,7 +75,7 @@ def length_histogram(lengths: dict[str, np.ndarray], limits: list[int]):
         ignore_index=True,
     )
     spread = frame["tokens"].nunique() > 1  # rows of one length have no bins to share
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
     common = {"data": frame, "x": "tokens", "hue": "tokenizer", "log_scale": True}
     sns.histplot(**common, bins=40 if spread else 1, element="step", ax=left)
     sns.ecdfplot(**common, stat="percent", ax=right, linewidth=2)
@@ -100,7 +100,7 @@ def survival(frame: pd.DataFrame):
         "options": "all options kept",
         "answer": "answer supervised",
     }
-    figure, panels = plt.subplots(1, 3, figsize=(9, 3.4), sharey=True)
+    figure, panels = plt.subplots(1, 3, figsize=(9, 3.4), sharey=True, layout="constrained")
     for axes, (part, title) in zip(panels, titles.items()):
         for (way, table), mark in zip(frame.groupby("way", sort=False), SETTING_MARKS):
             axes.plot(table["max_length"], 100 * table[part], f"-{mark}", label=way, markersize=5)
@@ -121,7 +121,7 @@ def learning_curves(logs: dict[str, pd.DataFrame], val_rows: dict[str, int]):
         logs: by setting; see training_log.read_log. What a log lacks is not drawn.
         val_rows: by setting, rows of val looked at; they decide the width of the 95 % intervals.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
     for (name, log), mark in zip(logs.items(), SETTING_MARKS * len(logs)):
         train, val = log.dropna(subset="loss"), log.dropna(subset="eval_loss")
         smooth = train["loss"].rolling(5, min_periods=1).mean()
@@ -233,7 +233,7 @@ def reliability(tables: dict[str, pd.DataFrame], curves: dict[str, pd.DataFrame]
         tables: bins by name; see metrics.reliability.
         curves: by name; see metrics.coverage.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
     left.plot([0, 1], [0, 1], color="0.6", linestyle=":")
     for (name, table), mark in zip(tables.items(), itertools.cycle(SETTING_MARKS)):
         left.plot(table["probability"], table["right"], f"-{mark}", label=name)
@@ -450,7 +450,7 @@ def rank_effect(curves: dict[int, list[float]], missed: dict[int, float], floors
         missed: share of the correction that is missed at the end, by rank.
         floors: the least share that this rank must miss, by rank.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
     for rank, losses in curves.items():
         left.plot(range(1, len(losses) + 1), losses, label=f"r = {rank}")
     left.set(xlabel="step", ylabel="correction missed, share", yscale="log")
@@ -508,7 +508,7 @@ def cure_curves(lengths: list[int], curves: dict[str, list[float]], card: float)
     axes.text(lengths[0], card, f"{card} GiB", va="bottom", ha="left", fontsize="small")
     axes.set(xlabel="length of the article, tokens", ylabel="weights and peak, GiB")
     axes.set(ylim=(0, 1.6 * card))
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.01), ncols=2)  # lines fill the plot
     return figure
 
 

@@ -52,6 +52,10 @@ def keep_predictions(
     told = [about(row, its_inputs) for row, its_inputs in zip(rows, inputs, strict=True)]
     lines = {line["id"]: line for line in read_predictions(file)} if file.is_file() else {}
     if missing := [i for i, own in enumerate(told) if not is_answered(own, lines)]:
+        if lines:  # whoever reads the file meanwhile finds no answer of another row
+            kept = [lines[own["id"]] for own in told if is_answered(own, lines)]
+            with a_full_disk_named(file):
+                write_jsonl(file, kept)
         with tqdm(total=len(missing), desc=folder.name, unit="row", mininterval=2) as bar:
             for answers in predict(missing):
                 part = [told[place] | answer for place, answer in answers.items()]

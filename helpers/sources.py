@@ -184,7 +184,8 @@ class Menus:
         """
         if self.single and len(self.single) > 1:
             column = self.columns["category"]
-            other = next((name for name in usual_columns("output", names) if name != column), None)
+            free = [name for name in names if name not in (column, self.columns["text"])]
+            other = next(usual_columns("output", free), None)
             ways = [
                 f"if {who} the labels, set `columns` to "
                 f"{as_yaml(own_mapping(self.columns) | {'category': None, 'output': name})}"

@@ -6,19 +6,16 @@ What may be read in two ways is refused with file and line, never guessed.
 import csv
 import re
 import zipfile
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
-from itertools import accumulate, islice
-from math import isqrt, sqrt
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 from xml.etree.ElementTree import Element, ParseError, iterparse
 
 from helpers import InputError, one_line
 from helpers.lines import ESCAPED, LINE_LIMIT, form_of, line_fault, read_lines, refuse_bomb
 from helpers.rows import (
     COLUMN_NAMES,
-    WORD,
     Fault,
     clean,
     is_prose,
@@ -27,6 +24,7 @@ from helpers.rows import (
     spelling,
     usual_columns,
 )
+from helpers.swallowed import Watch, opening_line
 
 SEPARATOR_LINE = re.compile(r'"?sep= ?([,;|\t，；])"?[,;\t]*\s*', re.IGNORECASE)
 SPACED, BEGINS = (
@@ -40,19 +38,6 @@ TRUE = ("1", "true")
 """How XML writes that something is so."""
 Rows = Iterator[tuple[str, dict | Fault]]
 """Where a row stands ("line 3"), and its columns or what is wrong with it."""
-ENOUGH = 20
-"""Rows from which on it is known how long fields are."""
-
-
-class Suspect(NamedTuple):
-    """Lines within a field that would be whole rows by themselves."""
-
-    opening: int
-    """The line in which the field begins."""
-    rows: list[list[str]]
-    """Their fields; see `short`."""
-    sizes: list[list[int]]
-    """How long each field is; see `size`."""
 
 
 def read_csv(path: Path) -> Rows:
@@ -92,17 +77,17 @@ def csv_records(
             f'(""), and a field that begins with one is quoted as a whole{way}'
         )
 
-    def refuse_swallowed(line: int):
+    def refuse_swallowed(line: int | None):
+        if line is None:
+            return
         way = "; if all of these lines are one text, save the file as .xlsx or .jsonl"
         refuse(line, "a quote opens here and swallows whole rows", way)
 
     reader = csv.reader(physical_lines(), delimiter=delimiter, strict=True)
-    values: dict[int, set[str]] = defaultdict(set)  # by column
-    sizes: dict[int, Counter] = defaultdict(Counter)  # by column, of fields without suspicion
-    named = 0  # how many columns are
-    spaced = re.compile(rf'(^|{delimiter}) +"(?=[^"{delimiter}\r\n])', re.MULTILINE)
-    suspects: list[Suspect] = []
-    counted: tuple[int, dict[int, int]] = 0, {}  # where lines count on, and what is to come
+    mark = re.escape(delimiter)
+    spaced = re.compile(rf'(^|{mark}) +"(?=[^"{mark}\r\n])', re.MULTILINE)
+    quoted = re.compile(' +"([^"]|"")*" *| +"[^"]*')  # whole, or torn across two lines
+    watch = Watch(delimiter)
     while True:
         first = skipped + reader.line_num + 1
         lines.clear()
@@ -112,232 +97,20 @@ def csv_records(
             break
         except csv.Error as error:
             other = re.search('"([,;|\t，；])"', lines[0])
-            if not named and other and other[1] != delimiter:
+            if not watch.width and other and other[1] != delimiter:
                 raise separated(path, f"line {first}", other[1]) from None
-            if delimiter != "\t" and spaced.search("".join(lines)):
+            if delimiter != "\t" and spaced.search(lines[0]):
                 raise InputError(f"{path} line {first}: {SPACED}{BEGINS}") from None
             opening = first + opening_line(lines, delimiter)
             refuse(opening, f"a quoted field begins here and does not end soundly ({error})")
-        for column, number in counted[1].items():  # the next row goes on behind those lines
-            if fields[column : column + 1] == [str(number)]:
-                refuse_swallowed(counted[0])
-        counted = (0, {}) if fields else counted
-        for column, field in enumerate(fields):
-            if field and len(values[column]) < 10_000:
-                values[column].add(short(field))
-        if inner := whole_rows(lines, len(fields), delimiter):
-            opening = first + opening_line(lines, delimiter)
-            short_rows = [list(map(short, row)) for row in inner]
-            suspect = Suspect(opening, short_rows, [list(map(size, row)) for row in inner])
-            if 0 in sizes and sizes[0].total() >= ENOUGH and are_rows(suspect, values, sizes):
-                refuse_swallowed(opening)
-            suspects.append(suspect)
-            counted = opening, counts_on(inner, fields)
-        elif named:  # the header's words are no rows
-            for column, field in enumerate(fields):
-                sizes[column][size(field)] += 1
-        named = named or len(fields)
+        refuse_swallowed(watch.add(first, lines, fields))
         if fields:
             fault = line_fault("".join(lines))
             if delimiter != "\t" and spaced.search("".join(lines)):
-                whole = any(re.fullmatch(' +"([^"]|"")*" *', field) for field in fields)
-                if whole or len(fields) != named:
+                if any(map(quoted.fullmatch, fields)) or len(fields) != watch.width:
                     fault = Fault(SPACED, BEGINS)
             yield f"line {first}", fields, fault
-    for suspect in suspects:  # once more, with the values of later rows
-        if are_rows(suspect, values, sizes):
-            refuse_swallowed(suspect.opening)
-
-
-def opening_line(lines: list[str], delimiter: str) -> int:
-    """In which of a record's lines its last quoted field begins; a place in `lines`."""
-    opening, begins, field, quoted = 0, True, False, False
-    for place, line in enumerate(lines):
-        for character in line:
-            if character == '"' and begins:
-                opening, field, quoted = place, True, True
-            elif character == '"' and field:
-                quoted = not quoted  # a doubled quote closes and opens again
-            begins = not quoted and character in delimiter + "\r\n"
-            field = field and not begins
-    return opening
-
-
-def whole_rows(lines: list[str], width: int, delimiter: str) -> list[list[str]]:
-    """The lines of a record that would be whole rows by themselves, where most of those with
-    something in them but the last would; else none.
-
-    What belongs to the record itself is blank in them: of the first line what stands up to the
-    opening quote, of the last what stands from the closing one on. A last line without more is
-    left out.
-
-    Args:
-        lines: of the record.
-        width: number of its fields.
-        delimiter: between fields.
-    """
-    if len(lines) < 2 or width < 2:
-        return []
-    filled = [line for line in lines[1:-1] if clean(line)]
-    parsed = csv.reader([lines[0], *filled], delimiter=delimiter, quoting=csv.QUOTE_NONE)
-    first, *others = parsed
-    others = [fields for fields in others if len(fields) == width]
-    if len(first) != width or 2 * len(others) < len(filled):
-        return []
-    rows = [first, *others]
-    # In the first line, what stands before the opening quote and behind it is the record's own.
-    own = max((place for place, field in enumerate(rows[0]) if field.startswith('"')), default=-1)
-    rows[0][: own + 1] = [""] * (own + 1)
-    [last] = csv.reader([lines[-1]], delimiter=delimiter, quoting=csv.QUOTE_NONE)
-    if len(last) == width and (inner := closing_field(last)):
-        rows.append(last[:inner] + [""] * (width - inner))
-    return rows
-
-
-def short(field: str) -> str:
-    """A field, or what stands for a long one."""
-    return field if len(field) <= 64 else f"{len(field)}:{hash(field)}"
-
-
-def size(field: str) -> int:
-    """How long a field is, in steps of which a long file has few; 0 for an empty one alone."""
-    return isqrt(len(field))
-
-
-def closing_field(fields: list[str]) -> int:
-    """Which of a line's fields ends with the quote that closes a record's field; 0 without one."""
-    quotes = 0
-    for place, field in enumerate(fields):
-        quotes += field.count('"')
-        if quotes % 2 and field.endswith('"'):
-            return place
-    return 0
-
-
-def counts_on(lines: list[list[str]], fields: list[str]) -> dict[int, int]:
-    """The number to come in each column in which the lines of a record count one up: rows of an
-    index, swallowed by a stray quote.
-
-    Args:
-        lines: their fields; see `whole_rows`.
-        fields: of the record, whose own stand in the first of these lines or in the last.
-    """
-    following = {}
-    for column, inner in enumerate(zip(*lines)):
-        own, others = fields[column], [field for field in inner if field]
-        numbers = others + [own] if inner[0] else [own] + others
-        if others and all(re.fullmatch("[0-9]{1,18}", number) for number in numbers):
-            first, end = int(numbers[0]), int(numbers[0]) + len(numbers)
-            if list(map(int, numbers)) == list(range(first, end)):
-                following[column] = end
-    return following
-
-
-def are_rows(suspect: Suspect, values: dict[int, set[str]], sizes: dict[int, Counter]) -> bool:
-    """Whether lines within a field are rows, swallowed by a stray quote, and none of an article.
-
-    Args:
-        suspect: these lines.
-        values: of the file's rows, by column.
-        sizes: of the file's other fields, by column: how many there are of each.
-    """
-    rows = suspect.rows
-    known = repeats_values(rows, values) or repeats_keys(rows, values)
-    return known and (hold_classes(rows, values) or are_as_long(suspect.sizes, sizes))
-
-
-def hold_classes(rows: list[list[str]], values: dict[int, set[str]]) -> bool:
-    """Whether two lines or more within a field all hold in some column a word that rows hold
-    there: no chance, however short they are.
-
-    Args:
-        rows: the fields of these lines; see `short`.
-        values: of the file's rows, by column.
-    """
-    for column, fields in enumerate(zip(*rows)):
-        filled = [field for field in fields if field]
-        if len(filled) > 1 and all(WORD.search(f) and f in values[column] for f in filled):
-            return True
-    return False
-
-
-def are_as_long(lines: list[list[int]], sizes: dict[int, Counter]) -> bool:
-    """Whether lines within a field are as long as rows are in the column of the longest fields:
-    those of a list or a table within an article are shorter than articles, and together no longer
-    than the longest.
-
-    Of rows, each length is as likely to be anywhere among those of the file's other fields. So the
-    mean of their ranks (0 the shortest, 1 the longest) is about a half, and by chance falls below
-    half less two standard errors once in fifty times.
-
-    Args:
-        lines: sizes of their fields.
-        sizes: of the file's other fields, by column: how many there are of each.
-    """
-    if not sizes:
-        return True
-    column = max(sizes, key=lambda c: sum(value * n for value, n in sizes[c].items()))
-    lengths = [line[column] for line in lines if column < len(line) and line[column]]
-    counts = sizes[column]
-    if not lengths or sum(length**2 for length in lengths) > (max(counts) + 1) ** 2:
-        return True
-    up_to = dict(zip(sorted(counts), accumulate(counts[value] for value in sorted(counts))))
-
-    def rank(length: int) -> float:
-        shorter = max((n for value, n in up_to.items() if value < length), default=0)
-        return (shorter + counts[length] / 2) / counts.total()
-
-    deviation = 0.29 / sqrt(len(lengths))  # of the mean of ranks that are drawn evenly
-    # Rows of one class may be shorter than most: however many they are, a quarter will do.
-    least = max(0.02, min(0.25, 0.5 - 2 * deviation))
-    return sum(map(rank, lengths)) / len(lengths) >= least
-
-
-def repeats_values(rows: list[list[str]], values: dict[int, set[str]]) -> bool:
-    """Whether lines within a field hold in some column what rows hold there, as with labels. Some
-    of them may repeat what is new: all rows of a class may be among them.
-
-    A line of prose may come twice, as in a song, and behind its commas stand spaces. Numbers from 1
-    on in their order are those of a list.
-
-    Args:
-        rows: the fields of these lines; see `short`.
-        values: of the file's rows, by column.
-    """
-    for column, fields in enumerate(zip(*dict.fromkeys(map(tuple, rows)))):
-        filled = [field for field in fields if field]
-        if len(filled) > 1 and filled == [str(number + 1) for number in range(len(filled))]:
-            continue
-        known = [field for field in filled if field in values[column]]
-        new = Counter(field for field in filled if field not in values[column])
-        again = [field for field in filled if new[field] > 1 and not field.startswith(" ")]
-        if known and 2 * len(known + again) >= len(fields):
-            return True
-    return False
-
-
-def repeats_keys(rows: list[list[str]], values: dict[int, set[str]]) -> bool:
-    """Whether lines within a field, two or more, all hold in some column a number or a key that is
-    built as those are which rows hold there.
-
-    Args:
-        rows: the fields of these lines; see `short`.
-        values: of the file's rows, by column.
-    """
-    for column, fields in enumerate(zip(*rows)):
-        keys = [build(field) for field in fields if field]
-        if len(keys) > 1 and all(keys) and {build(v) for v in values[column]}.issuperset(keys):
-            return True
-    return False
-
-
-def build(field: str) -> str:
-    """How a number of four digits or more, or a key with a digit in it, is built: its letters and
-    digits alike, its marks as they are. Empty for anything else.
-    """
-    if len(field) < 4 or not re.fullmatch(r"[0-9A-Za-z_.:/-]*[0-9][0-9A-Za-z_.:/-]*", field):
-        return ""
-    return re.sub("[0-9]", "0", field) if field.isdigit() else re.sub("[0-9A-Za-z]", "x", field)
+    refuse_swallowed(watch.end())
 
 
 def with_header(path: Path, records: Iterator, padded: bool = False) -> Rows:

@@ -369,6 +369,8 @@ def test_a_space_before_a_quote_is_named(tmp_path):
     rows = rows_of(save(tmp_path / "a.csv", table))
     assert all("a space before a quote; take it away" in str(row) for row in rows[:2])
     assert [row["text"] for row in rows[2:]] == [' "Yes" or "no"', ' "c" ', "x , "]
+    rows = rows_of(save(tmp_path / "c.csv", 'output, text\nA, "Hello there\nSo, we went"\nB,x\n'))
+    assert "a space before a quote" in str(rows[0]) and rows[-1]["text"] == "x"
     with pytest.raises(InputError, match="line 2: a space before a quote"):
         rows_of(save(tmp_path / "b.csv", 'output, text\nA, "x,""y"" z"\n'))
 
@@ -889,6 +891,71 @@ def test_two_stray_quotes_swallow_rows_of_no_length(tmp_path, length, header, sw
     file = save(tmp_path / "a.tsv", "\n".join([header, *lines]) + "\n")
     with pytest.raises(InputError, match=r"line 27: .*swallows whole rows.* as \.xlsx or \.jsonl"):
         rows_of(file)
+
+
+@pytest.mark.parametrize("swallowed", [1, 2, 5, 20])
+@pytest.mark.parametrize("header", ["label\ttext", "text\tlabel"])
+def test_rows_of_a_short_class_are_swallowed_rows_too(tmp_path, header, swallowed):
+    """Labels are numbers, and the rows lie in the order of their classes."""
+    lines = [
+        ["字" * ((100 if c == 2 else 800) + k % 7), str(c)] for c in range(4) for k in range(40)
+    ]
+    lines[90][0] = '"' + lines[90][0]
+    lines[90 + swallowed][0] += '"'
+    step = 1 if header.startswith("text") else -1
+    table = "\n".join([header, *("\t".join(line[::step]) for line in lines)])
+    with pytest.raises(InputError, match="line 92: a quote opens here and swallows whole rows"):
+        rows_of(save(tmp_path / "a.tsv", table + "\n"))
+
+
+SWALLOWED = {
+    "numbered rows, to the end of the file": 'id,text\n1,a\n2,b\n3,"c\n4,d\n5,e\n6,f"\n',
+    "one row without a label": 'id,text\n8231,a\n8240,b\n8277,"c\n8300,d"\n8311,e\n',
+    "from one column into another": "id,title,text,label\n1,t,a,A\n2,t,b,B\n"
+    '3,"t,c,A\n4,t,d,B\n5,t,e",A\n6,t,f,B\n',
+    "behind a text with a comma": 'text,label\nx,A\ny,B\n"Well,then,A\na,B\nb",B\nc,A\n',
+}
+
+
+@pytest.mark.parametrize("table", SWALLOWED.values(), ids=SWALLOWED)
+def test_swallowed_rows_of_other_kinds(tmp_path, table):
+    with pytest.raises(InputError, match="line 4: a quote opens here and swallows whole rows"):
+        rows_of(save(tmp_path / "a.csv", table))
+
+
+QUOTED = {
+    "ids": ["id,text", "The town grew.\n2,000 people came."],
+    "a list from two on": ["id,text", "Good:\n1, the room\n2,the staff\n3,the breakfast"],
+    "addresses": ["id,text", "We met at\n12, Main Street\n34, High Street"],
+    "a dialogue": ["answer,text", "Shall we go?\nYes, said Ann.\nNo, said Ben."],
+    "cities": ["city,text", "The weather:\nBerlin, sunny\nMadrid, rain"],
+    "a table of classes": ["city,text", "People:\nBerlin,300\nMadrid,200"],
+    "log lines": ["date,text", "It went down.\n2024-01-03,up\n2024-01-04,down"],
+}
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+@pytest.mark.parametrize(("header", "text"), QUOTED.values(), ids=QUOTED)
+def test_a_quoted_article_that_looks_like_rows_is_read(tmp_path, header, text, quoting):
+    first = header.split(",")[0]
+    values = {
+        "id": [str(n + 1) for n in range(60)],
+        "answer": ["Yes", "No", "Maybe"] * 20,
+        "city": ["Berlin", "Madrid", "Rome"] * 20,
+        "date": [f"2024-{n // 28 + 1:02}-{n % 28 + 1:02}" for n in range(60)],
+    }[first]
+    texts = [f"Report {n} of a day by the sea and what came after" for n in range(60)]
+    texts[59] = texts[7] = text
+    table = pd.DataFrame({first: values, "text": texts})
+    table.to_csv(tmp_path / "a.csv", index=False, quoting=quoting)
+    assert [row["text"] for row in rows_of(tmp_path / "a.csv")] == texts
+
+
+def test_where_many_articles_hold_tables_none_is_swallowed_rows(tmp_path):
+    texts = [f"Results {n}\nBerlin,{n % 3}\nMadrid,{n % 2}" for n in range(30)]
+    table = pd.DataFrame({"text": texts, "label": [n % 3 for n in range(30)]})
+    table.to_csv(tmp_path / "a.csv", index=False)
+    assert [row["text"] for row in rows_of(tmp_path / "a.csv")] == texts
 
 
 LISTS = {

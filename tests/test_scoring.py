@@ -393,6 +393,14 @@ def test_only_rows_that_are_new_or_asked_otherwise_are_asked(tmp_path):
     assert answers("bb", [[1], [2]]) == [4, 1]
     assert asked == [[0, 1], [2, 3], [3], [0]]
 
+    def interrupted(places):
+        raise KeyboardInterrupt
+
+    rows = [{"id": str(i), "output": "a", "category": ["a", "b"]} for i in range(2)]
+    with pytest.raises(KeyboardInterrupt):
+        predictions.keep_predictions(tmp_path, rows, [[1], [9]], {"key": 1}, interrupted)
+    assert predictions.read_predictions(tmp_path / "predictions.jsonl") == []  # no stale answer
+
 
 def test_what_a_model_writes_on_is_the_librarys_greedy_search(base, tokenizer, rows):
     """One prompt at a time there, all at once and of unlike length here."""
