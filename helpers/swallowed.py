@@ -74,7 +74,8 @@ class Watch:
             return None
         opening, following, _ = self.counted
         for column, number in following.items():  # the next row goes on behind those lines
-            if fields[column : column + 1] == [str(number)]:
+            goes_on = fields[column : column + 1] == [str(number)]
+            if goes_on and not self.repeats(column, []):
                 return opening
         self.counted = 0, {}, 0
         self.records += bool(self.width)

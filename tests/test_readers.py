@@ -951,6 +951,15 @@ def test_a_quoted_article_that_looks_like_rows_is_read(tmp_path, header, text, q
     assert [row["text"] for row in rows_of(tmp_path / "a.csv")] == texts
 
 
+def test_a_list_between_stars_that_go_on_is_an_article(tmp_path):
+    texts = [f"Review {n} of a place by the sea, with a view" for n in range(60)]
+    texts[40] = "It was bad\n2,the staff is rude\n3,the rooms are small"
+    table = pd.DataFrame({"stars": [(n % 5) + 1 for n in range(60)], "text": texts})
+    table.loc[41, "stars"] = 4  # the row's own 1, the list's 2 and 3, the next row's 4
+    table.to_csv(tmp_path / "a.csv", index=False)
+    assert [row["text"] for row in rows_of(tmp_path / "a.csv")] == texts
+
+
 def test_where_many_articles_hold_tables_none_is_swallowed_rows(tmp_path):
     texts = [f"Results {n}\nBerlin,{n % 3}\nMadrid,{n % 2}" for n in range(30)]
     table = pd.DataFrame({"text": texts, "label": [n % 3 for n in range(30)]})
