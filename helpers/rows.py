@@ -458,17 +458,23 @@ def no_column(key: str, columns: dict[str, str | None], names: list[str]) -> Fau
     # A file without a column of options is a usual one; a mapping that misses its column is not.
     unmapped = key == "category" == columns[key]
     usual = next(usual_columns(key, names), None if unmapped else "NAME")
-    # a table of answers is no table of labels: to learn from it teaches a model what it says
-    usual = "NAME" if usual == "answer" and "probability" in names else usual
-    means = " (null offers every row all labels)" if usual is None else ""
     mapping = own_mapping(columns) | {key: usual}
+    for other in LAYOUT.keys() - mapping.keys():  # what is missing as well, if it can be told
+        guess = next(usual_columns(other, names), None)
+        if columns[other] == other not in names and (guess or other == "category"):
+            mapping[other] = guess
+    # a table of answers is no table of labels: to learn from it teaches a model what it says
+    if mapping.get("output") == "answer" and "probability" in names:
+        mapping["output"] = "NAME"
+    mapping = {one: mapping[one] for one in LAYOUT if one in mapping}
+    means = " (null offers every row all labels)" if None in mapping.values() else ""
     yaml = as_yaml(mapping)
     return Fault(
         f"no column {columns[key]!r} for {key}",
         f"; there are {there or 'none'}: map them with `columns`, as in `columns: {yaml}`{means} "
         f"below `data:` in a profile, `columns = {mapping}` in a parameters cell, "
         f"`-y 'columns: {yaml}'` for papermill, `COLUMNS='{yaml}'` for make classify"
-        + (no_names(names) if usual == "NAME" else ""),
+        + (no_names(names) if mapping[key] == "NAME" else ""),
     )
 
 

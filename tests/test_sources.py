@@ -828,6 +828,16 @@ def test_a_section_called_category_beside_labels_is_no_list_of_options(tmp_path)
     assert rows_of(path, columns={"category": None})[0]["category"] == ["正面", "负面"]
 
 
+def test_all_that_is_missing_is_mapped_at_once(tmp_path):
+    rows = [{"label": str(n % 2), "sentence": f"第{n}条", "keywords": ""} for n in range(4)]
+    path = write(tmp_path / "a.jsonl", *rows)
+    with pytest.raises(InputError) as error:
+        rows_of(path)
+    remedy = re.search(r"as in `columns: (\{.*?\})`", str(error.value))[1]
+    assert read_yaml(remedy) == {"text": "sentence", "category": None, "output": "label"}
+    assert [row["output"] for row in rows_of(path, columns=read_yaml(remedy))] == list("0101")
+
+
 def test_locks_of_open_files_are_no_rows(tmp_path):
     (tmp_path / "train.csv").write_text("text,category,output\n甲,A|B,A\n", encoding="utf-8")
     for name in ("~$train.xlsx", "._test.csv", ".~lock.train.csv#"):
