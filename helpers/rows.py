@@ -445,13 +445,16 @@ def check_columns(columns: dict | None, known: dict | None = None) -> dict[str, 
     return layout
 
 
-def no_column(key: str, columns: dict[str, str | None], names: list[str]) -> Fault:
+def no_column(
+    key: str, columns: dict[str, str | None], names: list[str], alone: bool = False
+) -> Fault:
     """The fault of a column that is missing, with the way to map it.
 
     Args:
         key: text, category or output.
         columns: the layout in use.
         names: of the columns that are there.
+        alone: whether nothing else need be there, as with articles to classify.
     """
     names = list(filter(None, names))
     there = ", ".join(map(shown, names[:8])) + (" …" if len(names) > 8 else "")
@@ -459,7 +462,9 @@ def no_column(key: str, columns: dict[str, str | None], names: list[str]) -> Fau
     unmapped = key == "category" == columns[key]
     usual = next(usual_columns(key, names), None if unmapped else "NAME")
     mapping = own_mapping(columns) | {key: usual}
-    for other in LAYOUT.keys() - mapping.keys():  # what is missing as well, if it can be told
+    for other in (
+        [] if alone else LAYOUT.keys() - mapping.keys()
+    ):  # what is missing as well, if it can be told
         guess = next(usual_columns(other, names), None)
         if columns[other] == other not in names and (guess or other == "category"):
             mapping[other] = guess

@@ -504,7 +504,7 @@ def read_articles(
     for key, column in layout.items():
         mapped = key == "text" or key in (columns or {})
         if mapped and column is not None and column not in names:
-            raise InputError(f"{path}: {no_column(key, layout, names)}")
+            raise InputError(f"{path}: {no_column(key, layout, names, alone=True)}")
     if not options and layout["category"] not in names:
         raise InputError(f"{path} has no column of options; give `options`, or map `category`")
     if options and layout["category"] in names:
