@@ -411,8 +411,13 @@ def likeness_note(judged: dict[str, pd.DataFrame]) -> str:
     Args:
         judged: by name; see decision.judge.
     """
-    lines = [(who, line) for who, frame in judged.items() for line in frame.to_dict("records")]
-    if all(pd.isna(line["threshold"]) for _, line in lines):
+    lines = [
+        (who, line)
+        for who, frame in judged.items()
+        for line in frame.to_dict("records")
+        if not pd.isna(line["threshold"])
+    ]
+    if not lines:
         return "Without a threshold there is nothing to compare."
     apart = [
         f"{100 * line['on_val']:.0f} % of the validation rows and {100 * line['coverage']:.0f} % "
@@ -421,10 +426,7 @@ def likeness_note(judged: dict[str, pd.DataFrame]) -> str:
         if line["unlike"]
     ]
     if not apart:
-        who, line = max(
-            ((who, line) for who, line in lines if not pd.isna(line["threshold"])),
-            key=lambda one: abs(one[1]["on_val"] - one[1]["coverage"]),
-        )
+        who, line = max(lines, key=lambda one: abs(one[1]["on_val"] - one[1]["coverage"]))
         return (
             f"The two differ most where {100 * line['on_val']:.0f} % of the validation rows and "
             f"{100 * line['coverage']:.0f} % of the test rows reach a threshold ({who}, at most "

@@ -222,7 +222,7 @@ def refuse_setting(name: str) -> None:
     """Raise InputError where a setting's name would be another's, or no folder's."""
     if not isinstance(name, str):
         raise InputError(f"setting {name!r} must be a text; write its name in quotes")
-    if not isinstance(name, str) or not SETTING.fullmatch(name):
+    if not SETTING.fullmatch(name):
         raise InputError(
             f"setting {name!r} must be at most 100 lower-case letters, digits, dots and dashes, "
             "and neither begin with base- nor end with -varied, nor be majority, encoder or rows"

@@ -169,6 +169,12 @@ def spread(middle, low, high) -> np.ndarray:
     return np.maximum([middle - low, high - middle], 0)
 
 
+def name_lines(axes, names: list[str]) -> None:
+    """Names in place of the numbers 0, 1 … of a vertical axis, the first on top."""
+    axes.set(yticks=range(len(names)), yticklabels=names)
+    axes.invert_yaxis()
+
+
 def accuracies(frame: pd.DataFrame):
     """Accuracy with its interval, a place for each name and a mark for each mode.
 
@@ -182,13 +188,8 @@ def accuracies(frame: pd.DataFrame):
         place = [names.index(name) + 0.16 * (i - (len(modes) - 1) / 2) for name in part["name"]]
         bars = spread(part["accuracy"], part["low"], part["high"])
         axes.errorbar(part["accuracy"], place, xerr=bars, fmt=mark, capsize=3, label=mode)
-    axes.set(
-        xlabel="test rows right, % (bars: 95 % interval)",
-        xlim=(-2, 102),
-        yticks=range(len(names)),
-        yticklabels=names,
-    )
-    axes.invert_yaxis()
+    axes.set(xlabel="test rows right, % (bars: 95 % interval)", xlim=(-2, 102))
+    name_lines(axes, names)
     axes.legend(title="mode", loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
@@ -301,8 +302,8 @@ def ladder(frame: pd.DataFrame):
     places = range(len(frame))
     axes.errorbar(frame["accuracy"], places, xerr=bars, fmt="o", capsize=3)
     took = [f"{name}, {s:,.{int(s < 10)}f} s" for name, s in zip(frame["name"], frame["seconds"])]
-    axes.set(yticks=places, yticklabels=took, xlabel="test rows right, %")
-    axes.invert_yaxis()
+    axes.set(xlabel="test rows right, %")
+    name_lines(axes, took)
     return figure
 
 

@@ -51,11 +51,11 @@ def keep_predictions(
         write_json(key_file, key)
     told = [about(row, its_inputs) for row, its_inputs in zip(rows, inputs, strict=True)]
     lines = {line["id"]: line for line in read_predictions(file)} if file.is_file() else {}
-    if missing := [i for i, own in enumerate(told) if not is_answered(own, lines)]:
-        if lines:  # whoever reads the file meanwhile finds no answer of another row
-            kept = [lines[own["id"]] for own in told if is_answered(own, lines)]
+    lines = {own["id"]: lines[own["id"]] for own in told if is_answered(own, lines)}
+    if missing := [place for place, own in enumerate(told) if own["id"] not in lines]:
+        if file.is_file():  # whoever reads it meanwhile finds no answer of another row
             with a_full_disk_named(file):
-                write_jsonl(file, kept)
+                write_jsonl(file, lines.values())
         with tqdm(total=len(missing), desc=folder.name, unit="row", mininterval=2) as bar:
             for answers in predict(missing):
                 part = [told[place] | answer for place, answer in answers.items()]

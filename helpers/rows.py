@@ -462,9 +462,8 @@ def no_column(
     unmapped = key == "category" == columns[key]
     usual = next(usual_columns(key, names), None if unmapped else "NAME")
     mapping = own_mapping(columns) | {key: usual}
-    for other in (
-        [] if alone else LAYOUT.keys() - mapping.keys()
-    ):  # what is missing as well, if it can be told
+    further = set() if alone else LAYOUT.keys() - mapping.keys()
+    for other in further:  # what is missing as well, if it can be told
         guess = next(usual_columns(other, names), None)
         if columns[other] == other not in names and (guess or other == "category"):
             mapping[other] = guess

@@ -356,8 +356,7 @@ def is_coded(labels: set[str]) -> bool:
     """Whether labels are the numbers from 0 or 1 on, as programs count classes."""
     numbers = {int(label) for label in labels if re.fullmatch("[0-9]{1,9}", label)}
     least = min(numbers, default=2)
-    coded = numbers == set(range(least, least + len(labels)))
-    return coded and least < 2 and len(numbers) == len(labels)
+    return least < 2 and numbers == set(range(least, least + len(labels)))
 
 
 def refuse_signs_for_gaps(source: str | list[str], labels: dict[str, set[str]]) -> None:

@@ -8,7 +8,7 @@ what they hold: the labels, keys or numbers of rows, in texts as long as those o
 import csv
 import re
 from collections import Counter, defaultdict
-from itertools import accumulate
+from collections.abc import Collection
 from math import isqrt, sqrt
 from typing import NamedTuple
 
@@ -75,14 +75,15 @@ class Watch:
         opening, following, _ = self.counted
         for column, number in following.items():  # the next row goes on behind those lines
             goes_on = fields[column : column + 1] == [str(number)]
-            if goes_on and not self.repeats(column, []):
+            if goes_on and not self.repeats(column):
                 return opening
         self.counted = 0, {}, 0
         self.records += bool(self.width)
-        for column, field in enumerate(fields):
-            if self.width and field and len(self.values[column]) < 10_000:
-                self.values[column].add(short(field))
-                self.builds[column].add(build(short(field)))
+        for column, field in enumerate(map(short, fields) if self.width else []):
+            known = self.values[column]
+            if field and field not in known and len(known) < 10_000:
+                known.add(field)
+                self.builds[column].add(build(field))
         width = self.width or len(fields)
         rows, whole, prose = whole_rows(lines, width, self.delimiter)
         if rows:
@@ -115,7 +116,7 @@ class Watch:
     def end(self) -> int | None:
         """All records were seen; the line in which a quote opens that swallowed rows, or None."""
         opening, following, count = self.counted  # of the last record, which no row follows
-        if count > 2 and any(not self.repeats(column, []) for column in following):
+        if count > 2 and not all(map(self.repeats, following)):
             return opening
         return next((one.opening for one in self.suspects if self.are_rows(one)), None)
 
@@ -131,12 +132,13 @@ class Watch:
         share = (self.unquoted + 1) / (self.plain + 1)
         if share ** (len(suspect.whole) - 1) < 0.1:
             return False
-        if self.hold_classes(suspect):
+        columns = self.evidence(suspect)
+        if self.hold_classes(suspect, columns):
             return self.are_as_long(suspect, least=0.02)
-        known = self.repeats_values(suspect) or self.repeats_keys(suspect)
+        known = self.repeats_values(columns) or self.repeats_keys(suspect)
         return known and self.are_as_long(suspect)
 
-    def repeats(self, column: int, more: list[str]) -> bool:
+    def repeats(self, column: int, more: Collection[str] = ()) -> bool:
         """Whether values come again in a column, as labels do and keys do not.
 
         Args:
@@ -154,11 +156,15 @@ class Watch:
         rows = [row if spaced or not p else blank for row, p in zip(suspect.rows, suspect.prose)]
         return [list(column) for column in zip(*dict.fromkeys(map(tuple, rows)))]
 
-    def hold_classes(self, suspect: Suspect) -> bool:
+    def hold_classes(self, suspect: Suspect, columns: list[list[str]]) -> bool:
         """Whether all lines hold in some column words that come again there, or all the record's
         own number: where rows lie in the order of their classes.
+
+        Args:
+            suspect: a record.
+            columns: of its lines; see `evidence`.
         """
-        for column, fields in enumerate(self.evidence(suspect)):
+        for column, fields in enumerate(columns):
             filled = [field for field in fields if field]
             alike = set(filled) == {suspect.own[column]}
             words = alike or all(WORD.search(field) for field in filled)
@@ -167,13 +173,16 @@ class Watch:
                 return True
         return False
 
-    def repeats_values(self, suspect: Suspect) -> bool:
+    def repeats_values(self, columns: list[list[str]]) -> bool:
         """Whether lines within a field hold in some column what rows hold there, as with labels.
         Some of them may repeat what is new: all rows of a class may be among them.
 
         A line of prose may come twice, as in a song. Numbers in their order are those of a list.
+
+        Args:
+            columns: of these lines; see `evidence`.
         """
-        for column, fields in enumerate(self.evidence(suspect)):
+        for column, fields in enumerate(columns):
             filled = [field for field in fields if field]
             if is_list(filled):
                 continue
@@ -224,10 +233,9 @@ class Watch:
             or sum(length**2 for length in lengths) > (max(counts) + 1) ** 2
         ):
             return True
-        up_to = dict(zip(sorted(counts), accumulate(counts[value] for value in sorted(counts))))
 
         def rank(length: int) -> float:
-            shorter = max((n for value, n in up_to.items() if value < length), default=0)
+            shorter = sum(n for value, n in counts.items() if value < length)
             return (shorter + counts[length] / 2) / counts.total()
 
         if least is None:

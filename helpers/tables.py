@@ -105,8 +105,9 @@ def csv_records(
             refuse(opening, f"a quoted field begins here and does not end soundly ({error})")
         refuse_swallowed(watch.add(first, lines, fields))
         if fields:
-            fault = line_fault("".join(lines))
-            if delimiter != "\t" and spaced.search("".join(lines)):
+            record = "".join(lines)
+            fault = line_fault(record)
+            if delimiter != "\t" and spaced.search(record):
                 if any(map(quoted.fullmatch, fields)) or len(fields) != watch.width:
                     fault = Fault(SPACED, BEGINS)
             yield f"line {first}", fields, fault

@@ -33,8 +33,7 @@ def draw_shares(metrics: dict, target: Path) -> None:
         bars = 100 * plotting.spread([share], [low], [high])
         axes.errorbar([100 * share], [place], xerr=bars, fmt="o", color=colour, capsize=3)
     axes.set(xlabel="test rows right, % (bars: 95 % interval)", xlim=(-2, 102))
-    axes.set(yticks=range(len(entries)), yticklabels=[label for label, _, _ in entries])
-    axes.invert_yaxis()
+    plotting.name_lines(axes, [label for label, _, _ in entries])
     save(figure, target)
 
 
