@@ -4,12 +4,16 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from helpers import InputError, one_line
+import yaml
+
+from helpers import ROOT, InputError, one_line
 from helpers.files import digest, write_json
 from helpers.parameters import refuse_out_of_range
 from helpers.templating import CUTS, PromptFormat, refuse_placeholders, template_name
 
 PROMPT = "prompt.json"
+TRUST = "trust:"
+"""Stands before a model's name to let code from its own folder run."""
 HEAD = "head.json"
 """Stands in place of prompt.json beside a classification head's adapter."""
 WEIGHTS = ("adapter_config.json", "adapter_model.safetensors")
@@ -174,7 +178,33 @@ def read_record(path: Path, kinds: dict[str, type]) -> dict:
             wrong = ["labels"]
     if wrong:
         raise InputError(f"{path} is not sound: {', '.join(wrong)} is wrong")
+    refuse_code_of_its_own(path, values["model"])
     return {name: values[name] for name in kinds}
+
+
+def refuse_code_of_its_own(path: Path, model: str) -> None:
+    """Refuse a model that an adapter trusts to run code, where no profile here does.
+
+    Args:
+        path: what the adapter says.
+        model: the base model in it.
+
+    Raises:
+        InputError: an adapter may come from anywhere; who trusts a model's code is the reader.
+    """
+    if not model.startswith(TRUST):
+        return
+    for profile in sorted((ROOT / "profiles").glob("*.yml")):
+        try:
+            values = yaml.safe_load(profile.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            continue
+        if isinstance(values, dict) and values.get("model") == model:
+            return
+    raise InputError(
+        f"{path} asks to run code that {model.removeprefix(TRUST)} brings; read that code, and if "
+        f"you trust it, say `model: {model}` in a profile of profiles/"
+    )
 
 
 def resolve(folder: str | Path, insist: bool = False, **given) -> AdapterPrompt:

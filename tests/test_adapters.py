@@ -79,6 +79,19 @@ def test_a_template_without_article_or_options_is_refused(folder, template):
         adapters.read_prompt(folder)
 
 
+def test_an_adapter_cannot_trust_code_in_the_readers_place(folder):
+    """It may come from anywhere; only a profile that stands here lets code run."""
+    values = json.loads((folder / "prompt.json").read_text(encoding="utf-8"))
+    for model in ("trust:some/model", "trust:baichuan-inc/Baichuan2-7B"):
+        (folder / "prompt.json").write_text(json.dumps(values | {"model": model}))
+        with pytest.raises(InputError, match=f"`model: {model}` in a profile") as error:
+            adapters.read_prompt(folder)
+        assert "\n" not in str(error.value)
+    named = "trust:baichuan-inc/Baichuan2-7B-Base"
+    (folder / "prompt.json").write_text(json.dumps(values | {"model": named}))
+    assert adapters.read_prompt(folder).model == named
+
+
 def test_a_file_that_an_editor_marked_is_read(folder):
     path = folder / "prompt.json"
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())

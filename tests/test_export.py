@@ -194,6 +194,11 @@ def test_what_would_be_another_model_is_refused(tmp_path, setting):
     values = json.loads((own / "adapter" / "prompt.json").read_text())
     (own / "adapter" / "prompt.json").unlink()
     files.write_json(own / "adapter" / "prompt.json", values | {"model": "trust:some/model"})
+    with pytest.raises(InputError, match="asks to run code"):
+        export.export_model(own / "adapter")
+    (own / "adapter" / "prompt.json").unlink()
+    trusted = {"model": "trust:baichuan-inc/Baichuan2-7B-Base"}  # by a profile
+    files.write_json(own / "adapter" / "prompt.json", values | trusted)
     with pytest.raises(InputError, match="code of its own"):
         export.export_model(own / "adapter")
     with pytest.raises(InputError, match="no adapter in"):

@@ -102,6 +102,38 @@ def test_a_model_that_brings_code_is_refused_before_anything_runs(tmp_path, file
         assert models.find_model(f"trust:{tmp_path}") == str(tmp_path)
 
 
+def test_code_in_place_of_the_librarys_generate_is_code(tmp_path):
+    """transformers runs it wherever code is trusted at all, which swift says of every model."""
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    assert models.find_model(str(tmp_path)) == str(tmp_path)
+    (tmp_path / "custom_generate").mkdir()
+    (tmp_path / "custom_generate" / "generate.py").write_text("")
+    with pytest.raises(InputError, match=r"brings code of its own \(custom_generate.generate\.py"):
+        models.find_model(str(tmp_path))
+
+
+def test_a_home_is_written_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text('{"model_type": "llama"}')
+    assert models.find_model("~/mine") == str(tmp_path / "mine")
+
+
+def test_a_tokenizer_without_places_is_refused(tmp_path, monkeypatch):
+    """Python's own, as some models bring: an article could not be cut."""
+    import transformers
+
+    class Slow:
+        is_fast = False
+
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    slow = SimpleNamespace(from_pretrained=lambda *_, **choices: Slow())
+    monkeypatch.setattr(transformers, "AutoTokenizer", slow)
+    with pytest.raises(InputError, match=r"written in Python \(Slow\).*tokenizer\.json") as error:
+        models.load_tokenizer(str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
 def test_a_missing_adapter_is_one_line(tmp_path):
     with pytest.raises(InputError, match="no adapter in"):
         models.load_model(models.PACKAGED, tmp_path)
@@ -190,16 +222,20 @@ def test_a_cache_that_cannot_be_written_names_the_way_out(tmp_path, monkeypatch)
 def test_a_model_is_known_by_its_content_and_not_by_its_folder(tmp_path):
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "vocab_size": 50}
-    config = AutoConfig.for_model("llama", **shape, num_attention_heads=2)
+    shape = {"hidden_size": 16, "intermediate_size": 4096, "num_hidden_layers": 4}
+    config = AutoConfig.for_model("llama", **shape, num_attention_heads=2, vocab_size=1000)
     torch.manual_seed(0)
     network = AutoModelForCausalLM.from_config(config)
     for name in ("a", "b"):
         network.save_pretrained(tmp_path / name)
     assert models.model_identity(str(tmp_path / "a")) == models.model_identity(str(tmp_path / "b"))
-    torch.nn.init.ones_(network.get_input_embeddings().weight)
-    network.save_pretrained(tmp_path / "b")
-    assert models.model_identity(str(tmp_path / "a")) != models.model_identity(str(tmp_path / "b"))
+    for changed in (network.get_input_embeddings(), network.model.layers[1].mlp.up_proj):
+        before = changed.weight.detach().clone()
+        torch.nn.init.ones_(changed.weight)
+        network.save_pretrained(tmp_path / "b")
+        changed.weight.data = before
+        a, b = (models.model_identity(str(tmp_path / name)) for name in ("a", "b"))
+        assert a != b
 
 
 @pytest.mark.parametrize(("kind", "type_"), [("qwen2", "qwen2"), ("llama", "llama"), ("opt", None)])
