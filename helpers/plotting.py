@@ -17,7 +17,8 @@ SETTING_MARKS = "osD^vP"
 
 
 def style() -> None:
-    """Set the look of every figure that follows."""
+    """Set the look of every figure that follows, whatever a reader's matplotlibrc says."""
+    plt.rcdefaults()
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
     plt.rcParams.update({"figure.figsize": (8, 4), "figure.dpi": 100, "savefig.bbox": "tight"})
     plt.rcParams.update({"legend.fontsize": 9, "legend.title_fontsize": 9})
@@ -291,19 +292,30 @@ def decisions(curves: dict[str, pd.DataFrame], chosen: dict[str, pd.DataFrame]):
 
 
 def ladder(frame: pd.DataFrame):
-    """Accuracy with its interval by name, and beside the name the seconds that training took.
+    """Accuracy with its interval (left) and the seconds that training took (right), by name.
 
     Args:
         frame: columns name, seconds (above 0), accuracy, low, high, the last three in per cent; in
             the order of the lines.
+
+    Returns:
+        A matplotlib Figure; the axis of seconds is logarithmic.
     """
-    figure, axes = plt.subplots(figsize=(8, 0.4 * len(frame) + 1))
+    size = (9, 0.4 * len(frame) + 1)
+    figure, (left, right) = plt.subplots(1, 2, sharey=True, figsize=size, layout="constrained")
     bars = spread(frame["accuracy"], frame["low"], frame["high"])
     places = range(len(frame))
-    axes.errorbar(frame["accuracy"], places, xerr=bars, fmt="o", capsize=3)
-    took = [f"{name}, {s:,.{int(s < 10)}f} s" for name, s in zip(frame["name"], frame["seconds"])]
-    axes.set(xlabel="test rows right, %")
-    name_lines(axes, took)
+    left.errorbar(frame["accuracy"], places, xerr=bars, fmt="o", capsize=3)
+    left.set(xlabel="test rows right, %")
+    name_lines(left, frame["name"])
+    right.plot(frame["seconds"], places, "o")
+    for seconds, place in zip(frame["seconds"], places):
+        label = f"{seconds:,.{int(seconds < 10)}f}"
+        beside = {"textcoords": "offset points", "va": "center", "fontsize": 9}
+        right.annotate(label, (seconds, place), (8, 0), **beside)
+    right.set(xlabel="training, seconds", xscale="log")
+    right.margins(x=0.15)
+    plain_ticks(right.xaxis)
     return figure
 
 
