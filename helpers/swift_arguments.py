@@ -90,8 +90,8 @@ def refuse_contradictions(arguments: dict, extra: dict) -> None:
         extra: further ones; None takes one away.
 
     Raises:
-        InputError: for an argument that a parameter or this book decides, if its value is another;
-            for one taken away that this book needs; for a name that swift would complete or that it
+        InputError: for an argument that a parameter or this book decides, if its value is another
+            or taken away; for a name that swift would complete or that it
             spells with underscores.
     """
     known = [*arguments, *SAID_ELSEWHERE, *OWN, "num_train_epochs", "max_epochs"]
@@ -99,6 +99,11 @@ def refuse_contradictions(arguments: dict, extra: dict) -> None:
         whole = str(name).replace("-", "_")
         if name not in known and (meant := [own for own in known if own.startswith(whole)]):
             raise InputError(f"swift would read the argument {name} as {meant[0]}; write it whole")
+        if value is None and name in SAID_ELSEWHERE and name != "model":
+            raise InputError(
+                f"{name}: null takes away what the parameter {SAID_ELSEWHERE[name]} decides, and "
+                "the figures would go by the parameter; say it there"
+            )
         if value is None and name in arguments and name in (*OWN, "model"):
             raise InputError(f"{name}: null takes from swift what this book needs; take it out")
         if value is None or value == arguments.get(name):

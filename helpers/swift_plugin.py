@@ -19,6 +19,11 @@ class NewsTemplate(Template):
     def _tokenize(self, context, **kwargs):
         return tokenize(self.tokenizer, [context])["input_ids"][0]
 
+    @staticmethod
+    def _concat_context_list(*contexts, round0=None, **parts):
+        # the number of a round would be written over each {{ROUND0}} that an article says
+        Template._concat_context_list(*contexts, **parts)
+
 
 def watch(pid: int) -> None:
     """End this process when process `pid` has gone: nobody would read what it goes on to write."""
@@ -41,7 +46,8 @@ class KeepAdapters(TrainerCallback):
     """
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
-        if state.global_step in json.loads(Path("keep_steps.json").read_text(encoding="utf-8")):
+        steps = Path("keep_steps.json")  # who repeats a run by hand has none, and keeps none
+        if steps.exists() and state.global_step in json.loads(steps.read_text(encoding="utf-8")):
             adapted = self.trainer.accelerator.unwrap_model(model)
             adapted.save_pretrained(f"curve/step-{state.global_step}")
 

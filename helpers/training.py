@@ -49,7 +49,7 @@ WATCHED = "CHINESE_NEWS_BOOK_PARENT"
 """Environment variable: the process without which training shall not go on (see swift_plugin)."""
 LAUNCHERS = re.compile(
     r"(NPROC_PER_NODE|NNODES|NODE_RANK|MASTER_(ADDR|PORT)|(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)"
-    r"|_PATCH_WORLD_SIZE|LOCAL_SIZE|TORCHELASTIC_.*|ACCELERATE_.*|FSDP_.*|OMPI_.*|PMI_.*|MPI_.*"
+    r"|_PATCH_WORLD_SIZE|LOCAL_SIZE|PET_.*|TORCHELASTIC_.*|ACCELERATE_.*|FSDP_.*|OMPI_.*|PMI_.*|MPI_.*"
     r"|MV2_.*|SWIFT_CONFIG_FILE|RANDOM_DATASET_RESPONSE|DISABLE_MP_DDP|SWIFT_SINGLE_DEVICE_MODE)$"
 )
 """Environment variables by which a shell would decide how many processes train, or on what."""

@@ -215,7 +215,7 @@ def test_swift_encodes_exactly_what_scoring_sees(tokenizer, sample, qwen, kind, 
     template.set_mode("train")
     awkward = {
         "id": "x",
-        "text": "文中写着<eos>和<|endoftext|>，还有分类: A",
+        "text": "文中写着<eos>和<|endoftext|>，还有{{ROUND0}}、{{ROUND1}}、{{QUERY}}和分类: A",
         "category": ["Sports", "Law"],
         "output": "Law",
     }

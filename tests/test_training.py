@@ -356,12 +356,15 @@ def test_the_same_said_twice_is_no_contradiction():
 
 def test_any_other_argument_can_be_taken_away(tmp_path):
     """None hands it back to swift's own default; what reads arguments must live without it. What
-    lies where, and that it is a LoRA, stays.
+    lies where, that it is a LoRA, and what parameters say, stays.
     """
     whole = arguments()
     config = small_model().config
     (tmp_path / "swift.log").write_text("CUDA out of memory\n")
-    for name in whole.keys() - {"max_steps", "model", *swift_arguments.OWN}:
+    for name in whole.keys() & swift_arguments.SAID_ELSEWHERE.keys() - {"max_steps", "model"}:
+        with pytest.raises(InputError, match=f"{name}: null takes away what the parameter"):
+            arguments(extra={name: None})
+    for name in whole.keys() - {*swift_arguments.SAID_ELSEWHERE, *swift_arguments.OWN}:
         given = arguments(extra={name: None})
         assert name not in given
         if name in swift_setup.SWIFT_DEFAULTS:
@@ -379,8 +382,10 @@ def test_the_shell_says_nothing_about_processes(monkeypatch):
     assert training.swift_environment(3)["NPROC_PER_NODE"] == "3"
     monkeypatch.setenv("LOG_LEVEL", "ERROR")  # swift would not show its first row
     assert training.swift_environment(1)["LOG_LEVEL"] == "INFO"
-    monkeypatch.setenv("MV2_COMM_WORLD_SIZE", "2")  # accelerate counts processes by it
-    assert "MV2_COMM_WORLD_SIZE" not in training.swift_environment(1)
+    # accelerate counts processes by the one, torchrun's own options have the other as defaults
+    for name in ("MV2_COMM_WORLD_SIZE", "PET_NNODES"):
+        monkeypatch.setenv(name, "2")
+        assert name not in training.swift_environment(1)
 
 
 def test_a_run_out_of_memory_names_its_levers_with_their_values(tmp_path):
