@@ -180,6 +180,29 @@ def other_place(folder: Path) -> str:
     return ""
 
 
+def split_by_name(file: Path) -> str:
+    """The split that a file holds by its name, as it would in a folder; train where it says none.
+
+    Args:
+        file: one of several that are read as one source.
+
+    Raises:
+        InputError: when the name only resembles that of a split, which would be learned from.
+    """
+    stem = file.name.lower().partition(".")[0]
+    for split, names in SPLITS.items():
+        if re.fullmatch(rf"({'|'.join(names)})([-_]\d+[-_]of[-_]\d+.*)?", stem):
+            return split
+    for split, names in LIKE_SPLITS.items():
+        if names.search(stem):
+            raise InputError(
+                f"{file.name} beside other files: its name says {split}, and its rows would be "
+                f"trained on; if it is that split, call it {split}{form_of(file)}, else something "
+                "else"
+            )
+    return "train"
+
+
 def source_parts(
     source: str,
     columns: dict[str, str | None],
@@ -201,6 +224,8 @@ def source_parts(
     """
     files = find_splits(source)
     folder = local_path(source)
+    if not alone and folder.is_file():
+        files = {split_by_name(folder): [folder]}
     if files is None:
         folder = fetch_dataset(source, revision)
         files = folder_splits(folder)

@@ -91,7 +91,8 @@ def read_source(
         source: "sample" (packaged); a .jsonl, .json, .csv, .tsv, .xlsx or .parquet file (it becomes
             the train split); a folder of such files named after the splits, in it or in its `data`;
             a ModelScope id such as "swift/zh_cls_fudan-news", or "hf:owner/name"; or a list of
-            these, read one behind the other. Relative paths start at the project's root.
+            these, read one behind the other, where a file called test.csv is the test split.
+            Relative paths start at the project's root.
         columns: which columns hold `text`, `category` (the options) and `output` (the label);
             category None gives every row the set of all labels as its options.
         revision: of a hub's data set.
@@ -142,7 +143,26 @@ def read_source(
     refuse_signs_for_gaps(source, labels)
     if options:
         refuse_strange_labels(source, labels)
+        refuse_codes_counted_otherwise(source, labels)
     return Source(splits, dict(reading.skipped), reading.padded, tuple(options))
+
+
+def refuse_codes_counted_otherwise(source: str | list[str], labels: dict[str, set[str]]) -> None:
+    """Raise InputError when one split counts classes from 0 and another from 1.
+
+    Args:
+        source: what messages call it.
+        labels: that occur, by split.
+    """
+    train = labels["train"]
+    for split, others in labels.items():
+        from_zero = {"0" in train, "0" in others} == {True, False}
+        if from_zero and train - others and others - train and is_coded(train) and is_coded(others):
+            raise InputError(
+                f"source {shown(source)}: train counts classes from {min(train, key=int)} to "
+                f"{max(train, key=int)} and {split} from {min(others, key=int)} to "
+                f"{max(others, key=int)}; count alike in all files"
+            )
 
 
 def refuse_copies(source: list[str] | str, parts: dict[str, list[Part]]) -> None:

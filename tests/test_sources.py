@@ -760,6 +760,47 @@ def test_one_file_by_two_sources_is_refused(tmp_path):
             sources.read_source([path, str(other)])
 
 
+def test_files_of_a_list_are_the_splits_that_they_are_called(tmp_path):
+    """As in a folder: a test file that somebody lists is not learned from."""
+    names = ("train.csv", "more.csv", "Validation.csv", "test-00000-of-00001.csv")
+    paths = [write_csv(tmp_path / name, [GOOD]) for name in names]
+    splits = sources.read_source(paths).splits
+    assert {name: len(rows) for name, rows in splits.items()} == {"train": 2, "val": 1, "test": 1}
+    assert list(sources.read_source(paths[3]).splits) == ["train"]  # alone it is what there is
+    with pytest.raises(InputError, match="no training rows"):
+        sources.read_source(paths[2:])
+    for name in ("my_test.csv", "测试集.csv", "dev-v2.csv"):
+        with pytest.raises(InputError, match="would be trained on") as error:
+            sources.read_source([paths[0], write_csv(tmp_path / name, [GOOD])])
+        assert "\n" not in str(error.value) and name in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "sound"),
+    [
+        ("012", "123", False),
+        ("123", "012", False),
+        ("0123", "123", True),
+        ("012", "012", True),
+        ("123", "12", True),
+        ("012", "13", True),
+    ],
+)
+def test_classes_counted_from_0_and_from_1_are_refused(tmp_path, train, test, sound):
+    paths = [
+        write(
+            tmp_path / f"{split}.jsonl", *({"text": split + n, "output": int(n)} for n in numbers)
+        )
+        for split, numbers in (("train", train), ("test", test))
+    ]
+    if sound:
+        splits = sources.read_source(paths, {"category": None}).splits
+        assert set(splits) == {"train", "test"}
+        return
+    with pytest.raises(InputError, match=r"train counts classes from . to . and test from"):
+        sources.read_source(paths, {"category": None})
+
+
 def test_a_sheet_is_for_the_workbooks_of_a_list(tmp_path):
     book = openpyxl.Workbook()
     book.active.append(["no", "rows"])
