@@ -476,6 +476,30 @@ def ladder_table(results: dict, seconds: dict[str, float]) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns).sort_values("seconds", kind="stable")
 
 
+def settled(results: dict, path: Path) -> dict:
+    """The figures to write: those of a file where they are the same but for the baselines' seconds.
+
+    So a chapter that runs once more by hand changes nothing that was made of its figures.
+
+    Args:
+        results: see `metrics.score_shares`.
+        path: where they are written, and may lie already.
+    """
+
+    def untimed(figures: dict) -> str:
+        baselines = {
+            name: {key: value for key, value in summary.items() if key != "seconds"}
+            for name, summary in figures["baselines"].items()
+        }
+        return json.dumps(figures | {"baselines": baselines}, sort_keys=True)
+
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        return before if untimed(before) == untimed(results) else results
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):  # none, or a damaged one
+        return results
+
+
 def set_summary(sets: list[list[int]], places: list[int]) -> dict:
     """What prediction sets are worth: how often the label is in one, and how large they are.
 

@@ -13,6 +13,7 @@ import torch
 
 from helpers import InputError, models
 from helpers.adapters import AdapterHead
+from helpers.scoring import NO_NUMBERS
 from helpers.templating import encode, start_ids, tokenize
 
 UNLEARNED = -1e4
@@ -173,9 +174,14 @@ def head_logits(network, ids: list[int]) -> np.ndarray:
 
     Returns:
         One number a label.
+
+    Raises:
+        InputError: when it returns NaN or infinity.
     """
-    logits = network(torch.tensor([ids], device=network.device)).logits[0]
-    return logits.float().cpu().numpy()
+    logits = network(torch.tensor([ids], device=network.device)).logits[0].float().cpu().numpy()
+    if not np.isfinite(logits).all():
+        raise InputError(NO_NUMBERS)
+    return logits
 
 
 def option_logprobs(logits: np.ndarray, labels: list[str], options: list[str]) -> list[float]:

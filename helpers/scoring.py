@@ -24,6 +24,9 @@ WORTH_SHARING = 16
 """Tokens that all prompts of a batch begin with, from which on they are read once for all: behind
 them attention wants a mask, which costs more than a few tokens would.
 """
+NO_NUMBERS = (
+    "the model returned NaN or infinity; try dtype float32, or train with a lower learning rate"
+)
 MODES = ("generate", "score", "normalised", "calibrated")
 CODE = sha256(Path(__file__).read_bytes()).hexdigest()
 """Of this file as it was loaded: answers depend on it, too."""
@@ -87,7 +90,7 @@ def ask_batch(model, tokenizer, prompts: list[list[int]], menus: list[list[str]]
         end token, in order) and "tokens" (of each option, end token included).
 
     Raises:
-        InputError: when the model returns NaN.
+        InputError: when the model returns NaN or infinity.
     """
     width = max(map(len, prompts)) - 1
     cache = prefill(model, [prompt[:-1] for prompt in prompts], width)
@@ -98,10 +101,8 @@ def ask_batch(model, tokenizer, prompts: list[list[int]], menus: list[list[str]]
     for i, (tree, options) in enumerate(zip(trees, menus)):
         nodes = logits[i, : len(tree.tokens)].float()  # nodes × vocabulary
         total = nodes.logsumexp(-1)
-        if torch.isnan(total).any():
-            raise InputError(
-                "the model returned NaN; try dtype float32, or train with a lower learning rate"
-            )
+        if not total.isfinite().all():
+            raise InputError(NO_NUMBERS)
         steps = torch.tensor([step for path in tree.steps for step in path], device=nodes.device)
         where, what = steps.T  # one entry for each token of each option
         sizes = [len(path) for path in tree.steps]

@@ -24,7 +24,7 @@ import psutil
 import pytest
 import yaml
 from bs4 import BeautifulSoup
-from conftest import project_environment
+from conftest import project_environment, run_cells
 from snakemake.cli import parse_config
 
 from helpers import ROOT, plotting, profiles, sources
@@ -333,30 +333,25 @@ def test_an_edit_reruns_only_what_depends_on_it(book, project, run_in, edited, r
     assert set(reruns) <= rules and not rules & set(spares), rules
 
 
-@pytest.mark.parametrize("chapter", ["01-dataset-exploration", "04-training"])
-def test_a_chapter_run_by_hand_makes_the_book_redo_nothing(book, run_in, tmp_path, chapter):
-    """As in JupyterLab: the notebook runs, its files would hold the same and are not written."""
+@pytest.mark.parametrize("chapter", ["01-dataset-exploration", "04-training", "05-evaluation"])
+def test_a_chapter_run_by_hand_makes_the_book_redo_nothing(book, run_in, chapter):
+    """As in JupyterLab: its cells run, its files would hold the same and are not written."""
     log = book.run / "train" / "rank8" / "swift.log"
     before = log.stat().st_mtime_ns
     given = profiles.read_profile("tiny").parameters(chapter, "rank8")
-    command = [sys.executable, "-m", "helpers.notebooks", f"notebooks/{chapter}.ipynb"]
-    done = run_in([*command, str(tmp_path / "out.ipynb"), "--parameters", json.dumps(given)])
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_cells(chapter, **given | {"run_dir": str(book.run)})
     assert log.stat().st_mtime_ns == before  # a trained setting is reused
     dry = run_in(DRY_RUN)
     assert "Nothing to be done" in dry.stdout + dry.stderr, dry.stdout[-2000:]
 
 
-def test_a_moved_project_trains_nothing_again(book, tmp_path, run_in):
+def test_a_moved_project_trains_nothing_again(book, tmp_path):
     """What a training is known by holds no path: a copy of its folder is reused elsewhere."""
     shutil.copytree(book.run / "data", tmp_path / "moved" / "data")
     shutil.copytree(book.run / "train", tmp_path / "moved" / "train")
     given = profiles.read_profile("tiny").parameters("04-training", "rank8")
-    given |= {"run_dir": str(tmp_path / "moved")}
-    command = [sys.executable, "-m", "helpers.notebooks", "notebooks/04-training.ipynb"]
-    done = run_in([*command, str(tmp_path / "out.ipynb"), "--parameters", json.dumps(given)])
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "reused" in done.stdout
+    ran = run_cells("04-training", **given | {"run_dir": str(tmp_path / "moved")})
+    assert ran["summary"]["reused"]
 
 
 def command_line(process):

@@ -346,6 +346,21 @@ def test_the_ladder_leaves_out_what_has_no_cost_and_is_ordered_by_it():
     assert table["accuracy"].iloc[0] == pytest.approx(70)
 
 
+def test_figures_that_differ_in_seconds_alone_stay_as_they_are(tmp_path):
+    """Else chapter 5 run once more by hand would have chapter 8 and the pages made anew."""
+    path = tmp_path / "metrics.json"
+    results = {"models": {"a": 0.5}, "baselines": {"svm": {"accuracy": 0.7, "seconds": 1.0}}}
+    assert comparison.settled(results, path) == results
+    files.write_json(path, results)
+    slower = {"models": {"a": 0.5}, "baselines": {"svm": {"accuracy": 0.7, "seconds": 9.0}}}
+    assert comparison.settled(slower, path) == results
+    other = slower | {"models": {"a": 0.6}}
+    assert comparison.settled(other, path) == other
+    for damaged in ("[", "[]", '{"baselines": [1]}'):
+        path.write_text(damaged)
+        assert comparison.settled(other, path) == other
+
+
 def promised(**targets):
     """As decision.learn has it: by target a threshold and the rows that a promise would need."""
     keys = ("threshold", "rows_needed")

@@ -93,6 +93,18 @@ def test_chapter_four_trains_a_head_and_says_how_it_is_asked(trained):
     assert "token for token" not in space["figures"]["val_words"]
 
 
+def test_a_head_without_numbers_is_refused():
+    class Broken:
+        device = "cpu"
+        logits = torch.tensor([[0.0, float("nan"), 1.0]])
+
+        def __call__(self, ids):
+            return self
+
+    with pytest.raises(InputError, match="NaN"):
+        heads.head_logits(Broken(), [1])
+
+
 def test_a_trained_head_answers_and_its_answers_are_kept(trained, tokenizer, tmp_path):
     run, _ = trained
     adapter = run / "train" / "head" / "adapter"

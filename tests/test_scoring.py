@@ -219,8 +219,11 @@ def test_where_memory_is_short_fewer_rows_are_asked_at_once(monkeypatch, base, t
     assert batches[5:] == [5]
 
 
-def test_nan_is_refused(base, tokenizer, monkeypatch):
-    monkeypatch.setattr(scoring, "read_trees", lambda *_: torch.full((1, 8, 300_000), float("nan")))
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_nan_is_refused(base, tokenizer, monkeypatch, number):
+    broken = torch.zeros(1, 8, 300_000)
+    broken[0, 0, 0] = float(number)
+    monkeypatch.setattr(scoring, "read_trees", lambda *_: broken)
     with pytest.raises(InputError, match="NaN"):
         ask(base, tokenizer, [2, 3, 4], ["A", "B"])
 
