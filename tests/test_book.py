@@ -30,7 +30,7 @@ from snakemake.cli import parse_config
 from helpers import ROOT, plotting, profiles, sources
 from tools import publish
 from tools.reference import as_text, helper_reference
-from tools.stage import other_book
+from tools.stage import other_book, stage_notebook
 
 SNAKEMAKE = [
     *(sys.executable, "-m", "snakemake", "--nolock", "--rerun-incomplete", "--cores", "all"),
@@ -167,6 +167,23 @@ def test_the_index_follows_the_run(book, tmp_path):
     assert "12.3 %" in index
     before = (book.run / "html" / "index.html").read_text(encoding="utf-8")
     assert "12.3 %" not in re.sub(r"<[^>]+>", "", before)
+
+
+def test_a_page_says_of_a_readers_files_their_names_alone(book, tmp_path):
+    """An absolute source or model would say who built the book, and where."""
+    source, model = "/home/alice/客户 one/secret.jsonl", "trust:/home/alice/models/mine"
+    content = json.loads((book.run / "notebooks" / "01-dataset-exploration.ipynb").read_text())
+    given = {"source": [source, "sample"], "columns": {"text": "/"}, "model": model}
+    content["metadata"]["papermill"]["parameters"] = given
+    code = f"source = ['{source.encode('unicode_escape').decode()}']\nmodel = {model!r}"
+    content["cells"][1]["source"] = code + f"\nprint('{source} line 2')"
+    (tmp_path / "run.ipynb").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    (tmp_path / "site").mkdir()
+    stage_notebook(tmp_path / "run.ipynb", tmp_path / "site" / "page.ipynb")
+    for path in (tmp_path / "site").rglob("*.ipynb"):
+        text = path.read_text(encoding="utf-8")
+        assert "alice" not in text and "secret.jsonl line 2" in text and "trust:mine" in text
+        assert json.loads(text)["cells"]
 
 
 @pytest.mark.parametrize("name", ["2024.10", "007", "1e3", "sample"])

@@ -8,12 +8,14 @@ import base64
 import datetime
 import importlib.resources
 import json
+import os
 import shutil
 from pathlib import Path
 
 import yaml
 
 from helpers import ROOT
+from helpers.adapters import TRUST
 from helpers.profiles import notebook_names, read_profile
 from tools import recorded
 from tools.reference import helper_reference
@@ -64,8 +66,9 @@ def stage_notebook(source: Path, target: Path) -> None:
     """
     executed = target.parent / "executed" / source.name
     executed.parent.mkdir(exist_ok=True)
-    shutil.copy(source, executed)
-    content = json.loads(source.read_text(encoding="utf-8"))
+    text = without_places(source.read_text(encoding="utf-8"))
+    executed.write_text(text, encoding="utf-8")
+    content = json.loads(text)
     cells = content["cells"]
     injected = any("injected-parameters" in cell["metadata"].get("tags", []) for cell in cells)
     # a page has no kernel: progress bars and sliders are dead in it
@@ -85,6 +88,33 @@ def stage_notebook(source: Path, target: Path) -> None:
                 figure["name"] += f"-{setting}"
     cells[0]["source"] = f"{title}\n\n{line}\n{rest}"
     target.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def without_places(notebook: str) -> str:
+    """An executed notebook that says of files on the machine where it ran their names alone.
+
+    Args:
+        notebook: its JSON; among its parameters may be absolute paths, such as the source's.
+    """
+    given = texts_in(json.loads(notebook)["metadata"]["papermill"]["parameters"])
+    paths = {os.path.expanduser(text.removeprefix(TRUST)) for text in given}
+    for path in sorted(paths, key=len, reverse=True):  # one may begin with another
+        if not Path(path).is_absolute() or len(Path(path).parts) < 3:
+            continue
+        # as the record has it, and as papermill writes it into a cell
+        for written in (path, path.encode("unicode_escape").decode()):
+            place = json.dumps(written, ensure_ascii=False)[1:-1]
+            notebook = notebook.replace(place, Path(path).name)
+    return notebook
+
+
+def texts_in(value) -> list[str]:
+    """All texts in a value of JSON."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [text for part in value for text in texts_in(part)] if isinstance(value, list) else []
 
 
 def fold(cell: dict, injected: bool) -> None:
