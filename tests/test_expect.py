@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from helpers import models, profiles
+from helpers import InputError, models, profiles
 from tools import expect
 
 
@@ -80,6 +80,16 @@ def test_epochs_take_as_long_as_their_steps(minutes, monkeypatch, tmp_path):
             patch.setattr(profiles, "PROFILES", tmp_path)
             times.append(minutes("own", 0.4e12))
     assert times[0] == pytest.approx(times[1]) and times[2] > 1.5 * times[0]  # 3,000 of 5,000 rows
+
+
+@pytest.mark.parametrize("profile", ["tiny", "yi-6b"])
+def test_a_cache_that_cannot_be_written_is_one_line(profile, tmp_path, monkeypatch):
+    """Before anything runs: Snakemake, too, keeps something there, and would end in a traceback."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(InputError, match="set XDG_CACHE_HOME to a folder that can") as error:
+        expect.say_how_long(profile)
+    assert "\n" not in str(error.value)
 
 
 def test_the_sample_takes_what_it_took(minutes):
