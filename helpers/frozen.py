@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from helpers import baselines, models, templating
 from helpers.adapters import AdapterPrompt
@@ -21,7 +22,7 @@ def last_hidden_states(model, prompts: list[list[int]]) -> np.ndarray:
         prompts × hidden size.
     """
     states = []
-    for prompt in prompts:
+    for prompt in tqdm(prompts, desc="reading", unit="row", mininterval=2, delay=5):
         ids = torch.tensor([prompt], device=model.device)
         hidden = model.base_model(ids, use_cache=False).last_hidden_state  # 1 × tokens × hidden
         states.append(hidden[0, -1].float().cpu().numpy())

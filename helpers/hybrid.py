@@ -15,6 +15,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from helpers import InputError, one_line
 from helpers.files import write_json
@@ -99,7 +100,8 @@ def fit_linear(texts: list[str], labels: list[str]) -> LinearModel:
     if not any(text.strip() for text in texts):
         raise InputError("a linear classifier needs rows with text, and all of these are empty")
     vectorizer = new_vectorizer()
-    features = vectorizer.fit_transform(texts)
+    counted = tqdm(texts, desc="counting characters", unit="article", mininterval=2, delay=5)
+    features = vectorizer.fit_transform(counted)
     machine = LinearSVC(random_state=0).fit(features, labels)  # it visits rows in random order
     weights, intercepts = machine.coef_, machine.intercept_
     if len(machine.classes_) == 2:  # one plane between two classes

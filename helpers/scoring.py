@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from tqdm import tqdm
 from transformers import DynamicCache, GenerationConfig
 
 from helpers import InputError, budgets
@@ -366,8 +367,10 @@ def ask_in_batches(
 def ask(model, tokenizer, prompts: list[list[int]], menus: list[list[str]]) -> list[dict]:
     """`ask_batch` for any number of prompts, in their order; see `ask_in_batches`."""
     results: dict[int, dict] = {}
-    for places, batch, _ in ask_in_batches(model, tokenizer, prompts, menus):
-        results |= dict(zip(places, batch))
+    with tqdm(total=len(prompts), desc="asking", unit="row", mininterval=2, delay=5) as bar:
+        for places, batch, _ in ask_in_batches(model, tokenizer, prompts, menus):
+            results |= dict(zip(places, batch))
+            bar.update(len(batch))
     return [results[i] for i in range(len(prompts))]
 
 
