@@ -136,18 +136,24 @@ def test_no_page_is_wider_than_a_phone(tiny, offline):
 
 
 ONE_OF_EACH_LOOK = """() => {
-    const seen = new Map(), again = [];
-    for (const span of document.querySelectorAll('pre span:not([id], :has(*))')) {
-        const look = getComputedStyle(span), parts = ['color', 'backgroundColor', 'opacity'];
-        const key = [...parts, 'fontSize', 'fontWeight'].map(part => look[part]).join();
-        const beside = seen.get(span.parentElement) ?? new Set();
-        if (beside.has(key)) again.push(span);
-        seen.set(span.parentElement, beside.add(key));
+    const looks = (element, ...parts) => parts.map(part => getComputedStyle(element)[part]).join();
+    const beneath = new Map(), seen = new Set(), again = [];
+    for (const block of document.querySelectorAll('pre')) {
+        let behind = '';
+        for (let above = block; above; above = above.parentElement)
+            behind += looks(above, 'backgroundColor', 'backgroundImage', 'opacity') + ';';
+        beneath.set(block, behind);
+    }
+    for (const span of document.querySelectorAll('pre > span:not([id], :has(*))')) {
+        const look = looks(span, 'color', 'backgroundColor', 'opacity', 'fontSize', 'fontWeight');
+        const key = beneath.get(span.parentElement) + look;
+        if (seen.has(key)) again.push(span);
+        seen.add(key);
     }
     for (const span of again) span.replaceWith(...span.childNodes);
     return again.length;
 }"""
-"""Coloured words of code that look like one before them in the same block lose their colour: axe
+"""Coloured words of code that look like one before them, on a like ground, lose their colour: axe
 looks at each word's contrast, and there are thousands. How many words did.
 """
 
