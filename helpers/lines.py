@@ -21,7 +21,8 @@ thousand.
 """
 OTHER_KINDS = {
     b"PK\x03\x04": "a workbook (.xlsx) or a .zip by its content; name it so, or unpack it",
-    b"\xd0\xcf\x11\xe0": "an old workbook (.xls) by its content; save it as .xlsx",
+    b"\xd0\xcf\x11\xe0": "an old workbook (.xls), or one with a password, by its content; "
+    "save it as .xlsx without one",
     b"\x1f\x8b": "packed (.gz) by its content; name it so",
     b"PAR1": "a .parquet file by its content; name it so",
     b"version https://git-lfs": "a pointer of Git LFS, not the data; fetch it with git lfs pull",
@@ -29,7 +30,9 @@ OTHER_KINDS = {
     b"<html": "a web page, not the data; download the file itself",
     b"<table": "a table of a web page; save it as .xlsx or .csv",
 }
-"""What is no data in text, by how it begins (in lower case where it is text), and what to do."""
+"""What a file holds, by how it begins (in lower case where it is text), and what to do where its
+name says something else.
+"""
 ESCAPED = re.compile("[\udc80-\udcff]")
 """A byte that is not sound in the file's encoding, as the codec lets it through."""
 
@@ -54,6 +57,20 @@ def refuse_bomb(path: Path, size: int) -> None:
         )
 
 
+def refuse_other_kind(path: Path, content: bytes, own: bytes | None = None) -> None:
+    """Raise InputError when a file holds something else than its name says.
+
+    Args:
+        path: what the message calls it.
+        content: its beginning.
+        own: how files of its kind begin, one of OTHER_KINDS; None for text.
+    """
+    begins = content[:64].removeprefix(codecs.BOM_UTF8).lstrip()
+    for mark, kind in OTHER_KINDS.items():
+        if mark != own and (begins.startswith(mark) or begins.lower().startswith(mark)):
+            raise InputError(f"{path} is {kind}")
+
+
 def read_text(path: Path) -> Iterator[str]:
     """The text of a file, a megabyte at a time, without a byte-order mark.
 
@@ -63,10 +80,7 @@ def read_text(path: Path) -> Iterator[str]:
     size = 0
     with open_bytes(path) as file:
         chunk = file.read(2**20)
-        begins = chunk[:64].removeprefix(codecs.BOM_UTF8).lstrip()
-        for mark, kind in OTHER_KINDS.items():
-            if begins.startswith(mark) or begins.lower().startswith(mark):
-                raise InputError(f"{path} is {kind}")
+        refuse_other_kind(path, chunk)
         wide = chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         chunk = chunk.removeprefix(codecs.BOM_UTF8)  # some programs put it before GBK, too
         # without a mark: a line end of two bytes, and no byte of 0 but as a second one

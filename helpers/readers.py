@@ -22,6 +22,7 @@ from helpers.lines import (
     read_lines,
     read_text,
     refuse_bomb,
+    refuse_other_kind,
 )
 from helpers.rows import Fault, clean, encoding_of, shown
 from helpers.tables import CellError, Rows, mended, read_csv, read_xlsx
@@ -56,7 +57,10 @@ def read_file(path: Path, sheet: str | None = None) -> Rows:
         raise InputError(
             f"{path} has no sheets; `sheet` is for .xlsx files: leave it out, or set it to null"
         )
+    own = b"\x1f\x8b" if packed else {".xlsx": b"PK\x03\x04", ".parquet": b"PAR1"}.get(form)
     try:
+        with path.open("rb") as file:
+            refuse_other_kind(path, file.read(64), own)
         yield from read_xlsx(path, sheet) if form == ".xlsx" else READERS[form](path)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read: {one_line(error)}") from None
@@ -185,6 +189,7 @@ def read_parquet(path: Path) -> Rows:
         with open_bytes(path) as packed:
             content = packed.read(2**31)
         refuse_bomb(path, len(content))
+        refuse_other_kind(path, content[:64], b"PAR1")
         file = io.BytesIO(content)
     try:
         table = parquet.ParquetFile(file)

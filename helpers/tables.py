@@ -252,8 +252,7 @@ def read_xlsx(path: Path, sheet: str | None = None) -> Rows:
         raise
     except Exception as error:  # whatever openpyxl meets in a file that is none
         raise InputError(
-            f"{path} is no sound .xlsx file ({one_line(error)}); an old or protected workbook "
-            "must be saved as .xlsx first"
+            f"{path} is no sound .xlsx file ({one_line(error)}); save it as .xlsx once more"
         ) from None
     try:
         pages = {page.title: page for page in book.worksheets}

@@ -685,9 +685,27 @@ def test_what_is_no_text_is_called_what_it_is(tmp_path, form):
     ],
 )
 def test_what_stands_in_the_place_of_data_is_said(tmp_path, content, said):
-    for form in ("csv", "jsonl", "json"):
+    for form in ("csv", "jsonl", "json", "xlsx", "parquet", "csv.gz", "parquet.gz"):
         with pytest.raises(InputError, match=said):
             rows_of(save(tmp_path / f"a.{form}", content))
+    for form in ("csv.gz", "parquet.gz"):
+        with pytest.raises(InputError, match=said):
+            rows_of(save(tmp_path / f"a.{form}", gzip.compress(content.encode())))
+
+
+def test_a_table_under_the_name_of_another_kind_is_called_what_it_is(tmp_path):
+    workbook(tmp_path, ["text"], ["甲"])[0].save(tmp_path / "a.xlsx")
+    parquet.write_table(pyarrow.table({"text": ["甲"]}), tmp_path / "a.parquet")
+    (tmp_path / "b.xlsx").write_bytes((tmp_path / "a.parquet").read_bytes())
+    (tmp_path / "b.parquet").write_bytes((tmp_path / "a.xlsx").read_bytes())
+    (tmp_path / "c.xlsx").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(99))
+    for name, said in {
+        "b.xlsx": r"is a \.parquet file by its content",
+        "b.parquet": r"is a workbook \(\.xlsx\)",
+        "c.xlsx": r"is an old workbook \(\.xls\), or one with a password",
+    }.items():
+        with pytest.raises(InputError, match=said):
+            rows_of(tmp_path / name)
 
 
 def test_an_array_over_several_lines_of_a_file_of_lines_is_said(tmp_path):
