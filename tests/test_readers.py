@@ -210,7 +210,19 @@ def test_big5_is_refused_and_never_read_as_something_else(tmp_path, text, encodi
         text_of(text.encode(encoding))
 
 
-@pytest.mark.parametrize("text", [*TRADITIONAL[:3], "汽车", "体育新闻", "朱镕基与鎔"])
+CANTONESE = (
+    "尋日主場球隊贏咗場波，啲球迷一直喺度打氣，佢哋話呢場波好睇到唔捨得走。"
+    "今日股市升咗三百點，啲散戶都幾開心，不過專家話唔好咁快入市。"
+)
+
+
+def test_big5_with_characters_of_hong_kong_is_refused_too(tmp_path):
+    file = save(tmp_path / "a.csv", f"text,output\n{CANTONESE},體育\n".encode("big5hkscs"))
+    with pytest.raises(InputError, match=r"is written in Big5; .*Hong Kong's: -f BIG5-HKSCS"):
+        rows_of(file)
+
+
+@pytest.mark.parametrize("text", [*TRADITIONAL[:3], CANTONESE, "汽车", "体育新闻", "朱镕基与鎔"])
 def test_gb18030_is_not_taken_for_big5(tmp_path, text):
     file = save(tmp_path / "a.csv", f"text,output\n{text},A\n".encode("gb18030"))
     assert rows_of(file) == [{"text": text, "output": "A"}]
