@@ -2,13 +2,15 @@
 
 Where nothing is quoted, a text that begins with a quote opens a field, and a later text that ends
 with one closes it. For a parser the rows between are one sound text of many lines. They are told by
-what they hold: the labels, keys or numbers of rows, in texts as long as those of rows.
+what they hold: the labels, keys or numbers of rows, in texts as long as those of rows. Where there
+are none, each line must have as many fields as the header, as long as those of rows.
 """
 
 import csv
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection
+from itertools import groupby
 from math import isqrt, sqrt
 from typing import NamedTuple
 
@@ -18,6 +20,8 @@ ENOUGH, AMPLE = 20, 5_000
 """Records from which on it is known what a file's rows look like: for a first and a last look."""
 MOST = 12
 """Lines of a record that are looked at."""
+LIKE = 5
+"""Lines of a record from which on their lengths alone tell whether they are rows."""
 FIRST_OF_THOUSANDS = re.compile("[0-9]{1,3}"), re.compile("[0-9]{3}(?![0-9])")
 """The two parts of a number such as 12,000."""
 
@@ -37,6 +41,8 @@ class Suspect(NamedTuple):
     """How long each of these fields is; see `size`."""
     whole: list[list[int]]
     """How long all fields of these lines are, the record's own among them."""
+    complete: bool
+    """Whether every line with something in it is such a row."""
 
 
 class Watch:
@@ -52,6 +58,8 @@ class Watch:
         self.records = 0  # below the header
         self.values: dict[int, set[str]] = defaultdict(set)  # by column
         self.builds: dict[int, set[str]] = defaultdict(set)  # of these values; see `build`
+        self.last: dict[int, str] = {}  # value that was seen, by column
+        self.runs: Counter = Counter()  # of rows with one value on end, by column
         # of records without suspicion:
         self.sizes: dict[int, Counter] = defaultdict(Counter)  # by column, how many of each
         self.plain = self.unquoted = self.spaced = 0  # all, without quotes, with " " behind a comma
@@ -81,6 +89,9 @@ class Watch:
         self.records += bool(self.width)
         for column, field in enumerate(map(short, fields) if self.width else []):
             known = self.values[column]
+            if field:
+                self.runs[column] += field != self.last.get(column)
+                self.last[column] = field
             if field and field not in known and len(known) < 10_000:
                 known.add(field)
                 self.builds[column].add(build(field))
@@ -96,6 +107,7 @@ class Watch:
                 prose[:MOST],
                 [list(map(size, row)) for row in rows[:MOST]],
                 [list(map(size, row)) for row in whole[:MOST]],
+                len(whole) == sum(map(bool, map(clean, lines))),
             )
             self.suspected += 1
             if self.plain >= ENOUGH and self.are_rows(suspect):
@@ -136,7 +148,7 @@ class Watch:
         if self.hold_classes(suspect, columns):
             return self.are_as_long(suspect, least=0.02)
         known = self.repeats_values(columns) or self.repeats_keys(suspect)
-        return known and self.are_as_long(suspect)
+        return self.are_as_long(suspect) if known else self.are_like_rows(suspect)
 
     def repeats(self, column: int, more: Collection[str] = ()) -> bool:
         """Whether values come again in a column, as labels do and keys do not.
@@ -175,7 +187,8 @@ class Watch:
 
     def repeats_values(self, columns: list[list[str]]) -> bool:
         """Whether lines within a field hold in some column what rows hold there, as with labels.
-        Some of them may repeat what is new: all rows of a class may be among them.
+        Some of them may repeat what is new: all rows of a class may be among them, or these alone
+        where the file lies in the order of its classes.
 
         A line of prose may come twice, as in a song. Numbers in their order are those of a list.
 
@@ -189,7 +202,10 @@ class Watch:
             known = [field for field in filled if field in self.values[column]]
             new = Counter(field for field in filled if field not in self.values[column])
             again = [field for field in filled if new[field] > 1]
-            if known and 2 * len(known + again) >= len(fields) and self.repeats(column, filled):
+            runs = len(list(groupby(filled)))
+            ordered = self.runs[column] == len(self.values[column]) and runs == len(set(filled))
+            told = known or (ordered and len(again) >= 4 * runs)  # a class has some rows on end
+            if told and 2 * len(known + again) >= len(fields) and self.repeats(column, filled):
                 return True
         return False
 
@@ -234,15 +250,38 @@ class Watch:
         ):
             return True
 
-        def rank(length: int) -> float:
-            shorter = sum(n for value, n in counts.items() if value < length)
-            return (shorter + counts[length] / 2) / counts.total()
-
         if least is None:
             deviation = 0.29 / sqrt(len(lengths))  # of the mean of ranks that are drawn evenly
             # Rows of one class may be shorter than most: however many, a quarter will do.
             least = max(0.02, min(0.25, 0.5 - 2 * deviation))
-        return sum(map(rank, lengths)) / len(lengths) >= least
+        return self.mean_rank(column, lengths) >= least
+
+    def mean_rank(self, column: int, lengths: Collection[int]) -> float:
+        """The mean of lengths' ranks among those of the file's fields; see `are_as_long`.
+
+        Args:
+            column: its place.
+            lengths: of fields; see `size`.
+        """
+        counts = self.sizes[column]
+        shorter = sum(n for one in lengths for value, n in counts.items() if value < one)
+        alike = sum(counts[one] for one in lengths)
+        return (shorter + alike / 2) / max(1, counts.total()) / len(lengths)
+
+    def are_like_rows(self, suspect: Suspect) -> bool:
+        """Whether all lines of a record are rows by the number of their fields, and as long as
+        rows are in every column: neither longer nor shorter, by two standard errors.
+
+        Args:
+            suspect: a record.
+        """
+        number = len(suspect.whole)
+        if number < LIKE or self.plain < ENOUGH or not suspect.complete or any(suspect.prose):
+            return False
+        return all(
+            abs(self.mean_rank(column, lengths) - 0.5) <= 2 * 0.29 / sqrt(number)
+            for column, lengths in enumerate(zip(*suspect.whole))
+        )
 
 
 def opening_line(lines: list[str], delimiter: str) -> int:

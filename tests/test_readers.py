@@ -953,6 +953,47 @@ def test_swallowed_rows_of_other_kinds(tmp_path, table):
         rows_of(save(tmp_path / "a.csv", table))
 
 
+@pytest.mark.parametrize("labels", ["体育 财经 农业", "0 1 2"])
+@pytest.mark.parametrize("header", ["text,label", "label,text"])
+@pytest.mark.parametrize(("begin", "end"), [(19, 40), (20, 40), (0, 44)])
+def test_a_class_that_was_swallowed_whole_is_noticed(tmp_path, labels, header, begin, end):
+    """The rows lie in the order of their classes, and no row outside holds the class between."""
+    lines = [[f"{n}号" + "字" * (9 + 7 * n % 11), labels.split()[n // 20]] for n in range(60)]
+    lines[begin][0], lines[end][0] = '"' + lines[begin][0], lines[end][0] + '"'
+    step = 1 if header.startswith("text") else -1
+    table = "\n".join([header, *(",".join(line[::step]) for line in lines)])
+    says = f"line {begin + 2}: a quote opens here and swallows whole rows"
+    with pytest.raises(InputError, match=says):
+        rows_of(save(tmp_path / "a.csv", table + "\n"))
+
+
+@pytest.mark.parametrize("header", ["title,text", "text,author"])
+def test_swallowed_rows_without_labels_or_keys_are_told_by_length(tmp_path, header):
+    values = [
+        {
+            "title": f"题{chr(0x4E00 + 37 * n)}" + "目" * (n % 5),
+            "author": f"{chr(0x5E00 + 31 * n)}{chr(0x6E00 + 17 * n)}",
+            "text": "新闻" * (5 + 7 * n % 11) + chr(0x4E00 + n),
+        }
+        for n in range(60)
+    ]
+    articles = [dict(row) for row in values]
+    values[30]["text"], values[35]["text"] = '"' + values[30]["text"], values[35]["text"] + '"'
+    names = header.split(",")
+    lines = [",".join(row[name] for name in names) for row in values]
+    with pytest.raises(InputError, match="line 32: a quote opens here and swallows whole rows"):
+        rows_of(save(tmp_path / "a.csv", "\n".join([header, *lines]) + "\n"))
+    for kind in ("甲队,3\n乙队,1\n丙队,1\n丁队,0\n戊队,0\n己队,0", "好,行\n" * 9):
+        articles[30]["text"] = f"昨天的结果如下。\n{kind}\n完"
+        pd.DataFrame(articles)[names].to_csv(tmp_path / "b.csv", index=False)
+        assert rows_of(tmp_path / "b.csv")[30]["text"] == articles[30]["text"]
+
+
+def test_rows_with_too_few_fields_tell_no_length(tmp_path):
+    lines = ["title,text", *["只有一栏"] * 25, '"甲甲甲甲,乙', *["丙丙丙丙,丁"] * 5, '戊戊戊戊,己"']
+    assert len(rows_of(save(tmp_path / "a.csv", "\n".join(lines)))) == 26
+
+
 QUOTED = {
     "ids": ["id,text", "The town grew.\n2,000 people came."],
     "a list from two on": ["id,text", "Good:\n1, the room\n2,the staff\n3,the breakfast"],
