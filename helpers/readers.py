@@ -24,7 +24,7 @@ from helpers.lines import (
     refuse_bomb,
     refuse_other_kind,
 )
-from helpers.rows import Fault, clean, encoding_of, shown
+from helpers.rows import Fault, clean, decodes, encoding_of, shown
 from helpers.tables import CellError, Rows, mended, read_csv, read_xlsx
 
 SPACE = re.compile(r"[ \t\r\n]*")
@@ -197,8 +197,9 @@ def read_parquet(path: Path) -> Rows:
             if count > 1:
                 raise InputError(f"{path}: {count} columns are called {name!r}; rename one")
         number, classes = 0, class_names(table.schema_arrow.metadata)
+        encodings = encodings_of(table)
         for batch in table.iter_batches(batch_size=256):
-            for row in batch_rows(batch):
+            for row in batch_rows(batch, encodings):
                 number += 1
                 yield f"row {number}", row if isinstance(row, Fault) else with_names(row, classes)
     except InputError:
@@ -261,30 +262,64 @@ def column_values(column) -> list:
         return [CellError("a value that cannot be read") if v.is_valid else None for v in column]
 
 
-def in_one_encoding(values: list) -> list:
-    """Values of a column. Bytes become text, and all of them in the encoding that they have
-    together, for a short label may be sound in two. Left as they are where one is no such text.
+def encodings_of(table) -> dict[str, str]:
+    """The encoding of each column that holds texts as bytes: the one that they have together, for
+    a short label may be sound in two. A column of other bytes, such as pictures, has none.
+
+    Args:
+        table: an open Parquet file; such columns of it are read up to a megabyte of different
+            texts beyond ASCII.
     """
-    texts = [value for value in values if isinstance(value, bytes)]
-    try:  # a column may hold pictures: no more of it is looked at than tells
-        encoding = encoding_of(b"\n".join(text[:4096] for text in texts))
-        decoded = {text: text.decode(encoding) for text in texts}
-    except (Fault, UnicodeDecodeError):
-        return values
-    return [decoded[value] if isinstance(value, bytes) else value for value in values]
+    from pyarrow.types import is_nested
+
+    found = {}
+    for field in table.schema_arrow:
+        if "binary" not in str(field.type) or is_nested(field.type):
+            continue
+        texts: dict[bytes, None] = {}
+        size = 0
+        for batch in table.iter_batches(batch_size=256, columns=[field.name]):
+            for value in column_values(batch.column(field.name)):
+                text = value[:4096] if isinstance(value, bytes) else b""
+                if not text.isascii() and text not in texts:
+                    texts[text] = None
+                    size += len(text)
+            if size >= 2**20:
+                break
+        try:
+            found[field.name] = encoding_of(b"\n".join(texts))
+        except Fault:
+            pass
+    return found
 
 
-def batch_rows(batch) -> list[dict | Fault]:
-    """Rows of an Arrow batch; one whose text is no UTF-8 comes as a fault."""
+def decoded(value, encoding: str | None):
+    """A value of a column. Bytes become text where they are sound in the column's encoding."""
+    if isinstance(value, bytes) and encoding and decodes(value, encoding):
+        return value.decode(encoding)
+    return value
+
+
+def batch_rows(batch, encodings: dict[str, str]) -> list[dict | Fault]:
+    """Rows of an Arrow batch; one whose text is no UTF-8 comes as a fault.
+
+    Args:
+        batch: of a Parquet file.
+        encodings: of its columns of bytes; see `encodings_of`.
+    """
     names = batch.schema.names
     try:
-        columns = [in_one_encoding(column_values(column)) for column in batch.columns]
+        columns = [
+            [decoded(value, encodings.get(name)) for value in column_values(column)]
+            for name, column in zip(names, batch.columns)
+        ]
         return [dict(zip(names, values)) for values in zip(*columns)]
     except UnicodeDecodeError as error:
         if len(batch) == 1:
             detail = f" ({error.object[error.start]:#04x})"
             return [Fault("a byte that is not sound in the file's encoding", detail)]
-        return [row for place in range(len(batch)) for row in batch_rows(batch.slice(place, 1))]
+        places = range(len(batch))
+        return [row for place in places for row in batch_rows(batch.slice(place, 1), encodings)]
 
 
 READERS = {

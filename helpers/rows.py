@@ -68,6 +68,16 @@ ALIKE = str.maketrans("\u2212〜•‧∙⋅・‘’ʼ“”\u2581", "-~···�
 the one that tokenizers write for a space.
 """
 WORD = re.compile(r"[^\W\d_]+")
+BEYOND_ASCII = re.compile(r"[A-Za-z]?(?:[^\x00-\x7f]+[A-Za-z]?)+")
+"""What is beyond ASCII, and the letters at it."""
+IN_WORDS = {"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Sk", "Cn"}
+"""Categories of letters, of marks at letters, and of what is no character at all."""
+ADDED = re.compile("[\u0460-\u052f]+")
+"""Letters that Cyrillic got for languages which need its common ones, too."""
+RARE = re.compile(
+    "[\u01a2-\u01af\u01b1-\u023f\u02a1-\u02b8\u02bd-\u0377\u03d7-\u03ff\u0460-\u0487]"
+)
+"""Letters and marks that no language writes but alone or beside letters of ASCII."""
 VARIANTS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 """What chooses between a character's looks."""
 
@@ -158,23 +168,33 @@ def encoding_of(content: bytes) -> str:
 
 
 def is_unreal(content: bytes) -> bool:
-    """Whether bytes, read as UTF-8, hold no word beyond ASCII that a language has: each mixes
-    scripts (beside Latin letters of ASCII all others may stand, as in μm), or is of letters that
-    Cyrillic got for languages which need its common ones, too.
+    """Whether bytes, read as UTF-8, hold no word beyond ASCII that a language has; see `is_word`.
 
     Args:
         content: a text, or its beginning.
     """
-    text = unicodedata.normalize("NFKC", content.decode(errors="ignore"))
-    words = {word for word in WORD.findall(text) if not word.isascii()}
-    return bool(words) and all(
-        (
-            len({unicodedata.name(sign, "").split(" ")[0] for sign in word}) > 1
-            and not any(map(str.isascii, word))
-        )
-        or all("\u0460" <= sign <= "\u052f" for sign in word)
-        for word in words
-    )
+    text = unicodedata.normalize("NFC", content.decode(errors="ignore"))
+    words = set()
+    for piece in set(BEYOND_ASCII.findall(text)):
+        parts = (sign if unicodedata.category(sign) in IN_WORDS else " " for sign in piece)
+        words.update(word for word in "".join(parts).split() if not word.isascii())
+    return bool(words) and not any(map(is_word, words))
+
+
+def is_word(word: str) -> bool:
+    """Whether a language may have a word. Beside Latin letters of ASCII all others may stand, as in
+    μm. Else a word is of one script, has no capital behind a small letter, none of RARE beside
+    another letter, and more than letters of ADDED.
+
+    Args:
+        word: letters, marks, and what is no character at all.
+    """
+    if any(map(str.isascii, word)):
+        return True
+    scripts = {unicodedata.name(sign, "").split(" ")[0] for sign in word}
+    cased = word in (word.lower(), word.upper(), word.capitalize())
+    rare = ADDED.fullmatch(word) or (len(word) > 1 and RARE.search(word))
+    return len(scripts) == 1 and "" not in scripts and cased and not rare
 
 
 def is_big5(content: bytes) -> bool:

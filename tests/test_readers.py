@@ -1091,13 +1091,32 @@ def test_labels_kept_as_bytes_of_gbk_are_read_together(tmp_path):
     assert [row["output"] for _, row in rows] == names
 
 
-@pytest.mark.parametrize("label", ["农业", "医药"])
+def test_bytes_of_a_parquet_file_are_read_in_one_encoding_throughout(tmp_path):
+    """Where the rows of a class fill a batch, too; a picture is no text."""
+    labels = ["小说"] * 300 + ["体育"] * 300
+    table = pyarrow.table(
+        {
+            "text": [f"第{n}篇".encode("gbk") for n in range(600)],
+            "label": [label.encode("gbk") for label in labels],
+            "kind": ["女".encode("gbk")] * 599 + ["男".encode("gbk")],
+            "picture": [bytes(range(99, 256)) * (n % 3) for n in range(600)],
+        }
+    )
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    rows = rows_of(tmp_path / "rows.parquet")
+    assert [row["label"] for row in rows] == labels
+    assert [row["kind"] for row in rows] == ["女"] * 599 + ["男"]
+    assert rows[299]["text"] == "第299篇" and isinstance(rows[1]["picture"], bytes)
+
+
+@pytest.mark.parametrize("label", ["农业", "医药", "小说", "通知", "食品", "证券", "小学", "校园"])
 def test_a_label_in_gbk_beside_english_is_no_word_of_two_scripts(tmp_path, label):
     table = f"text,output\nwheat and rain,{label}\n"
     (tmp_path / "rows.csv").write_bytes(table.encode("gbk"))
     [(_, row)] = read_file(tmp_path / "rows.csv")
     assert row["output"] == label
-    for word in ("café", "Привет", "10 μm", "Ωmega", "naïve"):
+    words = "café|Привет|10 μm|Ωmega|naïve|за|СССР|και|אתר|صص|Һава|ư|/ɪɡ/|É|ÿ|ñ|l´été|« oui »|ǯ|м"
+    for word in words.split("|"):
         (tmp_path / "rows.csv").write_text(table.replace(label, word), encoding="utf-8")
         [(_, row)] = read_file(tmp_path / "rows.csv")
         assert row["output"] == word
