@@ -28,6 +28,8 @@ class AdapterPrompt:
     prompt_format: PromptFormat
     labels: list[str]
     """All labels of the training rows, sorted."""
+    strip_header: bool = False
+    """Whether recognised headers were removed from the articles that it learned from."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def write_prompt(folder: Path, adapter_prompt: AdapterPrompt | AdapterHead) -> N
         return
     values = asdict(adapter_prompt.prompt_format)
     values |= {"model": adapter_prompt.model, "labels": adapter_prompt.labels}
-    write_json(folder / PROMPT, values)
+    write_json(folder / PROMPT, values | {"strip_header": adapter_prompt.strip_header})
 
 
 def read_prompt(folder: str | Path) -> AdapterPrompt:
@@ -122,12 +124,13 @@ def read_prompt(folder: str | Path) -> AdapterPrompt:
             '"bos": true, "cut": "head", "labels": ["体育", "财经"]}'
         )
     kinds = {"template": str, "max_length": int, "bos": bool, "cut": str}
-    values = read_record(path, kinds | {"model": str, "labels": list})
+    kinds |= {"model": str, "labels": list, "strip_header": bool}
+    values = read_record(path, kinds, {"strip_header": False})
     if values["cut"] not in CUTS:
         raise InputError(f"{path} is not sound: cut is wrong")
     refuse_placeholders(values["template"], f"{path}: template")
-    model, labels = values.pop("model"), values.pop("labels")
-    return AdapterPrompt(model, PromptFormat(**values), labels)
+    model, labels, strip_header = map(values.pop, ("model", "labels", "strip_header"))
+    return AdapterPrompt(model, PromptFormat(**values), labels, strip_header)
 
 
 def is_head(folder: str | Path) -> bool:
@@ -149,25 +152,26 @@ def read_head(folder: str | Path) -> AdapterHead:
     return AdapterHead(**read_record(path, kinds))
 
 
-def read_record(path: Path, kinds: dict[str, type]) -> dict:
+def read_record(path: Path, kinds: dict[str, type], defaults: dict | None = None) -> dict:
     """What prompt.json or head.json says, of each of these names.
 
     Args:
         path: the file.
         kinds: types by name.
+        defaults: what a file from before a name was written means.
 
     Raises:
         InputError: when it is missing or damaged, a value is of another type, empty or no length,
             or labels are not distinct names.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
+        values = (defaults or {}) | json.loads(path.read_text(encoding="utf-8-sig"))
         wrong = [
             name
             for name, kind in kinds.items()
             if type(values.get(name)) is not kind or (kind is not bool and not values[name])
         ]
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is not sound: {one_line(error)}") from None
     if not wrong and values["max_length"] < 1:
         wrong = ["max_length"]
@@ -229,7 +233,7 @@ def resolve(folder: str | Path, insist: bool = False, **given) -> AdapterPrompt:
         )
         raise InputError(f"the adapter in {folder} is asked with {said}; set insist to mean it")
     model = wishes.pop("model", own.model)
-    return AdapterPrompt(model, replace(own.prompt_format, **wishes), own.labels)
+    return replace(own, model=model, prompt_format=replace(own.prompt_format, **wishes))
 
 
 def show(name: str, value) -> str:

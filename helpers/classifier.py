@@ -10,6 +10,7 @@ from helpers import InputError, models, scoring, templating
 from helpers.adapters import adapter_digest, read_prompt
 from helpers.decision import TARGETS, option_probabilities, read_decision
 from helpers.files import below_root
+from helpers.headers import strip_header
 from helpers.hybrid import ARRAYS, combine, load_linear, option_margins
 from helpers.settings import best_adapter
 
@@ -101,6 +102,14 @@ class Classifier:
         ids = [prompt.ids for prompt in prompts]
         return [r["logprobs"] for r in scoring.ask(self.model, self.tokenizer, ids, menus)]
 
+    def article(self, text: str) -> str:
+        """An article as the adapter learned to read it: without a header where it saw none.
+
+        Args:
+            text: the article as it came.
+        """
+        return strip_header(text) if self.prompt.strip_header else text
+
     def answer(self, text: str, options: list[str] | None = None) -> pd.Series:
         """The probabilities of an article's options, the likeliest first.
 
@@ -108,6 +117,7 @@ class Classifier:
             text: the article.
             options: what may be answered; None for the adapter's labels.
         """
+        text = self.article(text)
         row = {"id": "article", "text": text, "category": list(options or self.prompt.labels)}
         probabilities = self.probabilities([row], self.ask([row]))[0]
         table = pd.Series(probabilities, index=row["category"], name="probability")

@@ -306,6 +306,7 @@ def longer(tokens: np.ndarray, limits: list[int]) -> dict[int, float]:
 def summary(
     *,
     source: str | list[str],
+    strip_header: bool,
     drawn: dict[str, list[int]],
     classes: int,
     copied: dict[str, int],
@@ -321,6 +322,7 @@ def summary(
 
     Args:
         source: where the rows came from, or words in its place.
+        strip_header: whether recognised headers were removed from the articles.
         drawn: places of each split's rows.
         classes: how many there are.
         copied: see `copies`.
@@ -334,6 +336,7 @@ def summary(
     """
     return {
         "source": source,
+        "strip_header": strip_header,
         "rows": {name: len(split_places) for name, split_places in drawn.items()},
         "classes": classes,
         "copies": copied,

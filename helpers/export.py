@@ -214,6 +214,8 @@ def model_card(run: Path, setting: str, adapter: Path, prompt: AdapterPrompt) ->
             f"that is too long {'the end' if form.cut == 'head' else 'the middle'} is cut away. "
             "`prompt.json` says the rest.",
             f"* It learned {len(prompt.labels)} labels: {'，'.join(prompt.labels)}.",
+            *["* Headers of archives were removed from its articles; ask it without."]
+            * prompt.strip_header,
             *decision_lines(adapter),
             "\n## Figures\n",
             *figure_lines(run, setting, adapter),

@@ -88,7 +88,7 @@ def weigh_passages(
     if answer not in (None, *options):
         raise InputError(f"{answer!r} is not among the options, so nothing can speak for it")
     prompt_format = classifier.prompt.prompt_format
-    row = {"id": "article", "text": text, "category": options}
+    row = {"id": "article", "text": classifier.article(text), "category": options}
     prompt = fit(classifier.tokenizer, prompt_format, row)
     # What the model reads of it: else leaving a sentence out would pull in what was cut away.
     before, after = (render(part, "", options) for part in prompt_format.template.split("{text}"))

@@ -6,6 +6,7 @@ stands in helpers/rows.py, how a file is read in helpers/readers.py.
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from collections import Counter
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from helpers import InputError, one_line
-from helpers.files import below_root, need
+from helpers.files import DAMAGE, below_root, need
 from helpers.lines import form_of
 from helpers.locations import SPLITS, Part, find_splits, source_parts
 from helpers.parameters import refuse_out_of_range
@@ -145,6 +146,19 @@ def read_source(
         refuse_strange_labels(source, labels)
         refuse_codes_counted_otherwise(source, labels)
     return Source(splits, dict(reading.skipped), reading.padded, tuple(options))
+
+
+def headers_removed(folder: Path) -> bool:
+    """Whether chapter 1 removed recognised headers from the rows that it left in a folder.
+
+    Args:
+        folder: a run's data, with summary.json; without it nobody removed any.
+    """
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        return bool(summary.get("strip_header"))
+    except DAMAGE:
+        return False
 
 
 def refuse_codes_counted_otherwise(source: str | list[str], labels: dict[str, set[str]]) -> None:

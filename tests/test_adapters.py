@@ -1,6 +1,7 @@
 """An adapter knows how it wants to be asked; whoever says otherwise must mean it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -23,6 +24,15 @@ def test_what_is_written_is_read(folder):
     assert adapters.read_prompt(folder) == OWN
     values = json.loads((folder / "prompt.json").read_text(encoding="utf-8"))
     assert values["template"] == templating.EDITOR and values["labels"] == ["Art", "Law"]
+
+
+def test_it_says_whether_headers_were_removed_and_one_from_before_does_not(folder):
+    adapters.write_prompt(folder, replace(OWN, strip_header=True))
+    assert adapters.read_prompt(folder) == replace(OWN, strip_header=True)
+    values = json.loads((folder / "prompt.json").read_text(encoding="utf-8"))
+    del values["strip_header"]
+    (folder / "prompt.json").write_text(json.dumps(values), encoding="utf-8")
+    assert adapters.read_prompt(folder) == OWN
 
 
 def test_a_wish_that_contradicts_is_refused_unless_it_is_meant(folder):

@@ -152,6 +152,7 @@ def test_the_summary_is_plain_json_and_gives_every_number_of_the_page(tokenizer,
     parts = corpus.measure(tokenizer, rows, True)
     tokens = parts.sum(axis=1)
     summary = corpus.summary(
+        strip_header=False,
         source="made here",
         drawn={"train": [0], "val": [], "test": [1]},
         classes=2,
