@@ -6,9 +6,9 @@ from collections.abc import Callable
 import torch
 
 from helpers import InputError
-from helpers.estimates import estimate, last_that_fits
+from helpers.estimates import estimate, inner_size, last_that_fits
 from helpers.machine import available_bytes
-from helpers.memory import GIB
+from helpers.memory import GIB, size_of
 from helpers.models import pick_attention, pick_dtype
 
 ASIDE_GIB = 1.0
@@ -97,7 +97,8 @@ def reading_gib(
         dtype: of the weights, a torch type's name.
         attention: "sdpa" or "eager".
     """
-    size, vocabulary = getattr(torch, dtype).itemsize, config.get_text_config().vocab_size
+    size = getattr(torch, dtype).itemsize
+    vocabulary = size_of(config.get_text_config(), "vocab_size")
     # batch × nodes × vocabulary, and one row of them as four-byte floats with their normaliser
     logits = TREE_NODES * vocabulary * (batch * size + 2 * 4) / GIB
     parts = estimate(config, length, batch, dtype=dtype, attention=attention)
@@ -115,7 +116,7 @@ def matrix_gib(config, dtype: str = "bfloat16", in_safetensors: bool = True) -> 
         in_safetensors: whether one matrix can be read alone; else all are loaded once.
     """
     text = config.get_text_config()
-    sides = (min(side, CORNER) for side in (text.hidden_size, text.intermediate_size))
+    sides = (min(side, CORNER) for side in (size_of(text, "hidden_size"), inner_size(text)))
     whole = 0.0 if in_safetensors else estimate(config, 1, dtype=dtype)["weights"]
     # the frozen one, peft's copy, a correction, the merged one, and what a comparison needs
     return whole + 6 * 4 * math.prod(sides) / GIB
@@ -271,8 +272,8 @@ def pick_lengths(
     """
     if not lengths or any(type(n) is not int or n < 1 for n in lengths):
         raise InputError(f"lengths must be whole numbers above 0, at least one, not {lengths}")
-    positions = config.get_text_config().max_position_embeddings
-    limit = min(positions, most or positions)
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    limit = min(n for n in (positions, most, max(lengths)) if n)  # some models know no limit
     reachable = sorted({n for n in lengths if n <= limit}) or [limit]
 
     def needs(length: int) -> float:

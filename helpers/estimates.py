@@ -4,7 +4,19 @@ from collections.abc import Callable
 
 import torch
 
-from helpers.memory import ANSWER_POSITIONS, GIB, PARTS, heads_of
+from helpers.memory import (
+    ANSWER_POSITIONS,
+    GIB,
+    PARTS,
+    build_on_meta,
+    heads_of,
+    size_of,
+    weights_gib,
+)
+
+DENSE = ("baichuan", "gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3")
+"""Types of models whose weights the closed form counts; of all others, those of a meta model."""
+_counted: dict[tuple[str, str], float] = {}
 
 
 def estimate(
@@ -25,7 +37,7 @@ def estimate(
     tokens a row:
 
     * weights: b (V H (1, or 2 when the output matrix is not shared) + L (2 H n d + 2 H m d + 3 H
-      I))
+      I)); of a model that is none of DENSE, counted on the meta device, once
     * adapters: 4 bytes × L × rank × (sum of both sides of the seven linear layers); gradients as
       much, Adam's moments twice that
     * inference: cache 2 L m d b T; activations of one layer, b T (4 H + 3 I); logits b V for each
@@ -39,8 +51,9 @@ def estimate(
       softmax needs no wider copy), n s (b + 8) in one layer at inference
 
     Counted on the tensors that autograd keeps for the models of transformers 5, bias vectors and
-    norms' weights left out. Source of the scheme: Korthikanti et al. 2023, Reducing activation
-    recomputation in large transformer models.
+    norms' weights left out. A mixture of experts counts as if the experts of one token were one MLP
+    (see `inner_size`): the right order, no more. Source of the scheme: Korthikanti et al. 2023,
+    Reducing activation recomputation in large transformer models.
 
     Args:
         config: a transformers config.
@@ -55,14 +68,15 @@ def estimate(
 
     Returns:
         GiB by part (see PARTS) and their "total".
+
+    Raises:
+        InputError: when the config lacks a size.
     """
     text, size = config.get_text_config(), getattr(torch, dtype).itemsize
-    hidden, inner, layers, vocabulary = (
-        text.hidden_size,
-        text.intermediate_size,
-        text.num_hidden_layers,
-        text.vocab_size,
+    hidden, layers, vocabulary = (
+        size_of(text, name) for name in ("hidden_size", "num_hidden_layers", "vocab_size")
     )
+    inner = inner_size(text)
     heads, shared, width = heads_of(text)
     tokens = length * batch
     queries, keys = heads * width, shared * width
@@ -79,6 +93,8 @@ def estimate(
     ]
     body = layers * sum(a * b for a, b in linear)
     parts["weights"] = size * (vocabulary * hidden * (1 if tied else 2) + body)
+    if config.model_type not in DENSE:
+        parts["weights"] = GIB * counted_gib(config, dtype, parts["weights"] / GIB)
     norms = 4 if text.model_type.startswith("gemma") else 2
     normed = hasattr(text, "query_pre_attn_scalar") or text.model_type.startswith("qwen3")
     eager = attention == "eager"
@@ -118,6 +134,37 @@ def estimate(
         )
     parts = {name: value / GIB for name, value in parts.items()}
     return parts | {"total": sum(parts.values())}
+
+
+def inner_size(text) -> int:
+    """Numbers between the matrices of an MLP; in a mixture of experts, of all that a token meets.
+
+    Args:
+        text: a transformers config, see its get_text_config.
+    """
+    hidden = size_of(text, "hidden_size")
+    inner = size_of(text, "intermediate_size", "ffn_dim", "n_inner", otherwise=4 * hidden)
+    expert = size_of(text, "moe_intermediate_size", otherwise=inner)
+    routed = expert * size_of(text, "num_experts_per_tok", otherwise=0)
+    shared = size_of(text, "shared_expert_intermediate_size", otherwise=0)
+    return max(inner, routed + shared)
+
+
+def counted_gib(config, dtype: str, otherwise: float) -> float:
+    """GiB of a model's weights, counted on the meta device; kept for the next time.
+
+    Args:
+        config: a transformers config.
+        dtype: of the weights, a torch type's name.
+        otherwise: GiB where the model cannot be built there.
+    """
+    key = config.to_json_string(use_diff=False), dtype
+    if key not in _counted:
+        try:
+            _counted[key] = weights_gib(build_on_meta(config, dtype, "eager"))
+        except Exception:  # code of a model's own may raise anything where there are no contents
+            _counted[key] = otherwise
+    return _counted[key]
 
 
 def longest(config, budget: float, **choices) -> int:

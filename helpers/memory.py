@@ -14,6 +14,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from helpers import InputError
+
 GIB = 2**30
 PARTS = (
     "weights",
@@ -277,9 +279,14 @@ def build_on_meta(config, dtype: str, attention: str):
     """
     from transformers import AutoModelForCausalLM
 
+    # a config out of a model's own code was trusted when it was loaded; unsaid, transformers asks
+    trusted = type(config).__module__.startswith("transformers_modules")
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(
-            config, dtype=getattr(torch, dtype), attn_implementation=attention
+            copy.deepcopy(config),  # which would take over the attention, a loaded model's too
+            dtype=getattr(torch, dtype),
+            attn_implementation=attention,
+            trust_remote_code=trusted,
         )
 
 
@@ -480,10 +487,41 @@ def cache_gib(config, length: int, batch: int = 1, dtype: str = "bfloat16") -> f
 
 
 def heads_of(text) -> tuple[int, int, int]:
-    """Query heads, key-value heads and head size of a text config."""
-    heads = text.num_attention_heads
-    return (
-        heads,
-        getattr(text, "num_key_value_heads", None) or heads,
-        getattr(text, "head_dim", None) or text.hidden_size // heads,
-    )
+    """Query heads, key-value heads and head size of a text config.
+
+    Raises:
+        InputError: see `size_of`.
+    """
+    heads = size_of(text, "num_attention_heads")
+    shared = size_of(text, "num_key_value_heads", otherwise=heads)
+    # Falcon's first models keep one key head, and later ones repeat theirs for each query head
+    if getattr(text, "multi_query", False) and not getattr(text, "new_decoder_architecture", False):
+        shared = 1
+    hidden = size_of(text, "hidden_size")
+    return heads, shared, size_of(text, "head_dim", otherwise=hidden // heads)
+
+
+def size_of(text, *names: str, otherwise: int | None = None) -> int:
+    """A size that a text config gives, the largest one where layers differ.
+
+    Args:
+        text: a transformers config, see its get_text_config.
+        names: of the size; the first one counts that the config gives.
+        otherwise: where it gives none of them.
+
+    Raises:
+        InputError: when it gives none of them and nothing else was said.
+    """
+    by_layer = getattr(text, "per_layer_attributes", None) or ()
+    for name in names:
+        layers = text.per_layer_config if name in by_layer else [text]
+        values = [getattr(layer, name, None) for layer in layers]
+        values = values[0] if isinstance(values[0], list) else values
+        if known := [value for value in values if value]:
+            return max(known)
+    if otherwise is None:
+        raise InputError(
+            f"what a model of type {text.model_type!r} needs cannot be told, for its configuration "
+            f"gives no {names[0]}; take a model with attention in every layer"
+        )
+    return otherwise

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import torch
 from conftest import run_solution
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from helpers import ROOT, InputError, estimates, memory, models, swift_setup
+from helpers import ROOT, InputError, budgets, estimates, memory, models, swift_setup
 from helpers.templating import PLAIN, PromptFormat
 
 SMALL = {
@@ -132,6 +133,65 @@ def test_forecast_and_closed_form_agree_with_the_allocator(name, choices):
     before = sum(forecast[part] for part in ("weights", "adapters", "optimizer"))
     assert forecast["total"] - before == pytest.approx(peak, rel=0.1)
     assert estimate["total"] - before == pytest.approx(peak, rel=0.25)
+
+
+SIZES = {
+    "bloom": {"hidden_size": 64, "n_layer": 2, "n_head": 4},
+    "falcon": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},
+    "gpt2": {"n_embd": 64, "n_layer": 2, "n_head": 4},
+    "opt": {"hidden_size": 64, "ffn_dim": 160, "num_hidden_layers": 2, "num_attention_heads": 4},
+    "qwen2_moe": SMALL | {"moe_intermediate_size": 32, "num_experts": 8},
+    "qwen3_moe": SMALL | {"moe_intermediate_size": 32, "num_experts": 8, "head_dim": 16},
+    "gemma4_text": SMALL | {"hidden_size_per_layer_input": 8, "num_key_value_heads": 2},
+}
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_models_of_another_build_have_the_weights_that_they_have(kind):
+    """Mixtures of experts, MLPs without a gate, sizes of other names, layers that differ."""
+    config = AutoConfig.for_model(kind, **SIZES[kind] | {"vocab_size": 3000})
+    network = memory.build_on_meta(config, "bfloat16", "eager")
+    for dtype, size in (("bfloat16", 1), ("float32", 2)):
+        parts = estimates.estimate(config, 64, dtype=dtype)
+        assert parts["weights"] == pytest.approx(size * memory.weights_gib(network), rel=1e-3)
+        assert 0 < parts["cache"] < parts["total"] < 1
+    inner = {"opt": 160, "qwen2_moe": 4 * 32 + 5632, "qwen3_moe": 8 * 32}
+    expected = inner.get(kind, 160 if kind == "gemma4_text" else 4 * 64)
+    assert estimates.inner_size(config.get_text_config()) == expected
+    for chapter in (3, 4, 5, 6):
+        assert 0 < budgets.chapter_needs(config, chapter, 64, dtype="bfloat16") < 1
+    assert budgets.pick_lengths(config, [64], 1.0, dtype="bfloat16")[0] == [64]
+
+
+def test_counting_weights_leaves_a_loaded_model_its_attention():
+    config = AutoConfig.for_model("qwen2_moe", **SIZES["qwen2_moe"])
+    config._attn_implementation = "sdpa"
+    estimates.estimate(config, 64)
+    assert config._attn_implementation == "sdpa"
+
+
+def test_a_model_without_attention_is_one_line():
+    config = AutoConfig.for_model("mamba", hidden_size=64, num_hidden_layers=2)
+    with pytest.raises(InputError, match=r"'mamba'.* gives no num_attention_heads; take") as error:
+        budgets.check_chapter(config, 5, 64, budget=1.0)
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_of_its_own_code_is_counted_and_nobody_is_asked(tmp_path, monkeypatch):
+    modules = "transformers.dynamic_module_utils.HF_MODULES_CACHE"
+    monkeypatch.setattr(modules, str(tmp_path / "modules"))
+    (tmp_path / "own.py").write_text(
+        "from transformers import LlamaConfig, LlamaForCausalLM\n"
+        "class Config(LlamaConfig):\n    model_type = 'own'\n"
+        "class Model(LlamaForCausalLM):\n    config_class = Config\n"
+    )
+    places = {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}
+    content = {"model_type": "own", "auto_map": places} | SMALL
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match="may run"):
+        config = models.load_config(f"trust:{tmp_path}")
+    weights = memory.weights_gib(memory.build_on_meta(config, "bfloat16", "sdpa"))
+    assert estimates.estimate(config, 64)["weights"] == weights > 0
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
