@@ -16,7 +16,7 @@ ASIDE_GIB = 1.0
 CORNER = 2048
 """Most rows and columns that chapter 3 reads of a matrix: of a larger one its corner does."""
 TREE_NODES = 64
-"""Positions at which the scorer computes logits of a row: the tokens of its options, about."""
+"""Positions at which the scorer computes logits of a row at least: the tokens of 20 options."""
 TOKENS_AT_ONCE = 4096
 """Most tokens of the rows that are asked together; fewer where they would not fit."""
 READING = (2, 5, 8)
@@ -43,6 +43,7 @@ def chapter_needs(
     rank: int = 8,
     checkpointing: bool = False,
     in_safetensors: bool = True,
+    nodes: int = TREE_NODES,
 ) -> float:
     """What a chapter takes at its worst moment, in closed form, beside Python and CUDA.
 
@@ -57,6 +58,7 @@ def chapter_needs(
         rank: of the adapters of chapters 4 and 6.
         checkpointing: of the training step of chapter 4; that of chapter 6 has none.
         in_safetensors: whether chapter 3 can read one matrix of the weights alone.
+        nodes: of the largest tree of options, where the rows are known; see scoring.most_nodes.
 
     Returns:
         GiB.
@@ -69,7 +71,8 @@ def chapter_needs(
     dtype = dtype or pick_dtype()
     common = {"length": length, "batch": batch, "dtype": dtype}
     if chapter in READING:
-        return reading_gib(config, attention=attention or pick_attention(length), **common)
+        attention = attention or pick_attention(length)
+        return reading_gib(config, attention=attention, nodes=nodes, **common)
     if chapter == 3:
         return matrix_gib(config, dtype, in_safetensors)
     step = {"training": True, "rank": rank} | common
@@ -87,6 +90,7 @@ def reading_gib(
     batch: int = 1,
     dtype: str = "bfloat16",
     attention: str = "sdpa",
+    nodes: int = TREE_NODES,
 ) -> float:
     """GiB of the model loaded once, which reads rows and scores their options.
 
@@ -96,11 +100,12 @@ def reading_gib(
         batch: rows at once.
         dtype: of the weights, a torch type's name.
         attention: "sdpa" or "eager".
+        nodes: of the largest tree of options.
     """
     size = getattr(torch, dtype).itemsize
     vocabulary = size_of(config.get_text_config(), "vocab_size")
     # batch × nodes × vocabulary, and one row of them as four-byte floats with their normaliser
-    logits = TREE_NODES * vocabulary * (batch * size + 2 * 4) / GIB
+    logits = max(nodes, TREE_NODES) * vocabulary * (batch * size + 2 * 4) / GIB
     parts = estimate(config, length, batch, dtype=dtype, attention=attention)
     resting = parts["weights"] + parts["cache"]
     # options are read when the prompts' own scores and activations have gone
@@ -162,12 +167,13 @@ def rows_at_once(needs: Callable[[int], float], length: int, budget: float) -> i
     return rows
 
 
-def tokens_at_once(model, length: int) -> int:
+def tokens_at_once(model, length: int, nodes: int = TREE_NODES) -> int:
     """Most tokens of rows that a loaded model is asked about together.
 
     Args:
         model: of transformers, where it will compute.
         length: tokens of the longest row.
+        nodes: of the largest tree of options.
     """
     config, budget = model.config, budget_gib()
     dtype = str(model.dtype).removeprefix("torch.")
@@ -178,7 +184,7 @@ def tokens_at_once(model, length: int) -> int:
     attention = "sdpa" if fused else "eager"
 
     def needs(rows: int) -> float:
-        return reading_gib(config, length, rows, dtype, attention) - weights
+        return reading_gib(config, length, rows, dtype, attention, nodes) - weights
 
     rows = rows_at_once(needs, length, budget)
     return TOKENS_AT_ONCE if rows == usual_rows(length) else rows * length
@@ -207,8 +213,8 @@ def check_chapter(
     """
     budget = budget_gib() if budget is None else budget
 
-    def needs(tokens: int, rows: int) -> float:
-        return chapter_needs(config, chapter, tokens, rows, **choices)
+    def needs(tokens: int, rows: int, **change) -> float:
+        return chapter_needs(config, chapter, tokens, rows, **choices | change)
 
     chosen = batch is None and chapter in READING
     rows = rows_at_once(lambda n: needs(length, n), length, budget) if chosen else batch or 1
@@ -223,6 +229,8 @@ def check_chapter(
         levers.append(f"rows one at a time: {needs(length, 1):.1f} GiB")
     if shorter := last_that_fits(lambda tokens: needs(tokens, rows), budget, length - 1):
         levers.append(f"rows of at most {shorter:,} tokens")
+    if (few := needs(length, 1, nodes=TREE_NODES)) < needs(length, 1):
+        levers.append(f"fewer options a row: {few:.1f} GiB with 20, one row at a time")
     raise InputError(no_room(config, chapter, gib, budget, levers, **choices))
 
 

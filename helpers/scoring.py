@@ -72,6 +72,21 @@ def option_tree(tokenizer, last: int, options: list[str]) -> Tree:
     return tree
 
 
+def most_nodes(tokenizer, menus: list[list[str]]) -> int:
+    """Nodes of the largest tree that `option_tree` makes of menus.
+
+    Args:
+        tokenizer: of the model.
+        menus: options of each row.
+    """
+    ids = {option: encode(tokenizer, option) for option in set().union(*menus)}
+    sizes = [
+        len({tuple(ids[option][:k]) for option in menu for k in range(1, len(ids[option]) + 1)})
+        for menu in menus
+    ]
+    return 1 + max(sizes, default=0)
+
+
 @torch.inference_mode()
 def ask_batch(model, tokenizer, prompts: list[list[int]], menus: list[list[str]]) -> list[dict]:
     """Both ways of answering for a batch: one prefill, then one pass over the trees of options.
@@ -335,7 +350,8 @@ def ask_in_batches(
     # by length, and of one length (most are cut to it) by menu: little is padded
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), len(menus[i])))
     if tokens_at_once is None and prompts:
-        tokens_at_once = budgets.tokens_at_once(model, len(prompts[order[-1]]))
+        nodes = most_nodes(tokenizer, menus)
+        tokens_at_once = budgets.tokens_at_once(model, len(prompts[order[-1]]), nodes)
     while order:
         size = max(
             1,
@@ -356,7 +372,7 @@ def ask_in_batches(
             if size == 1:
                 raise InputError(
                     f"a prompt of {len(prompts[batch[0]])} tokens does not fit in memory; "
-                    "lower max_length"
+                    f"lower max_length, or offer fewer options than {len(menus[batch[0]])}"
                 ) from None
             tokens_at_once = size * len(prompts[batch[-1]]) // 2
             continue

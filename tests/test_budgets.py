@@ -120,6 +120,22 @@ def test_fewer_rows_are_asked_at_once_where_more_do_not_fit():
         budgets.check_chapter(config, 5, 256, budget=one * 0.9, **GPU)
 
 
+def test_long_lists_of_options_are_forecast_and_fewer_rows_asked():
+    """What a trace finds of 16 rows of 256 tokens, with 64 nodes a row and with 316."""
+    config = models.load_config(models.PACKAGED)
+    few, many = (budgets.chapter_needs(config, 5, 256, 16, nodes=n, **GPU) for n in (64, 316))
+    assert few == budgets.chapter_needs(config, 5, 256, 16, nodes=2, **GPU) < 1.25
+    assert few == budgets.chapter_needs(config, 5, 256, 16, **GPU)
+    assert 3.43 <= many < 1.1 * 3.43
+    line = budgets.check_chapter(config, 5, 256, budget=few * 1.5, nodes=316, **GPU)
+    assert "rows at once in place of 16" in line
+    with pytest.raises(InputError, match="fewer options a row: ") as error:
+        budgets.check_chapter(config, 5, 256, budget=few * 0.7, nodes=316, **GPU)
+    with pytest.raises(InputError) as other:
+        budgets.check_chapter(config, 5, 256, budget=0.3, **GPU)
+    assert "fewer options" not in str(other.value) and "\n" not in str(error.value)
+
+
 def test_what_the_chapter_on_memory_measures_is_what_was_forecast():
     """A small model in two bytes a number, adapters in four: the step that its profile would do."""
     shape = {

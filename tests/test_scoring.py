@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchmarks.scoring import lm_eval_scores
-from helpers import InputError, budgets, files, predictions, scoring, templating
+from helpers import InputError, budgets, files, models, predictions, scoring, templating
 from helpers.templating import PromptFormat
 
 
@@ -217,6 +217,27 @@ def test_where_memory_is_short_fewer_rows_are_asked_at_once(monkeypatch, base, t
     monkeypatch.setattr(budgets, "available_gib", lambda: 1000.0)
     scoring.ask(base, tokenizer, prompts, menus)
     assert batches[5:] == [5]
+
+
+def test_the_largest_menu_decides_how_many_rows_are_asked_at_once(monkeypatch, tokenizer):
+    menus = [["体育", "体育新闻"], [f"class {i}" for i in range(80)], []]
+    sizes = [len(scoring.option_tree(tokenizer, 0, menu).tokens) for menu in menus]
+    assert scoring.most_nodes(tokenizer, menus) == max(sizes) > budgets.TREE_NODES
+    assert [scoring.most_nodes(tokenizer, [menu]) for menu in menus] == sizes
+    assert scoring.most_nodes(tokenizer, []) == 1
+    free = budgets.ASIDE_GIB + 1
+    monkeypatch.setattr(budgets, "available_gib", lambda: free)
+    config = models.load_config(models.PACKAGED)
+    network = SimpleNamespace(config=config, dtype=torch.bfloat16)
+    few, many = (budgets.tokens_at_once(network, 256, nodes) for nodes in (64, 316))
+    assert many < few == budgets.TOKENS_AT_ONCE
+    asked = []
+    monkeypatch.setattr(
+        budgets, "tokens_at_once", lambda model, length, nodes: asked.append(nodes) or 4096
+    )
+    monkeypatch.setattr(scoring, "ask_batch", lambda model, tokenizer, prompts, menus: prompts)
+    list(scoring.ask_in_batches(network, tokenizer, [[1] * 9] * 3, menus))
+    assert asked == [max(sizes)]
 
 
 @pytest.mark.parametrize("number", ["nan", "inf"])
