@@ -37,6 +37,20 @@ def test_peak_counts_what_is_alive_together():
     }
 
 
+def test_asking_for_a_device_costs_a_trace_no_look_for_storages(monkeypatch):
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    looked, tree_leaves = [], memory.tree_leaves
+    monkeypatch.setattr(memory, "tree_leaves", lambda x: looked.append(x) or tree_leaves(x))
+    with FakeTensorMode():
+        tensor = torch.zeros(9)
+        with memory.StorageTracker() as tracker:
+            assert torch.ops.prim.device.default(tensor) == torch.device("cpu")
+            assert not looked
+            tensor + 1
+    assert looked and tracker.peak == 4 * 9
+
+
 def test_measuring_leaves_no_lines_of_the_profiler_in_a_notebook():
     code = "import torch; from helpers import memory; memory.measured(lambda: torch.ones(9))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
