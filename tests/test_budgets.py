@@ -199,6 +199,14 @@ def run(tmp_path_factory, sample):
     return folder
 
 
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem
+)
+def test_every_chapter_leaves_room_for_python(path):
+    """What is free counts less ASIDE_GIB, as the page on clusters says."""
+    assert "available_gib" not in path.read_text(encoding="utf-8")
+
+
 def test_a_limit_of_the_shell_is_part_of_what_is_free():
     code = "from helpers import budgets; print(budgets.available_gib())"
     free = {}
