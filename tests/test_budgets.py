@@ -4,6 +4,7 @@ chapters that run for real under a budget that is too small give way, or stop wi
 
 import json
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -23,6 +24,7 @@ from helpers import (
     profiles,
     templating,
 )
+from tools import ask
 
 CONFIGS = {
     "yi-6b": "Yi-6B",
@@ -223,6 +225,21 @@ def test_a_limit_of_the_shell_is_part_of_what_is_free():
         )  # fmt: skip
         free[limit] = float(done.stdout)
     assert 2 < free[3.0] < 3 < free[None]
+
+
+def test_asking_ahead_of_the_chapter_stops_where_the_chapter_would(run, tmp_path, monkeypatch):
+    shutil.copytree(run / "data", tmp_path / "tiny" / "data")
+    monkeypatch.setattr(sys, "argv", ["ask", str(tmp_path / "tiny"), "base-plain"])
+    monkeypatch.setattr(budgets, "available_gib", lambda: budgets.ASIDE_GIB + 0.1)
+    monkeypatch.delenv("BOOK_FAILURES", raising=False)
+    asked = []
+    monkeypatch.setattr(ask.asking, "answers", lambda *given: asked.append(given))
+    with pytest.raises(SystemExit, match=r"^✗ base-plain: chapter 5 needs about .* help: "):
+        ask.main()
+    assert not asked
+    monkeypatch.setattr(budgets, "available_gib", lambda: 1000.0)
+    ask.main()
+    assert asked
 
 
 def test_the_chapter_on_memory_gives_way_and_ends(run, tmp_path):

@@ -7,7 +7,7 @@ is answered lies where chapter 5 looks for it; chapter 5 asks for whatever is mi
 import argparse
 from pathlib import Path
 
-from helpers import InputError, adapters, asking, leave, models, sources
+from helpers import InputError, adapters, asking, budgets, leave, models, scoring, sources
 from helpers.adapters import AdapterPrompt
 from helpers.profiles import Profile, read_profile
 from helpers.templating import PromptFormat, find_template
@@ -51,7 +51,10 @@ def main() -> None:
             adapter = run / "train" / name / "adapter"
             head = adapters.is_head(adapter)
             prompt = adapters.read_head(adapter) if head else adapters.read_prompt(adapter)
-        tokenizer = models.load_tokenizer(prompt.model)
+        tokenizer, config = models.load_tokenizer(prompt.model), models.load_config(prompt.model)
+        length = getattr(prompt, "prompt_format", prompt).max_length  # a head has its own
+        nodes = scoring.most_nodes(tokenizer, [row["category"] for row in test])
+        budgets.check_chapter(config, 5, length, nodes=nodes)
         asking.answers(run / "eval" / name, tokenizer, prompt, test, adapter)
         if adapter and not head:
             val = sources.read_rows(run / "data" / "val.jsonl")
