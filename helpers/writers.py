@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 from helpers import InputError
 from helpers.rows import Fault, decode
@@ -21,6 +22,20 @@ EXCEL_ROWS, EXCEL_COLUMNS, EXCEL_TEXT = 1_048_576, 16_384, 32_767
 FORMULA = re.compile(r"[ \u3000]*[=+\-@＝＋－＠\t\r\n]")
 """How a text begins that a spreadsheet may run."""
 NUMBER = re.compile(r"[+-]?\d+([.,]\d+)*([eE][+-]?\d+)?%?")
+LATER_FORMULAS = [
+    re.compile(
+        # where a field may begin, a line's first one among them
+        rf'((?:^|[{separator}\r\n])(?:"|[^\S{separator}\r\n])*)'
+        # not a number, unless the next cell goes on with it where a comma is a decimal one: -3,5*…
+        r'(?![+-][\d.,%]+"?,(?!"*\s*[\d.]*(?:[eE][+-]?\d+)?[+\-*/^&=<>%:]))'
+        # without one of the last signs nothing is called or fetched
+        rf"(?=[=+\-@＝＋－＠][^{separator}\r\n]*[(|!（｜！])"
+    )
+    for separator in ";\t"
+]
+"""Places in a line of a CSV file from which a spreadsheet may run what follows, where it divides
+lines at semicolons or tabs: a quote within such a field holds nothing together.
+"""
 ESCAPE = re.compile(r"_(?=x[0-9A-Fa-f]{4}_)")
 """What a workbook would read as one of its own escapes."""
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f]")
@@ -171,10 +186,19 @@ def csv_cell(value):
     return value
 
 
+def guarded(line: str) -> str:
+    """A line of a CSV file with an apostrophe before each formula that may begin within a cell."""
+    for formula in LATER_FORMULAS:
+        line = formula.sub(r"\1'", line)
+    return line
+
+
 def write_csv(path: Path, columns: list[str], rows: Iterable[list]) -> None:
-    """Write a CSV file; see `write_table`."""
+    """Write a CSV file; see `write_table`. Within a cell an apostrophe stands before a formula that
+    follows a semicolon, a tab or a line end, where what it begins could call or fetch something.
+    """
     with path.open("w", encoding="utf-8-sig", newline="") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(SimpleNamespace(write=lambda line: file.write(guarded(line))))
         writer.writerow([csv_cell(name) for name in columns])
         for row in rows:
             writer.writerow([csv_cell(value) for value in row])

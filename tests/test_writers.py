@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from decimal import Decimal
 
 import pytest
@@ -34,11 +35,55 @@ def test_no_cell_of_a_csv_file_begins_a_formula(tmp_path, text):
     assert header[1] == row[0] == "'" + text
 
 
+CALL = "=cmd|' /C calc'!A1"
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [f"甲;{CALL}", "x"],
+        [f"甲,乙; {CALL}"],
+        [f'甲;"{CALL}"'],
+        [f"甲\t{CALL}"],
+        [f"第一行\n{CALL}\n三"],
+        [f"第一行\r\n\r\n　{CALL}"],
+        ["甲;@SUM(1,1)"],
+        ["甲;＝ＳＵＭ（1）"],
+        ["甲;=1", "5*cmd|' /C calc'!A1"],  # where a comma is a decimal one: =1,5*cmd|…
+        ["甲;-3", "e5*cmd|' /C calc'!A1"],
+        ["5*cmd|' /C calc'!A1"],  # behind the number -3
+    ],
+)
+def test_no_field_begins_a_formula_where_semicolons_or_tabs_separate(tmp_path, cells):
+    writers.write_table(tmp_path / "t.csv", ["nr", *cells], [[7, *cells], [-3, *cells]])
+    for separator in ",;\t":
+        with (tmp_path / "t.csv").open(encoding="utf-8-sig", newline="") as file:
+            fields = [field for line in csv.reader(file, delimiter=separator) for field in line]
+        assert not [
+            f for f in fields if re.match(r'[\s"]*[=+@＝-](?!3,"?甲).*[(|!（]', f, re.DOTALL)
+        ]
+        if separator == ",":
+            read = [field.replace("'", "") for field in fields[1 : len(cells) + 1]]
+            assert read == [cell.replace("'", "") for cell in cells]
+
+
 @pytest.mark.parametrize("text", HARMLESS)
 def test_numbers_and_plain_texts_stay_as_they_are_in_a_csv_file(tmp_path, text):
     writers.write_table(tmp_path / "t.csv", ["a", "b"], [[text, -5]])
     with (tmp_path / "t.csv").open(encoding="utf-8-sig", newline="") as file:
         assert list(csv.reader(file))[1] == [text, "-5"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a; -3", "议程：\n- 开幕\n- 闭幕", "题目\n=====\n--\n+ 一\n正文（完）", "x;@name"],
+)
+def test_lists_rules_and_numbers_within_a_cell_stay_as_they_are(tmp_path, text):
+    """A negative number in the first column does, too, whatever article follows."""
+    for row in ([text, "Art", "0.5"], ["-1", "股市（沪）", text], ["-1,234.5", "2024年（x）"]):
+        writers.write_table(tmp_path / "t.csv", ["a"], [row])
+        with (tmp_path / "t.csv").open(encoding="utf-8-sig", newline="") as file:
+            assert list(csv.reader(file))[1] == row
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])
