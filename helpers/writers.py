@@ -117,7 +117,7 @@ def whole_file(path: Path):
 
 
 def plain(value):
-    """A value as a cell holds it: text, number, truth value, date or None."""
+    """A value as a line of text holds it: text, number, truth value or None; dates are text."""
     if isinstance(value, str):
         return NO_CHARACTER.sub("\ufffd", value)
     if value is None or isinstance(value, bool):
@@ -133,7 +133,9 @@ def plain(value):
             return int(value)
         # a float holds about 16 digits
         return float(value) if Decimal(repr(float(value))) == value else str(value)
-    if isinstance(value, datetime.date | datetime.time):  # a datetime is a date
+    if isinstance(value, datetime.datetime):
+        return str(without_midnight(value))
+    if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, bytes):
         try:
@@ -144,6 +146,20 @@ def plain(value):
         text = json.dumps(finite(value), ensure_ascii=False, default=str)
         return NO_CHARACTER.sub("\ufffd", text)
     return NO_CHARACTER.sub("\ufffd", str(value))
+
+
+def without_midnight(value: datetime.datetime) -> datetime.date:
+    """The date alone of what stands at midnight, as a workbook gives every date."""
+    at_midnight = value.timetz() == datetime.time()  # with a time zone it is no date alone
+    return value.date() if at_midnight else value
+
+
+def is_excel_time(value) -> bool:
+    """Whether Excel has a date or time of the kind: from 1900, no time zone, whole milliseconds."""
+    if not isinstance(value, datetime.date | datetime.time):
+        return False
+    whole = getattr(value, "microsecond", 0) % 1000 == getattr(value, "nanosecond", 0) == 0
+    return whole and getattr(value, "tzinfo", None) is None and getattr(value, "year", 1900) >= 1900
 
 
 def finite(value):
@@ -228,9 +244,14 @@ def excel_length(value) -> int:
 
 
 def xlsx_cell(page, value):
-    """A cell for a sheet that is written row by row; text stays text, whatever it begins with."""
+    """A cell for a sheet that is written row by row; text stays text, whatever it begins with, and
+    a date a date.
+    """
     from openpyxl.cell import WriteOnlyCell
 
+    if is_excel_time(value):
+        dated = isinstance(value, datetime.datetime)
+        return WriteOnlyCell(page, without_midnight(value) if dated else value)
     value = plain(value)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**15:
         value = str(value)  # Excel would round it
@@ -247,6 +268,7 @@ def write_xlsx(path: Path, columns: list[str], rows: Iterable[list]) -> None:
     """Write a workbook of one sheet; see `write_table`."""
     with workbook(path, "answers") as (page,):
         page.freeze_panes = "A2"
+        page.sheet_format.defaultColWidth = 20  # in a narrow column Excel shows a date as ####
         page.append([xlsx_cell(page, name) for name in columns])
         for row in rows:
             page.append([xlsx_cell(page, value) for value in row])

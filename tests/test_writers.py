@@ -1,10 +1,12 @@
 """Tables that a person opens: nothing in them runs, and nothing is lost on the way."""
 
 import csv
+import datetime
 import json
 import re
 from decimal import Decimal
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -127,6 +129,35 @@ def test_values_of_every_kind(tmp_path):
     [(_, line)] = readers.read_file(tmp_path / "t.jsonl")
     assert line["c5"] == ["a", "b"] and line["c4"] == 10**18 and line["c3"] is None
     assert (tmp_path / "t.csv").read_bytes().startswith(b"\xef\xbb\xbfc0,")
+
+
+def test_dates_stay_dates_in_a_workbook_and_are_short_elsewhere(tmp_path):
+    zone = datetime.timezone(datetime.timedelta(hours=8))
+    values = {
+        datetime.datetime(2024, 5, 1): "2024-05-01",
+        datetime.date(2024, 5, 2): "2024-05-02",
+        datetime.datetime(2024, 5, 1, 9, 30): "2024-05-01 09:30:00",
+        datetime.time(9, 30): "09:30:00",
+        # which Excel has not
+        datetime.datetime(1899, 5, 1): "1899-05-01",
+        datetime.datetime(2024, 5, 1, tzinfo=zone): "2024-05-01 00:00:00+08:00",
+        datetime.datetime(2024, 5, 1, 9, 30, 0, 7): "2024-05-01 09:30:00.000007",
+        pd.Timestamp(1_714_500_000_000_000_001): "2024-04-30 18:00:00.000000001",
+    }
+    for form in writers.FORMS:
+        names = [f"c{place}" for place in range(len(values))]
+        writers.write_table(tmp_path / f"t{form}", names, [[*values]])
+    [(_, line)] = readers.read_file(tmp_path / "t.csv")
+    assert [*line.values()] == [*values.values()]
+    [(_, line)] = readers.read_file(tmp_path / "t.jsonl")
+    assert [*line.values()] == [*values.values()]
+    page = load_workbook(tmp_path / "t.xlsx").active
+    assert page.sheet_format.defaultColWidth > len("2024-05-01 09:30:00")  # else Excel shows ####
+    [_, cells] = page.iter_rows()
+    assert [cell.data_type for cell in cells] == list("ddddssss")
+    assert [cell.value for cell in cells[4:]] == [*values.values()][4:]
+    assert cells[0].value == datetime.datetime(2024, 5, 1) and cells[2].value.hour == 9
+    assert "h" not in cells[0].number_format and "h" in cells[2].number_format
 
 
 def test_decimals_keep_their_digits():
