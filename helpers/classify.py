@@ -8,10 +8,10 @@ interrupted run goes on where it was.
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from helpers import InputError, models, scoring, templating, writers
 from helpers.classifier import Classifier
-from helpers.files import below_root, digest, read_jsonl
+from helpers.files import below_root, digest
 from helpers.journal import Journal, open_journal
 from helpers.metrics import wilson
 from helpers.review import refuse_filled, write_review
@@ -183,36 +183,39 @@ def read_table(
     Returns:
         Columns article (where it may be shown) and those of ADDED, without an empty look or note.
     """
-    # None and 01 may be labels
-    as_written = {"keep_default_na": False, "na_values": [""], "dtype": str}
-    readers = {
-        ".csv": partial(pd.read_csv, **as_written),
-        ".xlsx": partial(pd.read_excel, **as_written),
-        ".jsonl": lambda file: pd.DataFrame(read_jsonl(file)),
-    }
-    table = readers[path.suffix.lower()](path)
-    own, added = table.iloc[:, : -len(ADDED)], table.iloc[:, -len(ADDED) :]
-    added = added.set_axis(list(ADDED), axis=1)
+    rows = writers.table_rows(path)
+    names = list(map(str, next(rows)))
+    own, name = names[: -len(ADDED)], (columns or {}).get("text", "text")
+    if name not in own:  # apostrophes stand in it before what would run
+        own, name = [other.replace("'", "") for other in own], name.replace("'", "")
+    place, lines = own.index(name) if show_text else None, []
+    for row in rows:
+        row += [None] * (len(names) - len(row))
+        added = [None if value == "" else value for value in row[-len(ADDED) :]]
+        lines.append([beginning(row[place], characters), *added] if show_text else added)
+    table = pd.DataFrame(lines, columns=["article", *ADDED][not show_text :], dtype=object)
     for name in ("probability", "second_probability"):
-        added[name] = pd.to_numeric(added[name])
-    added["look"] = added["look"].map({True: True, False: False, "True": True, "False": False})
-    empty = [name for name in ("look", "note") if added[name].isna().all()]
-    added = added.drop(columns=empty)
-    if not show_text:
-        return added
-    name = writers.csv_cell((columns or {}).get("text", "text"))
-    texts = own[name if name in own else name.removeprefix("'")]
-    begins = [" ".join(str(text).split()) for text in texts.astype(object).where(texts.notna(), "")]
-    short = [text if len(text) <= characters else f"{text[:characters]}…" for text in begins]
-    added.insert(0, "article", short)
-    return added
+        table[name] = pd.to_numeric(table[name])
+    table["look"] = table["look"].map({True: True, False: False, "True": True, "False": False})
+    return table.drop(columns=[name for name in ("look", "note") if table[name].isna().all()])
 
 
-def least_sure(rows: list[dict | None], answers: pd.DataFrame) -> dict:
+def beginning(text, characters: int) -> str:
+    """How a text begins, on one line.
+
+    Args:
+        text: whatever stands in its cell.
+        characters: the most that are kept.
+    """
+    text = " ".join(str("" if text is None else text).split())
+    return text if len(text) <= characters else f"{text[:characters]}…"
+
+
+def least_sure(rows: Iterable[dict | None], answers: pd.DataFrame) -> dict:
     """The row whose answer is the least sure.
 
     Args:
-        rows: of a file, in order; None for one that is not sound.
+        rows: of a file, in order; None for one that is not sound. Those behind it are not read.
         answers: see `read_table`.
 
     Raises:
@@ -221,7 +224,7 @@ def least_sure(rows: list[dict | None], answers: pd.DataFrame) -> dict:
     answered = answers["probability"].dropna()
     if not len(answered):
         raise InputError("no row of this file could be answered; its notes say why")
-    return rows[int(answered.idxmin())]
+    return next(islice(rows, int(answered.idxmin()), None))
 
 
 def check_outputs(source: Path, out: Path | None, review: Path | None) -> None:

@@ -7,13 +7,14 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 
 from helpers import InputError
+from helpers.lines import LINE_LIMIT
 from helpers.rows import Fault, decode
 
 FORMS = (".csv", ".xlsx", ".jsonl")
@@ -176,20 +177,36 @@ def is_formula(text: str) -> bool:
     return bool(FORMULA.match(text)) and not NUMBER.fullmatch(text)
 
 
+def table_rows(table: Path) -> Iterator[list]:
+    """The rows of a table as `write_table` makes it, one by one, the names of its columns first.
+
+    Args:
+        table: .csv, whose values are texts, .xlsx, whose rows may end early, or .jsonl.
+    """
+    if table.suffix.lower() == ".xlsx":
+        from openpyxl import load_workbook
+
+        with closing(load_workbook(table, read_only=True)) as book:
+            [page] = book.worksheets  # others are a person's
+            page.reset_dimensions()
+            yield from map(list, page.iter_rows(values_only=True))
+        return
+    csv.field_size_limit(LINE_LIMIT)
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        if table.suffix.lower() == ".csv":
+            yield from csv.reader(file)
+            return
+        for number, line in enumerate(file):
+            row = json.loads(line)
+            if not number:
+                yield list(row)
+            yield list(row.values())
+
+
 def column_names(table: Path) -> list[str]:
     """Names of the columns of a table as `write_table` makes it; none where a file is no such."""
     try:
-        if table.suffix.lower() == ".xlsx":
-            from openpyxl import load_workbook
-
-            with closing(load_workbook(table, read_only=True)) as book:
-                [page] = book.worksheets  # others are a person's
-                page.reset_dimensions()
-                return [str(name) for name in next(page.iter_rows(values_only=True), ())]
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            if table.suffix.lower() == ".csv":
-                return next(csv.reader(file), [])
-            return list(json.loads(file.readline()))
+        return [str(name) for name in next(table_rows(table), [])]
     except Exception:  # whatever openpyxl meets, bytes that are no text, a line that is no row
         return []
 

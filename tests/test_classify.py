@@ -3,6 +3,7 @@
 import csv
 import errno
 import fcntl
+import itertools
 import json
 import os
 import random
@@ -556,6 +557,21 @@ def test_memory_does_not_grow_with_the_file(tmp_path, adapter, fake, monkeypatch
     assert peaks[2] - peaks[1] < 1e6
 
 
+@pytest.mark.parametrize("form", [".csv", ".xlsx", ".jsonl"])
+def test_a_table_is_looked_at_without_holding_its_articles(tmp_path, form):
+    path, peaks = tmp_path / f"a{form}", []
+    for count in (50, 50, 250):  # the first warms up
+        row = ["长" * 10_000, "Art", 0.9, "Law", 0.1, True, None]
+        writers.write_table(path, ["text", *classify.ADDED], [row] * count)
+        tracemalloc.start()
+        try:
+            assert len(classify.read_table(path, show_text=True)) == count
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[2] - peaks[1] < 1e6  # two bytes a character: 200 articles would take 4 MB
+
+
 def command(*arguments):
     return [sys.executable, str(ROOT / "tools" / "classify.py"), *map(str, arguments)]
 
@@ -689,7 +705,8 @@ def test_a_table_to_look_at_is_short_and_shows_text_only_where_it_may(tmp_path, 
 
 def test_the_least_sure_row_is_one_that_was_answered():
     answers = pd.DataFrame({"probability": [0.9, None, 0.4]})
-    assert classify.least_sure([{"id": 0}, None, {"id": 2}], answers) == {"id": 2}
+    rows = (None if n == 1 else {"id": n} for n in itertools.count())  # no more are read
+    assert classify.least_sure(rows, answers) == {"id": 2}
     with pytest.raises(InputError, match="no row of this file could be answered"):
         classify.least_sure([None], pd.DataFrame({"probability": [None]}))
 
