@@ -24,14 +24,15 @@ class Journal:
 
     def begin(self, header: dict) -> None:
         """Go on behind what is there; a last line that was cut off goes, and so does a journal that
-        is damaged or about something else.
+        is damaged or about something else. A file that was moved is the same one.
         """
         self.file.seek(0)
         content = self.file.read()
         whole = content[: content.rfind(b"\n") + 1]
         try:
             first, *lines = map(json.loads, whole.splitlines() or [b"null"])
-            sound = first == header and all("logprobs" in line or "note" in line for line in lines)
+            sound = first | {"file": None} == header | {"file": None}
+            sound = sound and all("logprobs" in line or "note" in line for line in lines)
             self.numbers = {line["row"] for line in lines} if sound else set()
         except (ValueError, TypeError, KeyError):  # what a crash of the machine may leave
             sound, self.numbers = False, set()

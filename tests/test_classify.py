@@ -231,6 +231,17 @@ def test_an_interrupted_run_goes_on_without_asking_twice(tmp_path, adapter, fake
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_file_that_was_moved_goes_on_where_it_was(tmp_path, adapter, fake):
+    (tmp_path / "old").mkdir()
+    file = write(tmp_path / "old" / "in.jsonl", articles(30))
+    interrupted(fake, file, adapter, None, 16)
+    asked = [*fake.prompts]
+    (tmp_path / "old").rename(tmp_path / "new")
+    report, said = run(tmp_path / "new" / "in.jsonl", adapter, None)
+    assert len(fake.prompts) == 30 and len(set(asked)) == 16
+    assert "begun anew" not in said and len(table(report.out)) == 30
+
+
 @pytest.mark.parametrize(
     "damage",
     [
