@@ -50,7 +50,7 @@ book: .venv/.ready ## run the notebooks of a profile and publish the book
 lab: .venv/.ready ## open JupyterLab on the notebooks
 	@$(BIN)/python -m jupyter lab $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) --notebook-dir=. notebooks/01-dataset-exploration.ipynb
 
-classify: .venv/.ready ## answer the articles of FILE=my.xlsx [PROFILE= ADAPTER= OUT= COLUMNS= SHEET= TARGET= REVIEW=]
+classify: .venv/.ready ## answer the articles of one file, FILE=my.xlsx [PROFILE= ADAPTER= OUT= COLUMNS= SHEET= TARGET= REVIEW=]
 	@$(BIN)/python -m tools.classify $(call said,PROFILE,profile) $(call said,FILE,file) $(call said,ADAPTER,adapter) $(call said,OUT,out) $(call said,COLUMNS,columns) $(call said,SHEET,sheet) $(call said,TARGET,target) $(call said,REVIEW,review)
 
 export: .venv/.ready ## merge ADAPTER= (or the best of PROFILE=) into a model's folder that other programs can serve

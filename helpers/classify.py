@@ -23,6 +23,7 @@ from helpers import InputError, models, scoring, templating, writers
 from helpers.classifier import Classifier
 from helpers.files import below_root, digest
 from helpers.journal import Journal, open_journal
+from helpers.locations import one_file
 from helpers.metrics import wilson
 from helpers.review import refuse_filled, write_review
 from helpers.rows import as_yaml, check_columns, own_mapping
@@ -103,8 +104,8 @@ def classify_file(
 
     Args:
         classifier: the adapter at work.
-        file: .jsonl, .json, .csv, .tsv, .xlsx or .parquet; below the project's root unless
-            absolute.
+        file: one file, .jsonl, .json, .csv, .tsv, .xlsx or .parquet; below the project's root
+            unless absolute.
         out: the table, .csv, .xlsx or .jsonl; None for one in the run's answers/ under a name that
             no other file or adapter shares.
         columns: which columns hold text, category and output; see sources.read_source.
@@ -120,11 +121,8 @@ def classify_file(
     """
     if on_bad_row not in ("look", "error"):
         raise InputError(f"on_bad_row is {on_bad_row!r}; it must be 'look' or 'error'")
-    source = below_root(file)
+    source = one_file(file)
     out, review = (below_root(p) if p is not None else None for p in (out, review))
-    if not source.is_file():
-        what = "a folder; give a file in it" if source.is_dir() else "no such file"
-        raise InputError(f"{file}: {what}")
     check_outputs(source, out, review)
     if review is not None:
         refuse_filled(review)

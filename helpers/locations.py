@@ -66,9 +66,7 @@ def find_splits(source: str) -> dict[str, list[Path]] | None:
         return folder_splits(path)
     if path.is_file():
         return {"train": [path]}
-    name = source.removeprefix("hf:")
-    hub = re.fullmatch(r"[\w][\w.-]*/[\w.-]+", name)
-    if hub and not name.lower().endswith((*READERS, ".gz", ".xls", ".txt")):
+    if is_hub_id(source):
         return None
     raise InputError(
         f"source {source!r}: no such file or folder, and not a hub id; "
@@ -76,6 +74,41 @@ def find_splits(source: str) -> dict[str, list[Path]] | None:
         + "; on papermill's command line a list is -y 'source: [a, b]'"
         * source.startswith("[")
     )
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether a name that is no file's here may be a data set's on a hub."""
+    name = source.removeprefix("hf:")
+    ending = name.lower().endswith((*READERS, ".gz", ".xls", ".txt"))
+    return bool(re.fullmatch(r"[\w][\w.-]*/[\w.-]+", name)) and not ending
+
+
+def one_file(name: Path | str) -> Path:
+    """The file of a reader's own articles.
+
+    Args:
+        name: below the project's root unless absolute.
+
+    Raises:
+        InputError: for what is no file, with the way from it to one.
+    """
+    path, source = below_root(name), str(name)
+    if path.is_file():
+        return path
+    folder = local_path(source)
+    if folder.is_dir():
+        there = [file for place in (folder, folder / "data") for file in sorted(place.glob("*"))]
+        there = [file for file in there if form_of(file) in READERS and file.name[0] not in ".~"]
+        way = f"such as {from_root(there[0])}" if there else f"with rows: {', '.join(READERS)}"
+        raise InputError(f"{name} is a folder, and one file is read at a time; give one, {way}")
+    way = ""
+    if is_hub_id(source):
+        fetch = f"from helpers import hubs; print(hubs.fetch_dataset('{source}'))"
+        way = (
+            "; a data set on a hub is fetched first, and one of its files given: "
+            f'.venv/bin/python -c "{fetch}" says its folder'
+        )
+    raise InputError(f"{name}: no such file{way}")
 
 
 def folder_splits(folder: Path) -> dict[str, list[Path]]:

@@ -351,6 +351,25 @@ def test_outputs_that_would_lose_something_are_refused(tmp_path, adapter, fake):
     assert not fake.loads and file.read_text().count("\n") == 2
 
 
+def test_what_is_a_source_and_no_file_is_refused_with_the_way_to_a_file(tmp_path, adapter, fake):
+    shards = tmp_path / "shards" / "data"
+    shards.mkdir(parents=True)
+    (tmp_path / "empty").mkdir()
+    for name in (".hidden.csv", "readme.md", "b.parquet", "a.parquet"):
+        (shards / name).touch()
+    for name, says in [
+        ("sample", "give one, such as data/sample/test.jsonl"),
+        (shards.parent, f"give one, such as {shards}/a.parquet"),
+        (tmp_path / "empty", "give one, with rows: .jsonl, "),
+        ("swift/no-such", "fetched first, .* print\\(hubs.fetch_dataset\\('swift/no-such'\\)\\)"),
+        ("hf:owner/name", "fetched first, .*hubs.fetch_dataset\\('hf:owner/name'\\)"),
+        ("data/none.csv", "none.csv: no such file$"),
+        ("none", "none: no such file$"),
+    ]:
+        with pytest.raises(InputError, match=says):
+            run(name, adapter, tmp_path / "out.csv")
+
+
 def test_what_excel_cannot_hold_is_refused_before_anything_is_asked(
     tmp_path, adapter, fake, monkeypatch
 ):
@@ -675,7 +694,10 @@ def test_wrong_command_lines_end_in_one_line(tmp_path, trained, monkeypatch, cap
         (["--file", "a.jsonl", "--adapter", trained, "--out", "~$a.txt"], "unknown ending"),
         (["--file", "none.jsonl", "--adapter", trained], "none.jsonl: no such file"),
         (["--file", "~$my.xlsx", "--adapter", trained], "~$my.xlsx: no such file"),
-        (["--file", ".", "--adapter", trained], "a folder; give a file in it"),
+        (
+            ["--file", ".", "--adapter", trained],
+            "is a folder, and one file is read at a time; give ",
+        ),
         (
             ["--file", "b.csv", "--adapter", trained],
             "`COLUMNS='{text: content}'` for make classify",

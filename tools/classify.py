@@ -44,7 +44,9 @@ def share(text: str) -> float:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line's arguments."""
     parser = argparse.ArgumentParser(prog="classify", description="Answer the articles of a file.")
-    parser.add_argument("--file", required=True, help="articles: .xlsx, .csv, .jsonl, …")
+    parser.add_argument(
+        "--file", required=True, help="one file of articles: .xlsx, .csv, .jsonl, …"
+    )
     parser.add_argument("--adapter", help="an adapter's folder; default: best on val, newest run")
     parser.add_argument("--profile", help="the run whose best adapter answers")
     parser.add_argument("--out", help=".csv, .xlsx or .jsonl; default: in the run's answers/")
