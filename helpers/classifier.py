@@ -15,6 +15,8 @@ from helpers.hybrid import ARRAYS, combine, load_linear, option_margins
 from helpers.settings import best_adapter
 
 METHODS = ("hybrid", "model")
+TARGET = 0.1
+"""The share of errors that is allowed unless one says otherwise."""
 
 
 class Classifier:
@@ -32,7 +34,7 @@ class Classifier:
     """
 
     def __init__(
-        self, adapter: Path | str | None = None, method: str | None = None, target: float = 0.1
+        self, adapter: Path | str | None = None, method: str | None = None, target: float = TARGET
     ):
         self.adapter = best_adapter() if adapter is None else below_root(adapter)
         if not self.adapter.is_dir():
@@ -52,7 +54,11 @@ class Classifier:
             raise InputError(
                 f"{self.adapter} has no hybrid: chapter 05 learns it; or say method model"
             )
-        self.method = method or METHODS[not both]
+        usual = METHODS[not both]
+        self.method = method or usual
+        said = {f"{target:g}": target != TARGET, self.method: self.method != usual}
+        self.otherwise = [name for name, other in said.items() if other]
+        """Target and method where they are not those that are taken unless said otherwise."""
         self.linear = load_linear(self.adapter) if self.method == "hybrid" else None
 
     @cached_property

@@ -107,7 +107,7 @@ def classify_file(
         file: one file, .jsonl, .json, .csv, .tsv, .xlsx or .parquet; below the project's root
             unless absolute.
         out: the table, .csv, .xlsx or .jsonl; None for one in the run's answers/ under a name that
-            no other file or adapter shares.
+            no other file or adapter shares, nor another target or method.
         columns: which columns hold text, category and output; see sources.read_source.
         sheet: of a workbook; None for its first.
         review: an .xlsx file for the rows that a person should look at; None for none.
@@ -140,7 +140,8 @@ def classify_file(
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder} cannot be made ({error.strerror}); say out") from None
-        out = folder / f"{Path(source.name.removesuffix('.gz')).stem}-{key[:8]}.csv"
+        stem = Path(source.name.removesuffix(".gz")).stem
+        out = folder / f"{'-'.join([stem, key[:8], *classifier.otherwise])}.csv"
         check_outputs(source, out, review)
     if out.suffix.lower() == ".xlsx":
         refuse_beyond_excel(read, survey)

@@ -490,6 +490,18 @@ def test_no_two_files_or_adapters_share_a_table(tmp_path, adapter, fake):
     assert [len(table(out)) for out in outs] == [2, 3, 2]
 
 
+def test_no_two_targets_or_methods_share_a_table(tmp_path, adapter, fake):
+    file = write(tmp_path / "in.jsonl", articles(3))
+    hybrid.save_linear(hybrid.fit_linear(["画", "法", "球"] * 2, LABELS * 2), adapter)
+    decision.write_decision(adapter, learned(0.5, {"logprob": 0.0, "margin": 9.0}))
+    ways = [{}, {"target": 0.01}, {"method": "model"}, {"method": "model", "target": 0.01}]
+    outs = [run(file, adapter, None, **way)[0].out for way in ways]
+    ends = [out.name.removeprefix(outs[0].stem) for out in outs]
+    assert ends == [".csv", "-0.01.csv", "-model.csv", "-0.01-model.csv"]
+    for way in ({"target": 0.1}, {"method": "hybrid"}):  # what is taken anyway
+        assert run(file, adapter, None, **way)[0].out == outs[0]
+
+
 def test_adapters_that_cannot_be_asked(tmp_path, adapter):
     (adapter / "prompt.json").unlink()
     with pytest.raises(InputError, match="write the file by hand"):
