@@ -130,7 +130,10 @@ def classify_file(
         refuse_other_table(out)
 
     def read() -> Iterator[Article]:
-        return read_articles(source, columns, sheet, classifier.prompt.labels)
+        for article in read_articles(source, columns, sheet, classifier.prompt.labels):
+            if article.row is not None:
+                article.row["text"] = classifier.article(article.row["text"])
+            yield article
 
     survey = look_through(source, read, on_bad_row, columns)
     key = work_key(classifier, survey.digest, columns, sheet)
@@ -153,7 +156,17 @@ def classify_file(
         if stamp_of(source) != survey.stamp:
             raise InputError(f"{source} changed while it was being answered; run this again")
         tally = Tally()
-        rows = tally.count(judged(classifier, read, journal))
+        # a hybrid reads every article once more
+        rows = tqdm(
+            tally.count(judged(classifier, read, journal)),
+            **{
+                "total": survey.rows,
+                "desc": "writing",
+                "unit": "row",
+                "mininterval": 2,
+                "delay": 5,
+            },
+        )
         if review is not None:
             with write_review(review, every=not classifier.decision) as reviewed:
                 write(out, names, survey.columns, reviewed.watch(rows))
@@ -407,6 +420,10 @@ def ask_rows(classifier: Classifier, rows: list[tuple[int, dict]]) -> Iterator[l
         ]
 
 
+UNLEARNED = "no label that the adapter learned"
+"""Of an answer that only the row itself offers."""
+
+
 class Judged(NamedTuple):
     """One row of a reader's file, answered."""
 
@@ -456,10 +473,12 @@ def judge(classifier: Classifier, article: Article, probabilities: np.ndarray) -
     second, beside = None, None
     if len(options) > 1:
         second, beside = options[order[1]], float(probabilities[order[1]])
+    note = None if best in classifier.prompt.labels else UNLEARNED
     look = None
-    if classifier.decision:
-        look = classifier.threshold is None or probability < classifier.threshold
-    return Judged(article, best, probability, second, beside, look, None)
+    if classifier.decision:  # what it promises holds for the labels that it was learned with
+        sure = classifier.threshold is not None and probability >= classifier.threshold
+        look = not sure or note is not None
+    return Judged(article, best, probability, second, beside, look, note)
 
 
 class Tally:

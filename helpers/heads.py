@@ -13,7 +13,7 @@ import torch
 
 from helpers import InputError, models
 from helpers.adapters import AdapterHead
-from helpers.scoring import NO_NUMBERS
+from helpers.models import NO_NUMBERS
 from helpers.templating import encode, start_ids, tokenize
 
 UNLEARNED = -1e4

@@ -23,6 +23,9 @@ from helpers.hubs import fetch_model
 
 PACKAGED = "gemma-3-270m"
 """The model that the package registry carries: google/gemma-3-270m, dequantised here once."""
+NO_NUMBERS = (
+    "the model returned NaN or infinity; try dtype float32, or train with a lower learning rate"
+)
 SAMPLES, SAMPLE_BYTES = 1024, 4096
 """Pieces of a file that tell it from others, and their size."""
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from transformers import DynamicCache, GenerationConfig
 
 from helpers import InputError, budgets
+from helpers.models import NO_NUMBERS
 from helpers.predictions import keep_predictions
 from helpers.templating import Prompt, encode, encode_answer
 
@@ -25,9 +26,6 @@ WORTH_SHARING = 16
 """Tokens that all prompts of a batch begin with, from which on they are read once for all: behind
 them attention wants a mask, which costs more than a few tokens would.
 """
-NO_NUMBERS = (
-    "the model returned NaN or infinity; try dtype float32, or train with a lower learning rate"
-)
 MODES = ("generate", "score", "normalised", "calibrated")
 CODE = sha256(Path(__file__).read_bytes()).hexdigest()
 """Of this file as it was loaded: answers depend on it, too."""

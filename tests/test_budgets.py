@@ -273,7 +273,7 @@ def test_the_training_chapter_without_room_stops_before_it_starts(run, tmp_path)
         "run_dir": str(run), "setting": "wide", "max_length": 2048, "batch_size": 8,
         "rows_per_step": 8, "steps": 1, "evaluations": 1,
     }  # fmt: skip
-    code, printed, _ = run_chapter("04-training", parameters, tmp_path, data_gib=3.0)
+    code, printed, _ = run_chapter("04-training", parameters, tmp_path, data_gib=4.0)
     assert code == 1 and not (run / "train").exists()
     last = printed.strip().splitlines()[-1]
     assert "a step needs about" in last and "what would help: max_length" in last

@@ -130,7 +130,8 @@ def test_answers_are_those_of_the_scorer(tmp_path, trained, tokenizer, sample):
         order = np.argsort(-shares)
         assert line["answer"] == menu[order[0]] and line["second"] == menu[order[1]]
         assert float(line["probability"]) == pytest.approx(shares[order[0]], abs=0.02)
-        assert line["look"] == "" and line["note"] == ""
+        note = "" if line["answer"] in LABELS else "no label that the adapter learned"
+        assert line["look"] == "" and line["note"] == note
     assert (report.rows, report.look, report.unanswered) == (4, None, 0)
     assert "chapter 05 has not learned" in said and not report.by_answer.size
 
@@ -404,6 +405,32 @@ def test_look_is_set_below_the_threshold_that_was_learned(tmp_path, adapter, fak
     assert strict.look == 40 and "val is too small" in said and "299 rows would do" in said
     with pytest.raises(InputError, match=r"0\.01, 0\.02, 0\.05, 0\.1"):
         run(file, adapter, tmp_path / "out.csv", target=0.03)
+
+
+def test_an_answer_that_was_never_learned_is_looked_at(tmp_path, adapter, fake):
+    """A promise was learned with the adapter's labels: other options go to a person."""
+    decision.write_decision(adapter, learned(0.0))
+    rows = [{"text": "球队赢了", "category": menu} for menu in (LABELS, ["火星", "木星"])]
+    report, _ = run(write(tmp_path / "a.jsonl", rows), adapter, tmp_path / "out.csv")
+    known, other = table(tmp_path / "out.csv")
+    assert (known["look"], known["note"]) == ("False", "")
+    assert other["look"] == "True" and "no label that the adapter learned" in other["note"]
+    assert report.look == 1
+
+
+def test_an_adapter_that_saw_no_headers_is_shown_none(tmp_path, adapter, fake):
+    header, body = "【 文献号 】1-1\n【 正 文 】", "球队赢了，法院没有。"
+    asked = []
+    for strip_header in (False, True):
+        values = json.loads((adapter / "prompt.json").read_text(encoding="utf-8"))
+        (adapter / "prompt.json").unlink()
+        files.write_json(adapter / "prompt.json", values | {"strip_header": strip_header})
+        for text in (header + body, body):
+            out = tmp_path / f"out{len(asked)}.csv"
+            run(write(tmp_path / "a.jsonl", [{"text": text}]), adapter, out)
+            asked.append(fake.prompts[-1])
+            assert table(out)[0]["text"] == text  # the reader's own column stays what it is
+    assert asked[0] != asked[1] == asked[2] == asked[3]
 
 
 def test_where_nothing_was_learned_no_number_of_rows_to_look_at_is_given(tmp_path, adapter, fake):
