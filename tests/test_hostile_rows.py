@@ -18,6 +18,7 @@ from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from pyarrow import parquet
 
 from helpers import InputError, files, sources
+from helpers.predictions import keep_predictions
 from helpers.rows import Fault, clean, label_of, spelling, text_of
 
 EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES", 100))
@@ -105,6 +106,18 @@ def there_and_back(made, name, write):
         again = sources.read_rows(path.with_name("train.jsonl"))
         assert again == read
         assert len({row["id"] for row in again}) == len(made)
+        asked = []
+
+        def answer(places):
+            asked.extend(places)
+            yield {place: {"read": again[place]["text"]} for place in places}
+
+        for _ in range(2):  # what was written is read back, and nobody asked again
+            lines = keep_predictions(path.with_name("eval"), again, [None] * len(again), {}, answer)
+            assert [(line["label"], line["options"], line["read"]) for line in lines] == [
+                (row["output"], row["category"], row["text"]) for row in again
+            ]
+        assert asked == list(range(len(made)))
 
 
 @often

@@ -147,7 +147,14 @@ def curve_table(curves: dict[str, list[dict]]) -> str:
     head = "| setting | steps | rows seen | model, % right | SVM on as many rows, % right |"
     rows = " or ".join(map(str, sorted(asked)))
     return "\n".join(
-        [f"Learning curve on {rows} test rows:", "", head, "|---|---|---|---|---|", *lines]
+        [
+            f"Learning curve on {rows} test rows. The SVM learned from as many rows as the model "
+            "had read, always the first ones of the training file:",
+            "",
+            head,
+            "|---|---|---|---|---|",
+            *lines,
+        ]
     )
 
 
