@@ -308,6 +308,7 @@ def ladder(frame: pd.DataFrame):
     left.errorbar(frame["accuracy"], places, xerr=bars, fmt="o", capsize=3)
     left.set(xlabel="test rows right, %")
     name_lines(left, frame["name"])
+    left.set_ylim(len(frame) - 0.5, -0.5)  # marks stand clear of the frame
     right.plot(frame["seconds"], places, "o")
     for seconds, place in zip(frame["seconds"], places):
         label = f"{seconds:,.{int(seconds < 10)}f}"
