@@ -233,6 +233,15 @@ def test_chinese_names_in_a_figure_find_their_glyphs(tmp_path):
     assert matplotlib.rcParams["font.family"][-1] == notojp_matplotlib.FAMILY
 
 
+def test_a_readers_matplotlibrc_changes_no_figure():
+    """usetex needs a LaTeX that is not there, and ended every chapter that draws."""
+    plotting.style()
+    usual = dict(matplotlib.rcParams)
+    matplotlib.rcParams.update({"text.usetex": True, "axes.grid.axis": "x", "lines.linewidth": 9})
+    plotting.style()
+    assert dict(matplotlib.rcParams) == usual
+
+
 def test_the_citation_names_the_version_of_the_package():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
