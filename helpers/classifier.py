@@ -56,8 +56,8 @@ class Classifier:
             )
         usual = METHODS[not both]
         self.method = method or usual
-        said = {f"{target:g}": target != TARGET, self.method: self.method != usual}
-        self.otherwise = [name for name, other in said.items() if other]
+        self.otherwise = [f"{target:g}"] * (target != TARGET)
+        self.otherwise += [self.method] * (self.method != usual)
         """Target and method where they are not those that are taken unless said otherwise."""
         self.linear = load_linear(self.adapter) if self.method == "hybrid" else None
 

@@ -156,17 +156,9 @@ def classify_file(
         if stamp_of(source) != survey.stamp:
             raise InputError(f"{source} changed while it was being answered; run this again")
         tally = Tally()
+        counted = tally.count(judged(classifier, read, journal))
         # a hybrid reads every article once more
-        rows = tqdm(
-            tally.count(judged(classifier, read, journal)),
-            **{
-                "total": survey.rows,
-                "desc": "writing",
-                "unit": "row",
-                "mininterval": 2,
-                "delay": 5,
-            },
-        )
+        rows = tqdm(counted, "writing", survey.rows, unit="row", mininterval=2, delay=5)
         if review is not None:
             with write_review(review, every=not classifier.decision) as reviewed:
                 write(out, names, survey.columns, reviewed.watch(rows))

@@ -10,6 +10,7 @@ import pandas as pd
 
 from helpers import InputError, decision, hybrid, metrics
 from helpers.entrants import minutes
+from helpers.files import DAMAGE
 from helpers.headers import strip_header
 from helpers.pages import per_cent_interval
 from helpers.parameters import without_seed
@@ -496,7 +497,7 @@ def settled(results: dict, path: Path) -> dict:
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
         return before if untimed(before) == untimed(results) else results
-    except (OSError, ValueError, LookupError, AttributeError, TypeError):  # none, or a damaged one
+    except DAMAGE:  # or there is none
         return results
 
 

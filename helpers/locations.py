@@ -15,6 +15,8 @@ from helpers.readers import READERS, Rows, read_file
 SAMPLE = ROOT / "data" / "sample"
 SPLITS = {"train": ("train",), "val": ("val", "valid", "validation", "dev"), "test": ("test",)}
 """Splits, and the names that files and hubs give them."""
+SHARD = r"[-_](\d+)[-_]of[-_](\d+)(-[0-9a-f]+)?"
+"""What hubs put behind a split's name: train-00000-of-00002-0123456789abcdef.parquet."""
 WORD = r"(?<![a-z])({})(sets?|data|[sab])?(?![a-z])|({})(集|数据|数据集)?"
 LIKE_SPLITS = {
     "val": re.compile(
@@ -97,8 +99,7 @@ def one_file(name: Path | str) -> Path:
         return path
     folder = local_path(source)
     if folder.is_dir():
-        there = [file for place in (folder, folder / "data") for file in sorted(place.glob("*"))]
-        there = [file for file in there if form_of(file) in READERS and file.name[0] not in ".~"]
+        there = [file for file in listed(folder) if form_of(file) in READERS]
         way = f"such as {from_root(there[0])}" if there else f"with rows: {', '.join(READERS)}"
         raise InputError(f"{name} is a folder, and one file is read at a time; give one, {way}")
     way = ""
@@ -111,10 +112,14 @@ def one_file(name: Path | str) -> Path:
     raise InputError(f"{name}: no such file{way}")
 
 
-def folder_splits(folder: Path) -> dict[str, list[Path]]:
-    """Files by split in a folder and in its `data`; shards in their order."""
+def listed(folder: Path) -> list[Path]:
+    """What lies in a folder and in its `data`, in order, without what systems keep there.
+
+    Raises:
+        InputError: when it cannot be read.
+    """
     try:
-        there = [
+        return [
             file
             for place in (folder, folder / "data")
             if place.is_dir()
@@ -123,13 +128,16 @@ def folder_splits(folder: Path) -> dict[str, list[Path]]:
         ]
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {one_line(error)}") from None
+
+
+def folder_splits(folder: Path) -> dict[str, list[Path]]:
+    """Files by split in a folder and in its `data`; shards in their order."""
+    there = listed(folder)
     files = [file for file in there if file.is_file()]
     forms = "|".join(re.escape(form) for form in READERS)
     splits = {}
     for split, names in SPLITS.items():
-        # train.csv, or a shard as hubs name it: train-00000-of-00002-0123456789abcdef.parquet
-        shard = r"[-_](\d+)[-_]of[-_](\d+)(-[0-9a-f]+)?"
-        pattern = rf"({'|'.join(names)})({shard})?({forms})(\.gz)?"
+        pattern = rf"({'|'.join(names)})({SHARD})?({forms})(\.gz)?"
         matches = [(file, re.fullmatch(pattern, file.name.lower())) for file in files]
         matches = [(file, match) for file, match in matches if match]
         whole = [file for file, match in matches if not match[2]]
@@ -224,7 +232,7 @@ def split_by_name(file: Path) -> str:
     """
     stem = file.name.lower().partition(".")[0]
     for split, names in SPLITS.items():
-        if re.fullmatch(rf"({'|'.join(names)})([-_]\d+[-_]of[-_]\d+.*)?", stem):
+        if re.fullmatch(rf"({'|'.join(names)})({SHARD})?", stem):
             return split
     for split, names in LIKE_SPLITS.items():
         if names.search(stem):

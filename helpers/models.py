@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from helpers import ROOT, InputError, one_line
+from helpers import InputError, one_line
 from helpers.adapters import TRUST, adapter_digest
-from helpers.files import save_model
+from helpers.files import below_root, save_model
 from helpers.hubs import fetch_model
 
 PACKAGED = "gemma-3-270m"
@@ -145,15 +145,27 @@ def remote_code(folder: Path) -> list[str]:
 
 def fetch(model: str) -> str:
     """A model's folder as it is, or the one that a ModelScope id was fetched into."""
-    model = os.path.expanduser(model)
-    if (ROOT / model / "config.json").is_file():
-        return str(ROOT / model)
-    if (ROOT / model).exists() or "/" not in model or model.startswith((".", "/")):
+    folder = below_root(model)
+    if (folder / "config.json").is_file():
+        return str(folder)
+    if folder.exists() or "/" not in model or model.startswith((".", "/", "~")):
         raise InputError(
             f"model {model!r}: no such folder with a config.json, nor is it a hub id; "
             f"the packaged one is {PACKAGED!r}"
         )
     return fetch_model(model)
+
+
+def refuse_closed(folder: Path) -> None:
+    """Raise InputError where a folder of caches, made if it is not there, cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryDirectory(dir=folder).cleanup()  # on a full disk an empty file has room
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be written ({error.strerror}); "
+            "set XDG_CACHE_HOME to a folder that can"
+        ) from None
 
 
 def packaged_model() -> Path:
@@ -176,14 +188,8 @@ def packaged_model() -> Path:
     from gguf import GGUFReader
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{PACKAGED}-", dir=target.parent))
-    except OSError as error:
-        raise InputError(
-            f"{target.parent} cannot be written ({error.strerror}); "
-            "set XDG_CACHE_HOME to a folder that can"
-        ) from None
+    refuse_closed(target.parent)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{PACKAGED}-", dir=target.parent))
     try:
         with tqdm(
             total=4,

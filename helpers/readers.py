@@ -59,8 +59,9 @@ def read_file(path: Path, sheet: str | None = None) -> Rows:
         )
     own = b"\x1f\x8b" if packed else {".xlsx": b"PK\x03\x04", ".parquet": b"PAR1"}.get(form)
     try:
-        with path.open("rb") as file:
-            refuse_other_kind(path, file.read(64), own)
+        if own:  # what is text is looked at when it is read
+            with path.open("rb") as file:
+                refuse_other_kind(path, file.read(64), own)
         yield from read_xlsx(path, sheet) if form == ".xlsx" else READERS[form](path)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read: {one_line(error)}") from None

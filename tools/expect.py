@@ -12,7 +12,6 @@ to start was measured on two cores.
 
 import json
 import sys
-import tempfile
 import time
 
 import torch
@@ -123,19 +122,6 @@ def expected_minutes(
     return (seconds + START_SECONDS * (7 + 2 * len(settings)) + 60) / 60
 
 
-def refuse_closed_cache() -> None:
-    """Raise InputError where the folder of caches, Snakemake's among them, cannot be written."""
-    folder = models.cache_dir().parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise InputError(
-            f"{folder} cannot be written ({error.strerror}); "
-            "set XDG_CACHE_HOME to a folder that can"
-        ) from None
-
-
 def say_how_long(name: str) -> None:
     """Print how long a profile's book takes here, after what would end it at once was looked at.
 
@@ -146,15 +132,14 @@ def say_how_long(name: str) -> None:
         InputError: for a profile or a model that is not sound, or a cache that cannot be written.
     """
     profile = profiles.read_profile(name)
-    refuse_closed_cache()
+    models.refuse_closed(models.cache_dir().parent)  # where Snakemake keeps something, too
     cores = torch.get_num_threads()
     if torch.cuda.is_available() or profile.values["model"] != models.PACKAGED:
         print(f"▶ {profile.values['title']}: how long it takes here is not known")
         return
     dtype = models.pick_dtype()
     rate = product_rate(dtype)
-    folder = models.packaged_model()
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = json.loads((models.packaged_model() / "config.json").read_text(encoding="utf-8"))
     minutes = expected_minutes(profile, rate, config, cores, getattr(torch, dtype).itemsize)
     print(
         f"▶ {profile.values['title']}: about {minutes:.0f} minutes when all is to be made "
