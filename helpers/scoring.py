@@ -311,15 +311,25 @@ def write_on(model, tokenizer, prompts: list[list[int]], new_tokens: int = 40) -
         max_new_tokens=new_tokens, do_sample=False, eos_token_id=end, pad_token_id=end
     )
     texts, size = [], max(1, budgets.tokens_at_once(model, width) // width)
-    for start in range(0, len(prompts), size):
+    starts = range(0, len(prompts), size)
+    bar = tqdm(total=len(starts) * new_tokens, desc="writing", unit="token", delay=5)
+
+    def count(ids, _, **choices):  # asked after each token whether a row is to end here
+        bar.update()
+        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+
+    for start in starts:
         batch = prompts[start : start + size]
         # padded on the left: what is written follows each prompt's last token
         ids = [[end] * (width - len(prompt)) + prompt for prompt in batch]
         seen = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in batch]
         ids, seen = (torch.tensor(part, device=model.device) for part in (ids, seen))
-        written = model.generate(ids, attention_mask=seen, generation_config=greedy)[:, width:]
+        written = model.generate(
+            ids, attention_mask=seen, generation_config=greedy, stopping_criteria=[count]
+        )[:, width:]
         for line in written.tolist():
             texts.append(tokenizer.decode(line[: line.index(end)] if end in line else line))
+    bar.close()
     return texts
 
 
