@@ -36,11 +36,7 @@ from helpers import ROOT, InputError, budgets, estimates, memory, models, out_of
 from helpers.files import read_jsonl, write_json, write_jsonl
 from helpers.profiles import CHAPTERS, Profile, read_profile
 
-CONFIGS = {
-    "qwen3-0.6b": "Qwen3-0.6B-Base",
-    "qwen1.5-1.8b": "Qwen1.5-1.8B",
-    "yi-6b": "Yi-6B",
-}
+CONFIGS = {"qwen3-0.6b": "Qwen3-0.6B-Base", "qwen1.5-1.8b": "Qwen1.5-1.8B", "yi-6b": "Yi-6B"}
 """The recorded configuration of each profile's model, the smallest first."""
 LIMIT_GIB = 24e9 / memory.GIB
 """What a chapter may hold: a card of 24 GB."""
@@ -306,11 +302,7 @@ def kill(process: psutil.Process) -> None:
 
 
 def measure(
-    name: str,
-    scratch: Path,
-    most_tokens: int | None,
-    setting: str | None,
-    numbers: list[int],
+    name: str, scratch: Path, most_tokens: int | None, setting: str | None, numbers: list[int]
 ) -> dict:
     """Run the chapters of one profile on a model of its size; its record.
 

@@ -255,12 +255,7 @@ def no_room(config, chapter: int, needs: float, budget: float, levers: list[str]
 
 
 def pick_lengths(
-    config,
-    lengths: list[int],
-    budget: float,
-    most: int | None = None,
-    chapter: int = 6,
-    **choices,
+    config, lengths: list[int], budget: float, most: int | None = None, chapter: int = 6, **choices
 ) -> tuple[list[int], str]:
     """The lengths that a chapter can afford, and a line to print that says what was left out.
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import InputError, models, scoring, templating
+from helpers import InputError, models
 from helpers.adapters import adapter_digest, read_prompt
 from helpers.decision import TARGETS, option_probabilities, read_decision
 from helpers.files import below_root
 from helpers.headers import strip_header
 from helpers.hybrid import ARRAYS, combine, load_linear, option_margins
+from helpers.probing import option_logprobs
 from helpers.settings import best_adapter
 
 METHODS = ("hybrid", "model")
@@ -103,10 +104,7 @@ class Classifier:
         Args:
             rows: with "text" and "category".
         """
-        prompts = templating.fit_all(self.tokenizer, self.prompt.prompt_format, rows)
-        menus = [row["category"] for row in rows]
-        ids = [prompt.ids for prompt in prompts]
-        return [r["logprobs"] for r in scoring.ask(self.model, self.tokenizer, ids, menus)]
+        return option_logprobs(self.model, self.tokenizer, self.prompt.prompt_format, rows)
 
     def article(self, text: str) -> str:
         """An article as the adapter learned to read it: without a header where it saw none.

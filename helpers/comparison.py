@@ -303,8 +303,8 @@ def head_summary(lines: list[dict], best: str, best_lines: list[dict]) -> dict:
     """
     own = metrics.summary(lines, ("score",))["score"]
     error = metrics.reliability(metrics.confidence(lines))[1]
-    said = verdict(metrics.correct(lines, "score"), metrics.correct(best_lines, "score"))
-    return own | {"ece": error, "against": {"name": best} | said}
+    head_verdict = verdict(metrics.correct(lines, "score"), metrics.correct(best_lines, "score"))
+    return own | {"ece": error, "against": {"name": best} | head_verdict}
 
 
 def head_table(summaries: dict[str, dict]) -> pd.DataFrame:

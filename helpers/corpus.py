@@ -92,16 +92,16 @@ def without_classes(
         classes: to be left out.
         menu: all labels; see `sources.Source`.
     """
-    left = [label for label in menu if label not in classes]
+    remaining_labels = [label for label in menu if label not in classes]
 
     def offered(row: dict) -> dict:
-        return {"category": left if row["category"] == list(menu) else row["category"]}
+        return {"category": remaining_labels if row["category"] == list(menu) else row["category"]}
 
-    kept = {
+    remaining = {
         name: rows.select([i for i, label in enumerate(rows["output"]) if label not in classes])
         for name, rows in splits.items()
     }
-    return {name: rows.map(offered, load_from_cache_file=False) for name, rows in kept.items()}
+    return {name: rows.map(offered, load_from_cache_file=False) for name, rows in remaining.items()}
 
 
 def texts(rows: Dataset) -> Iterator[str]:
@@ -137,7 +137,7 @@ def copies(
     """
     disagreeing = duplicates.conflicting_copies
     return {
-        "rows that repeat an earlier one exactly": duplicates.exact_copies(fingerprints),
+        "rows that repeat an earlier one exactly": len(fingerprints) - len(set(fingerprints)),
         COPIED: len(clusters) - len(set(clusters)),
         "groups of exact copies with different labels": disagreeing(fingerprints, labels),
         "clusters with different labels": disagreeing(clusters, labels),

@@ -8,10 +8,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import metrics
-from helpers.adapters import (
-    PROMPT,
-    read_prompt,
-)
+from helpers.adapters import PROMPT, read_prompt
 from helpers.entrants import Entrant
 
 CURVE_ROWS = 400

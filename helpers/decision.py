@@ -32,6 +32,7 @@ import pandas as pd
 from helpers import InputError, one_line
 from helpers.adapters import adapter_digest, read_prompt
 from helpers.files import DAMAGE, write_json
+from helpers.metrics import wilson
 
 DECISION = "decision.json"
 TARGETS = (0.01, 0.02, 0.05, 0.10)
@@ -112,8 +113,8 @@ def cross_fitted(fit, apply, *columns: list, folds: int = FOLDS) -> list:
     for part in sorted(set(parts)):
         fitted, held = np.flatnonzero(parts != part), np.flatnonzero(parts == part)
         rule = fit(*([column[i] for i in fitted] for column in columns))
-        given = apply(rule, *([column[i] for i in held] for column in columns[:-1]))
-        for i, value in zip(held, given):
+        held_values = apply(rule, *([column[i] for i in held] for column in columns[:-1]))
+        for i, value in zip(held, held_values):
             values[i] = value
     return values
 
@@ -159,8 +160,8 @@ def surest_options(probabilities: list, places: list[int]) -> tuple[np.ndarray, 
 
 def with_a_choice(probabilities: list, places: list[int]) -> tuple[list, list[int]]:
     """The rows that have more than one option."""
-    kept = [i for i, values in enumerate(probabilities) if len(values) > 1]
-    return [probabilities[i] for i in kept], [places[i] for i in kept]
+    with_choice = [i for i, values in enumerate(probabilities) if len(values) > 1]
+    return [probabilities[i] for i in with_choice], [places[i] for i in with_choice]
 
 
 def learn(
@@ -258,8 +259,8 @@ def sets(probabilities: list, places: list[int], level: float = SETS_LEVEL) -> d
         "level" and "threshold"; 0, so that all options stay, where the rows are too few.
     """
     labels = sorted(float(p[i]) for p, i in zip(probabilities, places))
-    held = math.ceil(round(level * (len(labels) + 1), 9))  # labels that must not fall below
-    return {"level": level, "threshold": labels[-held] if held <= len(labels) else 0.0}
+    covered = math.ceil(round(level * (len(labels) + 1), 9))  # labels that must not fall below
+    return {"level": level, "threshold": labels[-covered] if covered <= len(labels) else 0.0}
 
 
 def prediction_sets(probabilities: list, threshold: float) -> list[list[int]]:
@@ -291,8 +292,6 @@ def judge(decision: dict, probabilities: list, places: list[int]) -> pd.DataFram
         val rows that reach the threshold, and unlike, whether that is not the share of these rows.
         Error is NaN where nothing was answered, and on_val where there is no threshold.
     """
-    from helpers.metrics import wilson
-
     surest, right = surest_options(*with_a_choice(probabilities, places))
     lines = []
     for target, learned in decision["targets"].items():

@@ -25,15 +25,6 @@ def digests(texts: Iterable[str]) -> list[bytes]:
     ]
 
 
-def exact_copies(fingerprints: list[bytes]) -> int:
-    """How many rows repeat an earlier one.
-
-    Args:
-        fingerprints: one a row, as `digests` makes them.
-    """
-    return len(fingerprints) - len(set(fingerprints))
-
-
 def conflicting_copies(fingerprints: list, labels: list) -> int:
     """How many groups of copies carry more than one label.
 

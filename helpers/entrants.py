@@ -7,14 +7,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import InputError, metrics, training_log
-from helpers.adapters import (
-    HEAD,
-    AdapterHead,
-    AdapterPrompt,
-    is_head,
-    read_head,
-    read_prompt,
-)
+from helpers.adapters import HEAD, AdapterHead, AdapterPrompt, is_head, read_head, read_prompt
 from helpers.files import need
 from helpers.settings import (
     comparable,
@@ -68,9 +61,9 @@ def find_settings(run: Path, names: list[str] | None) -> dict[str, Entrant]:
         )
     models = {entrant.prompt.model: name for name, entrant in settings.items()}
     if len(models) > 1:
-        said = ", ".join(f"{name} of {model}" for model, name in models.items())
+        model_names = ", ".join(f"{name} of {model}" for model, name in models.items())
         raise InputError(
-            f"one comparison takes settings of one model, and these differ: {said}; "
+            f"one comparison takes settings of one model, and these differ: {model_names}; "
             "name the ones to compare in settings"
         )
     return settings
@@ -106,11 +99,11 @@ def find_heads(run: Path, names: list[str] | None, model: str | None = None) -> 
     if names is None:
         names = [folder.name for folder in whole_settings(run, HEAD)]
     folders = {name: run / "train" / name / "adapter" for name in names}
-    found = {name: path for name, path in folders.items() if is_head(path)}
-    rows = training_rows(run) if found else None
-    for name, path in found.items():
+    head_folders = {name: path for name, path in folders.items() if is_head(path)}
+    rows = training_rows(run) if head_folders else None
+    for name, path in head_folders.items():
         refuse_other_rows(name, path, rows)
-    heads = {name: Entrant(name, read_head(path), path) for name, path in found.items()}
+    heads = {name: Entrant(name, read_head(path), path) for name, path in head_folders.items()}
     for name, head in heads.items():
         if model not in (None, head.prompt.model):
             raise InputError(
@@ -143,12 +136,12 @@ def entrant_table(entrants: dict[str, Entrant]) -> pd.DataFrame:
     """Who is asked, and how: one line each."""
     lines = {}
     for name, entrant in entrants.items():
-        own = entrant.prompt.prompt_format
+        prompt_format = entrant.prompt.prompt_format
         lines[name] = {
             "adapter": "trained" if entrant.adapter else "none",
-            "template": template_name(own.template),
-            "max_length, tokens": own.max_length,
-            "read of a long article": KEPT[own.cut],
+            "template": template_name(prompt_format.template),
+            "max_length, tokens": prompt_format.max_length,
+            "read of a long article": KEPT[prompt_format.cut],
         }
     return pd.DataFrame.from_dict(lines, orient="index")
 

@@ -111,9 +111,9 @@ def estimate(
         layer += 4 * (queries + keys) * normed + (0 if eager else size * length)
         stored = size * hidden * (layers - 1) + layer if checkpointing else layer * layers
         parts["activations"] = tokens * (stored + 2 * size * inner)
-        kept = 4 + (size if size < 4 else 0)
+        bytes_a_score = 4 + (size if size < 4 else 0)
         at_once = 2 if checkpointing else layers + 1  # one layer's gradients beside what is kept
-        parts["attention scores"] = eager * tokens * heads * length * kept * at_once
+        parts["attention scores"] = eager * tokens * heads * length * bytes_a_score * at_once
         parts["logits"] = batch * ANSWER_POSITIONS * vocabulary * (size + 4 + 4)
     else:
         parts["cache"] = 2 * layers * keys * size * tokens

@@ -185,19 +185,10 @@ def write_model(folder: Path, adapter: Path, prompt: AdapterPrompt) -> None:
             shutil.copy(path, folder / path.name)
 
 
-def code(cut: str) -> str:
-    """The lines of plain transformers that classify one article.
-
-    Args:
-        cut: see templating.CUTS.
-    """
-    return HEAD + CUT[cut] + TAIL
-
-
 def model_card(run: Path, setting: str, adapter: Path, prompt: AdapterPrompt) -> str:
     """README.md of an exported folder: what the model is, was measured at, and how it is asked."""
-    given = without_place(prompt.model)
-    own_terms = (given, "other", f"{given}. **Its own terms apply to this model, too.**")
+    model_name = without_place(prompt.model)
+    own_terms = (model_name, "other", f"{model_name}. **Its own terms apply to this model, too.**")
     name, licence, about = SOURCES.get(prompt.model, own_terms)
     form = prompt.prompt_format
     with reading(adapter / WEIGHTS[0]):
@@ -224,7 +215,7 @@ def model_card(run: Path, setting: str, adapter: Path, prompt: AdapterPrompt) ->
             f"\n## The base model\n\n{about}\n",
             "## Ask it\n",
             "With `torch` and `transformers` alone, in this folder:\n",
-            f"```python\n{code(form.cut)}```\n",
+            f"```python\n{HEAD + CUT[form.cut] + TAIL}```\n",
         ]
     )
 
@@ -259,10 +250,10 @@ def decision_lines(adapter: Path) -> list[str]:
 
 def figure_lines(run: Path, setting: str, adapter: Path) -> list[str]:
     """What the setting was measured at, where chapter 05 has measured it as it is now."""
-    path, asked = run / "eval" / "metrics.json", run / "eval" / setting / "key.json"
+    path, key_file = run / "eval" / "metrics.json", run / "eval" / setting / "key.json"
     lines = ["| asked by | right, % | 95 % interval | test rows |", "|---|---|---|---|"]
-    with reading(asked):
-        key = json.loads(asked.read_text(encoding="utf-8")) if asked.is_file() else {}
+    with reading(key_file):
+        key = json.loads(key_file.read_text(encoding="utf-8")) if key_file.is_file() else {}
         if key.get("adapter") not in (None, adapter_digest(adapter)):
             return ["Not measured: chapter 05 asked this setting before it was trained anew."]
     with reading(path):

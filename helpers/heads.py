@@ -53,23 +53,9 @@ def article_ids(tokenizer, head: AdapterHead, text: str) -> list[int]:
         text: the article, of any length.
 
     Raises:
-        InputError: see `ids_of`.
-    """
-    text = cut_article(tokenizer, text, head.max_length, head.bos)
-    return ids_of(tokenizer, head, text)
-
-
-def ids_of(tokenizer, head: AdapterHead, text: str) -> list[int]:
-    """The ids of an article that was cut; see `cut_article`.
-
-    Args:
-        tokenizer: the model's.
-        head: how it is asked.
-        text: what is left of the article.
-
-    Raises:
         InputError: when the tokenizer has no `<bos>` and the profile asks for it.
     """
+    text = cut_article(tokenizer, text, head.max_length, head.bos)
     return start_ids(tokenizer, head.bos) + encode(tokenizer, text)
 
 
@@ -87,13 +73,13 @@ def prepare_rows(tokenizer, head: AdapterHead, rows: list[dict]) -> tuple[list[d
     places = {label: place for place, label in enumerate(head.labels)}
     if unknown := sorted({row["output"] for row in rows} - places.keys()):
         raise InputError(f"a head has no place for labels it never learned: {', '.join(unknown)}")
-    made, lengths = [], []
+    messages, lengths = [], []
     for row in rows:
         text = cut_article(tokenizer, row["text"], head.max_length, head.bos)
         message = {"role": "user", "content": text}
-        made.append({"messages": [message], "label": places[row["output"]]})
-        lengths.append(len(ids_of(tokenizer, head, text)))
-    return made, lengths
+        messages.append({"messages": [message], "label": places[row["output"]]})
+        lengths.append(len(article_ids(tokenizer, head, text)))
+    return messages, lengths
 
 
 def learnable(rows: list[dict], labels: list[str]) -> list[dict]:
@@ -106,12 +92,14 @@ def learnable(rows: list[dict], labels: list[str]) -> list[dict]:
     Raises:
         InputError: when no row is left.
     """
-    left = [row for row in rows if row["output"] in labels]
-    if not left:
+    learnable_rows = [row for row in rows if row["output"] in labels]
+    if not learnable_rows:
         raise InputError("no validation row has a label that training has; make val larger")
-    if len(left) < len(rows):
-        print(f"{len(rows) - len(left)} rows left out: training has no row of their labels")
-    return left
+    if len(learnable_rows) < len(rows):
+        print(
+            f"{len(rows) - len(learnable_rows)} rows left out: training has no row of their labels"
+        )
+    return learnable_rows
 
 
 def label_table(labels: list[str], label: str) -> pd.DataFrame:

@@ -184,9 +184,9 @@ def option_margins(model: LinearModel, rows: list[dict]) -> list[np.ndarray]:
     places = {name: place for place, name in enumerate(model.classes)}
     margins = []
     for row, values in zip(rows, model.margins(row["text"] for row in rows)):
-        known = [values[places[o]] if o in places else np.nan for o in row["category"]]
-        lowest = np.nanmin(known) if not np.all(np.isnan(known)) else 0.0
-        margins.append(np.nan_to_num(np.array(known), nan=lowest - UNSEEN))
+        row_margins = [values[places[o]] if o in places else np.nan for o in row["category"]]
+        lowest = np.nanmin(row_margins) if not np.all(np.isnan(row_margins)) else 0.0
+        margins.append(np.nan_to_num(np.array(row_margins), nan=lowest - UNSEEN))
     return margins
 
 
@@ -272,6 +272,6 @@ def cascade(margins: list, probabilities: list, places: list[int]) -> pd.DataFra
     gained = np.cumsum(np.r_[0, model[order].astype(int) - linear[order]])  # by rows asked
     # rows of one gap are asked together, so that each line is a rule that can be followed
     thresholds = np.unique(np.r_[0.0, gaps, np.inf]) if len(places) else np.array([])
-    asked = np.searchsorted(gaps[order], thresholds, side="left")  # rows with a smaller gap
-    right, n = linear.sum() + gained[asked], max(len(places), 1)
-    return pd.DataFrame({"threshold": thresholds, "asked": asked / n, "accuracy": right / n})
+    rows_asked = np.searchsorted(gaps[order], thresholds, side="left")  # rows with a smaller gap
+    right, n = linear.sum() + gained[rows_asked], max(len(places), 1)
+    return pd.DataFrame({"threshold": thresholds, "asked": rows_asked / n, "accuracy": right / n})

@@ -125,19 +125,19 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     number, parts = 0, []
     for chunk in read_text(path):
         parts.append(chunk)
-        whole = []
+        complete = []
         if "\n" in chunk or "\r" in chunk:
-            *whole, last = io.StringIO("".join(parts), newline="")
+            *complete, last = io.StringIO("".join(parts), newline="")
             # "\r" at the end may be the first half of "\r\n"
             parts = [last]
             if last.endswith("\n"):
-                whole.append(parts.pop())
-        if sum(map(len, parts)) > LINE_LIMIT or max(map(len, whole), default=0) > LINE_LIMIT:
+                complete.append(parts.pop())
+        if sum(map(len, parts)) > LINE_LIMIT or max(map(len, complete), default=0) > LINE_LIMIT:
             raise InputError(
-                f"{path} line {number + 1 + len(whole)}: longer than {LINE_LIMIT >> 20} MiB; "
+                f"{path} line {number + 1 + len(complete)}: longer than {LINE_LIMIT >> 20} MiB; "
                 "one row a line, please"
             )
-        for line in whole:
+        for line in complete:
             number += 1
             yield number, line
     for line in io.StringIO("".join(parts), newline=""):

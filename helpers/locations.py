@@ -99,8 +99,8 @@ def one_file(name: Path | str) -> Path:
         return path
     folder = local_path(source)
     if folder.is_dir():
-        there = [file for file in listed(folder) if form_of(file) in READERS]
-        way = f"such as {from_root(there[0])}" if there else f"with rows: {', '.join(READERS)}"
+        inside = [file for file in listed(folder) if form_of(file) in READERS]
+        way = f"such as {from_root(inside[0])}" if inside else f"with rows: {', '.join(READERS)}"
         raise InputError(f"{name} is a folder, and one file is read at a time; give one, {way}")
     way = ""
     if is_hub_id(source):
@@ -140,14 +140,14 @@ def folder_splits(folder: Path) -> dict[str, list[Path]]:
         pattern = rf"({'|'.join(names)})({SHARD})?({forms})(\.gz)?"
         matches = [(file, re.fullmatch(pattern, file.name.lower())) for file in files]
         matches = [(file, match) for file, match in matches if match]
-        whole = [file for file, match in matches if not match[2]]
+        unsharded = [file for file, match in matches if not match[2]]
         kinds = {(file.parent, match[1], match[4], match[6]) for file, match in matches}
-        if len(whole) > 1 or len(kinds) > 1:
+        if len(unsharded) > 1 or len(kinds) > 1:
             twice = " and ".join(str(file.relative_to(folder)) for file, _ in matches[:4])
             raise InputError(
                 f"{folder} holds {twice}; keep one file for {split}, or one set of shards"
             )
-        if matches and not whole:
+        if matches and not unsharded:
             matches.sort(key=lambda pair: int(pair[1][3]))
             numbers = [int(match[3]) for _, match in matches]
             said = matches[0][1][4]

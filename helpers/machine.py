@@ -29,7 +29,7 @@ def group_bytes(
         groups: lists the groups, as the kernel does (man 7 cgroups).
         root: where they are shown.
     """
-    left = []
+    free_by_group = []
     try:
         lines = [line.split(":", 2) for line in groups.read_text().splitlines()]
     except OSError:  # no Linux
@@ -49,9 +49,9 @@ def group_bytes(
                 stat = dict(
                     line.split() for line in (place / "memory.stat").read_text().splitlines()
                 )
-                left.append(limit - used + int(stat.get(cached, 0)))
+                free_by_group.append(limit - used + int(stat.get(cached, 0)))
             except (OSError, ValueError):  # none there, or no limit: "max"
                 pass
             if place == top:
                 break
-    return left
+    return free_by_group

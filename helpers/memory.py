@@ -236,18 +236,18 @@ def replace_meta_tensors(model) -> None:
     Args:
         model: on the meta device; changed in place.
     """
-    made = {}
+    replacements = {}
     for module in model.modules():
         for place in (module._parameters, module._buffers):
             for name, old in place.items():
-                if old is not None and id(old) not in made:
+                if old is not None and id(old) not in replacements:
                     new = torch.zeros(old.shape, dtype=old.dtype)
-                    made[id(old)] = (
+                    replacements[id(old)] = (
                         torch.nn.Parameter(new, old.requires_grad)
                         if isinstance(old, torch.nn.Parameter)
                         else new
                     )
-                place[name] = old if old is None else made[id(old)]
+                place[name] = old if old is None else replacements[id(old)]
 
 
 def add_lora(model, rank: int, targets: str | list[str]):
@@ -354,11 +354,11 @@ def forecast(
     # Layers with a sliding window and those without fill a cache at different paces.
     alike = chunk is None or of_one_kind(text)
     if not training and not bits and alike and depth > enough:
-        shown = forecast(
+        few_layers = forecast(
             first_layers(config, enough), length, batch, dtype=dtype, attention=attention,
             last_only=last_only, chunk=chunk,
         )  # fmt: skip
-        parts = shown | {"weights": weights, "cache": cache_gib(config, length, batch, dtype)}
+        parts = few_layers | {"weights": weights, "cache": cache_gib(config, length, batch, dtype)}
         return parts | {"total": sum(parts[part] for part in PARTS)}
     if bits:
         weights -= linear_gib(model) * (1 - bits / 8 / getattr(torch, dtype).itemsize)

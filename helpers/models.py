@@ -32,9 +32,9 @@ SAMPLES, SAMPLE_BYTES = 1024, 4096
 
 def cache_dir() -> Path:
     """Where converted weights live: `$XDG_CACHE_HOME/chinese-news-book`, else below `~/.cache`."""
-    given = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME", "")))
+    xdg_cache = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME", "")))
     # the XDG specification ignores a relative one, which swift would read below its own folder
-    return (given if given.is_absolute() else Path.home() / ".cache") / "chinese-news-book"
+    return (xdg_cache if xdg_cache.is_absolute() else Path.home() / ".cache") / "chinese-news-book"
 
 
 def pick_dtype() -> str:
@@ -308,10 +308,7 @@ def load_config(model: str):
 
 
 def load_model(
-    model: str,
-    adapter: str | Path | None = None,
-    dtype: str | None = None,
-    attention: str = "sdpa",
+    model: str, adapter: str | Path | None = None, dtype: str | None = None, attention: str = "sdpa"
 ):
     """The causal language model, ready to be asked, on the GPU if there is one.
 

@@ -63,10 +63,7 @@ def sentences(text: str, most: int = MOST_PASSAGES) -> list[str]:
 
 
 def weigh_passages(
-    classifier: Classifier,
-    text: str,
-    options: list[str] | None = None,
-    answer: str | None = None,
+    classifier: Classifier, text: str, options: list[str] | None = None, answer: str | None = None
 ) -> Weighed:
     """How much each passage of an article says for its answer.
 
@@ -172,11 +169,6 @@ def draw_probabilities(probabilities, threshold: float | None = None):
     return figure
 
 
-def split_lines(text: str) -> list[str]:
-    """Options as typed, one a line; empty ones and repetitions are left out."""
-    return list(dict.fromkeys(filter(None, (line.strip() for line in text.splitlines()))))
-
-
 def explore(classifier: Classifier, text: str, options: list[str]) -> None:
     """A field for an article and one for options, in JupyterLab: a button answers.
 
@@ -197,7 +189,8 @@ def explore(classifier: Classifier, text: str, options: list[str]) -> None:
         output.clear_output(wait=True)
         try:
             with output:
-                choices = split_lines(menu.value) or None
+                lines = map(str.strip, menu.value.splitlines())
+                choices = list(dict.fromkeys(filter(None, lines))) or None
                 try:
                     probabilities = classifier.answer(article.value, choices)
                     said = probabilities.index[0]

@@ -49,16 +49,21 @@ def keep_predictions(
     if not known:
         file.unlink(missing_ok=True)
         write_json(key_file, key)
-    told = [about(row, its_inputs) for row, its_inputs in zip(rows, inputs, strict=True)]
+    row_keys = [about(row, its_inputs) for row, its_inputs in zip(rows, inputs, strict=True)]
     lines = {line["id"]: line for line in read_predictions(file)} if file.is_file() else {}
-    lines = {own["id"]: lines[own["id"]] for own in told if is_answered(own, lines)}
-    if missing := [place for place, own in enumerate(told) if own["id"] not in lines]:
+    # a line that says another thing of its row was made from something else
+    lines = {
+        keys["id"]: lines[keys["id"]]
+        for keys in row_keys
+        if keys.items() <= lines.get(keys["id"], {}).items()
+    }
+    if missing := [place for place, keys in enumerate(row_keys) if keys["id"] not in lines]:
         if file.is_file():  # whoever reads it meanwhile finds no answer of another row
             with a_full_disk_named(file):
                 write_jsonl(file, lines.values())
         with tqdm(total=len(missing), desc=folder.name, unit="row", mininterval=2) as bar:
             for answers in predict(missing):
-                part = [told[place] | answer for place, answer in answers.items()]
+                part = [row_keys[place] | answer for place, answer in answers.items()]
                 with a_full_disk_named(file), file.open("a", encoding="utf-8") as output:
                     output.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in part)
                 lines |= {line["id"]: line for line in part}
@@ -74,12 +79,6 @@ def about(row: dict, inputs) -> dict:
     own = {"id": row["id"], "source_id": row.get("source_id")}
     own |= {"label": row["output"], "options": row["category"]}
     return own | {"inputs": sha256(json.dumps(inputs).encode()).hexdigest()[:16]}
-
-
-def is_answered(own: dict, lines: dict[str, dict]) -> bool:
-    """Whether one of the lines says the same of its row, and so was made from the same."""
-    line = lines.get(own["id"], {})
-    return all(line.get(name) == value for name, value in own.items())
 
 
 @contextmanager
@@ -100,12 +99,12 @@ def read_predictions(file: Path) -> list[dict]:
     A last line that an interruption cut off is removed from the file.
     """
     content = file.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
+    end = content.rfind(b"\n") + 1
+    if end < len(content):
         with file.open("r+b") as cut_off:
-            cut_off.truncate(whole)
+            cut_off.truncate(end)
     lines = {}
-    for text in content[:whole].splitlines():
+    for text in content[:end].splitlines():
         with suppress(*DAMAGE):
             line = json.loads(text)
             lines[line["id"]] = line

@@ -13,13 +13,7 @@ from helpers.adapters import refuse_task
 from helpers.files import below_root, from_root
 from helpers.lines import form_of
 from helpers.locations import local_path
-from helpers.parameters import (
-    defaults_of,
-    parameters_of,
-    read_yaml,
-    refuse_setting,
-    refuse_wrong,
-)
+from helpers.parameters import defaults_of, parameters_of, read_yaml, refuse_setting, refuse_wrong
 from helpers.readers import READERS
 from helpers.rows import check_columns
 from helpers.swift_arguments import check_swift_arguments
@@ -126,17 +120,18 @@ class Profile:
 
     def training_parameters(self, setting: str) -> dict:
         """What notebook 04 is given for one setting, in a fixed order."""
-        own = dict(self.values["settings"][setting])
+        choices = dict(self.values["settings"][setting])
         # Another order of parameters would count as a change. What is no parameter goes to swift.
         order = parameters_of(ROOT / "notebooks" / "04-training.ipynb")
         training = dict(self.values["training"])
         epochs = training.pop("num_train_epochs", None)
-        if epochs is not None and all(own.get(name) is None for name in ("steps", "max_steps")):
-            own = {"num_train_epochs": epochs} | own  # unless the setting says how long it trains
-        known = {name: own.pop(name) for name in order if name in own}
+        if epochs is not None and all(choices.get(name) is None for name in ("steps", "max_steps")):
+            # unless the setting says how long it trains
+            choices = {"num_train_epochs": epochs} | choices
+        known = {name: choices.pop(name) for name in order if name in choices}
         common = {"seed": self.values["seed"], "max_length": self.values["max_length"]}
         values = common | training | known
-        return {"setting": setting, **values, "swift_arguments": own}
+        return {"setting": setting, **values, "swift_arguments": choices}
 
 
 def notebook_names(settings: Iterable[str]) -> dict[str, tuple[str, str | None]]:
@@ -148,11 +143,11 @@ def notebook_names(settings: Iterable[str]) -> dict[str, tuple[str, str | None]]
     Returns:
         Chapter and setting of each, by name and in their order.
     """
-    made = {}
+    notebooks = {}
     for chapter in CHAPTERS:
         for setting in settings if chapter == "04-training" else [None]:
-            made[f"{chapter}-{setting}" if setting else chapter] = chapter, setting
-    return made
+            notebooks[f"{chapter}-{setting}" if setting else chapter] = chapter, setting
+    return notebooks
 
 
 def names() -> list[str]:
@@ -330,7 +325,8 @@ def local_files(source: str | list[str]) -> list[str]:
             raise InputError(f"{one!r} is no text; a list of sources holds names of files or hubs")
         path = local_path(one)
         if path.is_dir():
-            files += [file for file in sorted(path.rglob("*")) if is_split(file)]
+            inside = sorted(file for file in path.rglob("*") if file.is_file())
+            files += [file for file in inside if form_of(file) in READERS]
         elif path.is_file():
             files.append(path)
     return list(map(from_root, files))
@@ -355,11 +351,6 @@ def template_files(given: dict) -> list[str]:
     template = given.get("template", next(iter(TEMPLATES)))
     find_template(template)
     return [] if template in TEMPLATES else [from_root(below_root(template))]
-
-
-def is_split(file: Path) -> bool:
-    """Whether a file in a source's folder may hold rows."""
-    return file.is_file() and form_of(file) in READERS
 
 
 def imported_helpers(notebook: Path) -> list[str]:

@@ -57,11 +57,11 @@ def read_file(path: Path, sheet: str | None = None) -> Rows:
         raise InputError(
             f"{path} has no sheets; `sheet` is for .xlsx files: leave it out, or set it to null"
         )
-    own = b"\x1f\x8b" if packed else {".xlsx": b"PK\x03\x04", ".parquet": b"PAR1"}.get(form)
+    magic_bytes = b"\x1f\x8b" if packed else {".xlsx": b"PK\x03\x04", ".parquet": b"PAR1"}.get(form)
     try:
-        if own:  # what is text is looked at when it is read
+        if magic_bytes:  # what is text is looked at when it is read
             with path.open("rb") as file:
-                refuse_other_kind(path, file.read(64), own)
+                refuse_other_kind(path, file.read(64), magic_bytes)
         yield from read_xlsx(path, sheet) if form == ".xlsx" else READERS[form](path)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read: {one_line(error)}") from None
@@ -273,7 +273,7 @@ def encodings_of(table) -> dict[str, str]:
     """
     from pyarrow.types import is_nested
 
-    found = {}
+    encoding_by_column = {}
     for field in table.schema_arrow:
         if "binary" not in str(field.type) or is_nested(field.type):
             continue
@@ -288,10 +288,10 @@ def encodings_of(table) -> dict[str, str]:
             if size >= 2**20:
                 break
         try:
-            found[field.name] = encoding_of(b"\n".join(texts))
+            encoding_by_column[field.name] = encoding_of(b"\n".join(texts))
         except Fault:
             pass
-    return found
+    return encoding_by_column
 
 
 def decoded(value, encoding: str | None):

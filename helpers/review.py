@@ -104,11 +104,11 @@ class Review:
 
     def about(self) -> str:
         """What a person is to do with the file, on one line."""
-        asked = min(len(self.places), MOST_ROWS)
+        listed_rows = min(len(self.places), MOST_ROWS)
         way = (
             "the least certain first; choose a label in the column output, and the file is a source"
         )
-        line = f"{asked} rows, {way}" if asked else "there is no row to fill in"
+        line = f"{listed_rows} rows, {way}" if listed_rows else "there is no row to fill in"
         line = f"{self.path.name}: {line}"
         if len(self.places) > MOST_ROWS:
             line += f"; {len(self.places) - MOST_ROWS} surer rows wait for a later round"

@@ -94,19 +94,19 @@ def kept_shares(folders: list[Path]) -> dict[Path, float] | None:
     Returns:
         None unless all of them were asked about the same rows, each as its adapter is now.
     """
-    shares, asked = {}, set()
+    shares, row_ids = {}, set()
     for folder in folders:
-        kept = folder.parents[1] / "eval" / folder.name / "val"
+        answers_folder = folder.parents[1] / "eval" / folder.name / "val"
         try:
-            key = json.loads((kept / "key.json").read_text(encoding="utf-8"))
-            lines = read_jsonl(kept / "predictions.jsonl")
+            key = json.loads((answers_folder / "key.json").read_text(encoding="utf-8"))
+            lines = read_jsonl(answers_folder / "predictions.jsonl")
             if not lines or key["adapter"] != adapter_digest(folder / "adapter"):
                 return None
-            asked.add(tuple(line["id"] for line in lines))
+            row_ids.add(tuple(line["id"] for line in lines))
             shares[folder] = float(metrics.correct(lines, "score").mean())
         except (*DAMAGE, InputError):
             return None
-    return shares if len(asked) == 1 else None
+    return shares if len(row_ids) == 1 else None
 
 
 def best_setting(folders: list[Path]) -> Path:

@@ -132,15 +132,6 @@ def relative_spectra(folders: dict[str, Path]) -> dict[str, np.ndarray]:
     return relative
 
 
-def strongest_module(changes: pd.DataFrame) -> str:
-    """The kind of layer whose weights are changed most on average.
-
-    Args:
-        changes: see `layer_changes`.
-    """
-    return str(changes.groupby("module")["change"].mean().idxmax())
-
-
 def corrections(folder: str | Path) -> list[tuple[str, np.ndarray, np.ndarray, float]]:
     """Layer, A (rank × d_in), B (d_out × rank) and scale of every correction, by layer's name.
 
@@ -156,7 +147,7 @@ def corrections(folder: str | Path) -> list[tuple[str, np.ndarray, np.ndarray, f
 
     if reason := left_out(folder):
         raise InputError(f"the adapter in {folder} cannot be taken apart: {reason}")
-    config, end, made = read_config(folder), ".lora_A.weight", []
+    config, end, layers = read_config(folder), ".lora_A.weight", []
     alphas = config.get("alpha_pattern") or {}
     with safe_open(Path(folder) / "adapter_model.safetensors", "pt") as saved:
         for name in sorted(name for name in saved.keys() if name.endswith(end)):
@@ -165,10 +156,10 @@ def corrections(folder: str | Path) -> list[tuple[str, np.ndarray, np.ndarray, f
             b = saved.get_tensor(name.replace("lora_A", "lora_B")).float().numpy()
             alpha = alphas.get(get_pattern_key(alphas, layer), config["lora_alpha"])
             rank = len(a)  # its own: another one may be given to some layers
-            made.append((layer, a, b, alpha / rank ** (0.5 if config.get("use_rslora") else 1)))
-    if not made:
+            layers.append((layer, a, b, alpha / rank ** (0.5 if config.get("use_rslora") else 1)))
+    if not layers:
         raise InputError(f"the adapter in {folder} corrects no linear layer")
-    return made
+    return layers
 
 
 def product_spectrum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -205,7 +196,8 @@ def learned_figures(relative: dict[str, np.ndarray], changes: pd.DataFrame) -> d
         words = "There is no correction here that we could take apart."
         return {"energy": float("nan"), "used_rank": 0, "strongest": "–", "learned_words": words}
     energy, used = 100 * energy_share(spectra), used_rank(spectra)
-    strongest, rank = strongest_module(changes), spectra.shape[1]
+    strongest = str(changes.groupby("module")["change"].mean().idxmax())
+    rank = spectra.shape[1]
     words = ""
     if rank > 4:
         words = (

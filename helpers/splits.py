@@ -213,11 +213,11 @@ def rare_message(rare: dict[str, int], remedies: bool) -> str:
         for label, count in list(rare.items())[:5]
     )
     more = f" and {len(rare) - 5} more" if len(rare) > 5 else ""
-    found = f"too rare to be both learned and judged: {names}{more}"
+    fault = f"too rare to be both learned and judged: {names}{more}"
     if not remedies:
-        return f"{found}, and without them no two classes are left; {MORE_ROWS}"
+        return f"{fault}, and without them no two classes are left; {MORE_ROWS}"
     return (
-        f"{found}; add rows, or set rare_classes to "
+        f"{fault}; add rows, or set rare_classes to "
         "'train' (kept in training alone) or 'drop' (left out), as in `rare_classes: train` below "
         "`data:` in a profile, `rare_classes = 'train'` in the parameters cell, "
         "`-p rare_classes train` for papermill"

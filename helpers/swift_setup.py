@@ -164,10 +164,7 @@ def expected_memory(
         "rank": values["lora_rank"],
         "checkpointing": values["gradient_checkpointing"],
     }
-    layers = {
-        "targets": adapted_layers(values["target_modules"]),
-        "bits": values.get("quant_bits"),
-    }
+    layers = {"targets": adapted_layers(values["target_modules"]), "bits": values.get("quant_bits")}
     parts = memory.forecast(config, length, batch, training=True, **layers, **choices)
     budget = free / (nproc if values.get("use_cpu") else 1)
     if parts["total"] > budget:

@@ -81,10 +81,10 @@ def find_template(name: str) -> str:
     except Fault as fault:
         raise InputError(f"template file {name}: {fault.reason}; save it as UTF-8") from None
     template = template.replace("\r\n", "\n").replace("\r", "\n")
-    for found in re.findall(r"\$\{\w*\}|\{\{\w+\}\}|[{｛][^{}｛｝\n:\"']{0,20}[}｝]", template):
-        if found not in ("{text}", "{options}"):
+    for gap in re.findall(r"\$\{\w*\}|\{\{\w+\}\}|[{｛][^{}｛｝\n:\"']{0,20}[}｝]", template):
+        if gap not in ("{text}", "{options}"):
             raise InputError(
-                f"template file {name}: {found} would stand in every prompt; take it out, or write "
+                f"template file {name}: {gap} would stand in every prompt; take it out, or write "
                 "{text} or {options}"
             )
     refuse_placeholders(template, f"template file {name}")
@@ -251,12 +251,7 @@ def body(text: str, kept: tuple[int, int]) -> str:
 
 
 def shorter(
-    encoding,
-    before: int,
-    size: int,
-    kept: tuple[int, int],
-    over: int,
-    cut: str,
+    encoding, before: int, size: int, kept: tuple[int, int], over: int, cut: str
 ) -> tuple[int, int]:
     """A span with about `over` tokens less, by at least one character.
 

@@ -36,7 +36,7 @@ from helpers.journal import lock
 from helpers.models import model_identity
 from helpers.settings import ROWS
 from helpers.swift_setup import PLUGINS, refuse_missing_package
-from helpers.templating import Prompt, PromptFormat, encode_answer, fit_all
+from helpers.templating import PromptFormat, encode_answer, fit_all
 from helpers.training_log import best_step, explain, look_at_first_row, read_log, show_progress
 
 BEGUN = "begun.json"
@@ -70,17 +70,11 @@ def prepare_rows(
         len(prompt.ids) + len(encode_answer(tokenizer, row["output"]))
         for prompt, row in zip(prompts, rows)
     ]
-    return [to_messages(prompt, row["output"]) for prompt, row in zip(prompts, rows)], lengths
-
-
-def to_messages(prompt: Prompt, label: str) -> dict:
-    """A training row in swift's layout."""
-    return {
-        "messages": [
-            {"role": "user", "content": prompt.text},
-            {"role": "assistant", "content": label},
-        ]
-    }
+    messages = [
+        [{"role": "user", "content": prompt.text}, {"role": "assistant", "content": row["output"]}]
+        for prompt, row in zip(prompts, rows)
+    ]
+    return [{"messages": turns} for turns in messages], lengths
 
 
 def supervised_table(tokenizer, ids: list[int], supervised: int) -> pd.DataFrame:

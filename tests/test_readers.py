@@ -162,10 +162,7 @@ def rows_of(path, **choices):
 
 
 GOOD_TABLE = 'text,output\n"第一行\n\n第二行, ""引""",A\n说"好",B\n'
-GOOD_ROWS = [
-    {"text": '第一行\n\n第二行, "引"', "output": "A"},
-    {"text": '说"好"', "output": "B"},
-]
+GOOD_ROWS = [{"text": '第一行\n\n第二行, "引"', "output": "A"}, {"text": '说"好"', "output": "B"}]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16"])
@@ -874,10 +871,7 @@ def test_a_formula_that_its_writer_did_not_compute_is_refused(tmp_path, value, r
 
 @pytest.mark.parametrize(
     "lines",
-    [
-        ["1,甲甲", '2,"乙乙', "3,丙丙", '4,丁"', "5,戊"],
-        ["1,甲甲", '2,"乙乙', '3,丙丙"', "4,丁"],
-    ],
+    [["1,甲甲", '2,"乙乙', "3,丙丙", '4,丁"', "5,戊"], ["1,甲甲", '2,"乙乙', '3,丙丙"', "4,丁"]],
 )
 def test_a_stray_quote_that_swallows_numbered_rows_is_named(tmp_path, lines):
     (tmp_path / "a.csv").write_text("\n".join(["id,text", *lines]), encoding="utf-8")

@@ -96,7 +96,7 @@ def test_long_articles(sample, tokenizer):
 
 def test_what_makes_real_data_hard_is_there(sample):
     texts = [row["text"] for row in sample["train"]]
-    exact = duplicates.exact_copies(duplicates.digests(texts))
+    exact = len(texts) - len(set(duplicates.digests(texts)))
     assert exact >= 5
     assert len(texts) - len(set(duplicates.near_duplicate_clusters(texts))) > exact
     assert sum("【 正 文 】" in text for text in texts) >= 20
@@ -104,6 +104,6 @@ def test_what_makes_real_data_hard_is_there(sample):
 
 
 def test_a_linear_classifier_finds_it_neither_trivial_nor_hopeless(sample):
-    guesses, _ = baselines.svm_baseline(sample["train"], sample["test"])
+    guesses = baselines.svm_baseline(sample["train"], sample["test"])
     right = np.mean([guess == row["output"] for guess, row in zip(guesses, sample["test"])])
     assert 0.75 <= right <= 0.97

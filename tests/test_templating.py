@@ -34,8 +34,7 @@ def test_unknown_template_lists_those_there_are():
 def test_long_rows_keep_everything_but_body(tokenizer, sample, name, max_length, cut):
     template, rows = templating.find_template(name), sample["train"][::7]
     for row, prompt in zip(
-        rows,
-        templating.fit_all(tokenizer, PromptFormat(template, max_length, True, cut), rows),
+        rows, templating.fit_all(tokenizer, PromptFormat(template, max_length, True, cut), rows)
     ):
         longest = max(
             len(templating.encode_answer(tokenizer, option)) for option in row["category"]
@@ -221,9 +220,12 @@ def test_swift_encodes_exactly_what_scoring_sees(tokenizer, sample, qwen, kind, 
     }
     rows = [*sample["train"][:150], awkward]
     for text in templating.TEMPLATES.values():
-        for row, prompt in zip(rows, templating.fit_all(ours, PromptFormat(text, 192, bos), rows)):
+        prompt_format = PromptFormat(text, 192, bos)
+        messages, _ = training.prepare_rows(ours, prompt_format, rows)
+        prompts = templating.fit_all(ours, prompt_format, rows)
+        for row, prompt, turns in zip(rows, prompts, messages):
             answer = templating.encode_answer(ours, row["output"])
-            encoded = template.encode(training.to_messages(prompt, row["output"]))
+            encoded = template.encode(turns)
             assert encoded["input_ids"] == prompt.ids + answer
             assert encoded["labels"] == [-100] * len(prompt.ids) + answer
 

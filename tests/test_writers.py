@@ -77,8 +77,7 @@ def test_numbers_and_plain_texts_stay_as_they_are_in_a_csv_file(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["a; -3", "议程：\n- 开幕\n- 闭幕", "题目\n=====\n--\n+ 一\n正文（完）", "x;@name"],
+    "text", ["a; -3", "议程：\n- 开幕\n- 闭幕", "题目\n=====\n--\n+ 一\n正文（完）", "x;@name"]
 )
 def test_lists_rules_and_numbers_within_a_cell_stay_as_they_are(tmp_path, text):
     """A negative number in the first column does, too, whatever article follows."""
