@@ -1,7 +1,7 @@
 """An adapter's folder: its weights, and how it wants to be asked."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -9,7 +9,7 @@ import yaml
 from helpers import ROOT, InputError, one_line
 from helpers.files import digest, write_json
 from helpers.parameters import refuse_out_of_range
-from helpers.templating import CUTS, PromptFormat, refuse_placeholders
+from helpers.templating import CUTS, PromptFormat, refuse_placeholders, template_name
 
 PROMPT = "prompt.json"
 TRUST = "trust:"
@@ -209,3 +209,33 @@ def refuse_code_of_its_own(path: Path, model: str) -> None:
         f"{path} asks to run code that {model.removeprefix(TRUST)} brings; read that code, and if "
         f"you trust it, say `model: {model}` in a profile of profiles/"
     )
+
+
+def resolve(folder: str | Path, insist: bool = False, **given) -> AdapterPrompt:
+    """How an adapter is to be asked when a caller has wishes of his own.
+
+    Args:
+        folder: the adapter's.
+        insist: whether the caller means what contradicts the adapter.
+        **given: any of model, template (its text), max_length, bos, cut; None is no wish.
+
+    Raises:
+        InputError: when a wish contradicts the adapter and the caller does not insist.
+    """
+    own = read_prompt(folder)
+    values = asdict(own.prompt_format) | {"model": own.model}
+    wishes = {name: value for name, value in given.items() if value is not None}
+    contradicted = [name for name, value in wishes.items() if values[name] != value]
+    if contradicted and not insist:
+        said = ", ".join(
+            f"{name} {show(name, wishes[name])} where it learned {show(name, values[name])}"
+            for name in contradicted
+        )
+        raise InputError(f"the adapter in {folder} is asked with {said}; set insist to mean it")
+    model = wishes.pop("model", own.model)
+    return replace(own, model=model, prompt_format=replace(own.prompt_format, **wishes))
+
+
+def show(name: str, value) -> str:
+    """A wish or a value as a message shows it: a template by its name."""
+    return template_name(value) if name == "template" else repr(value)

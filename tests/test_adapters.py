@@ -1,4 +1,4 @@
-"""An adapter knows how it wants to be asked."""
+"""An adapter knows how it wants to be asked; whoever says otherwise must mean it."""
 
 import json
 from dataclasses import replace
@@ -33,6 +33,16 @@ def test_it_says_whether_headers_were_removed_and_one_from_before_does_not(folde
     del values["strip_header"]
     (folder / "prompt.json").write_text(json.dumps(values), encoding="utf-8")
     assert adapters.read_prompt(folder) == OWN
+
+
+def test_a_wish_that_contradicts_is_refused_unless_it_is_meant(folder):
+    assert adapters.resolve(folder, max_length=288, template=None) == OWN
+    with pytest.raises(InputError, match="template plain where it learned editor") as error:
+        adapters.resolve(folder, template=templating.PLAIN, max_length=256)
+    assert "max_length 256 where it learned 288" in str(error.value)
+    assert "\n" not in str(error.value)
+    meant = adapters.resolve(folder, insist=True, template=templating.PLAIN)
+    assert meant.prompt_format == PromptFormat(templating.PLAIN, 288, True)
 
 
 @pytest.mark.parametrize("name", adapters.WEIGHTS)
