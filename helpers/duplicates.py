@@ -57,7 +57,13 @@ def near_duplicate_clusters(
     from scipy.cluster.hierarchy import DisjointSet
 
     index, clusters = MinHashLSH(threshold=threshold, num_perm=permutations), DisjointSet()
+    firsts: dict[bytes, int] = {}  # of exact copies, which would all be found by one another
     for i, text in enumerate(texts):
+        [fingerprint] = digests([text])
+        clusters.add(i)
+        if (first := firsts.setdefault(fingerprint, i)) != i:
+            clusters.merge(i, first)
+            continue
         text = "".join(text.split())
         shingles = {
             text[j : j + 8].encode(errors="surrogatepass") for j in range(max(1, len(text) - 7))
@@ -65,7 +71,6 @@ def near_duplicate_clusters(
         sketch = MinHash(num_perm=permutations, seed=1, hashfunc=zlib.crc32)
         third = {shingle for shingle in shingles if zlib.crc32(shingle) % 3 == 0}
         sketch.update_batch(shingles if len(shingles) < FEW_SHINGLES or not third else third)
-        clusters.add(i)
         for other in index.query(sketch):
             clusters.merge(i, other)
         index.insert(i, sketch)

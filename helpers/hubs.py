@@ -65,8 +65,8 @@ def fetch_dataset(source: str, revision: str | None = None) -> Path:
             )
     except Exception as error:
         raise InputError(
-            f"source {source!r} could not be fetched ({one_line(error)}); "
-            "check the id, the revision and the network"
+            f"source {source!r} is no file or folder here, and could not be fetched "
+            f"({one_line(error)}); check its name, the revision and the network"
         ) from None
     folder = Path(fetched)
     if not any(path.is_file() for pattern in DATA for path in folder.rglob(pattern)):

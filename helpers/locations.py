@@ -213,16 +213,22 @@ def holds_more_training(stem: str) -> bool:
 
 def other_place(folder: Path) -> str:
     """What to give in place of a folder, where one below it holds training rows: hubs keep the
-    configurations of a data set so. Empty where there is none.
+    configurations of a data set so; or its files, one by one.
     """
     for below in sorted(path for path in folder.glob("*") if path.is_dir()):
         if any(form_of(file) in READERS for file in below.glob("train*")):
             return f"give the folder {from_root(below)} as source"
-    return ""
+    files = [*listed(folder), *sorted(folder.glob("*/*"))]  # as in train/0000.parquet
+    files = [from_root(file) for file in files if form_of(file) in READERS]
+    if len(files) > 1:
+        more = ", …" * (len(files) > 3)
+        return f"give its files as a list, `source: [{', '.join(files[:3])}{more}]`"
+    return f"give the file {files[0]} as source" if files else "none of these is read"
 
 
 def split_by_name(file: Path) -> str:
-    """The split that a file holds by its name, as it would in a folder; train where it says none.
+    """The split that a file holds by its name, or else by that of its folder; train where neither
+    says one.
 
     Args:
         file: one of several that are read as one source.
@@ -241,7 +247,8 @@ def split_by_name(file: Path) -> str:
                 f"trained on; if it is that split, call it {split}{form_of(file)}, else something "
                 "else"
             )
-    return "train"
+    folder = file.parent.name.lower()  # as where hubs keep test/0000.parquet
+    return next((split for split, names in SPLITS.items() if folder in names), "train")
 
 
 def source_parts(
@@ -276,7 +283,7 @@ def source_parts(
         raise InputError(
             f"source {source!r} has no training rows; a folder needs a file called train "
             f"({', '.join(READERS)}), in it or in its data/; it holds {there or 'nothing'}: "
-            f"{other_place(folder) or 'rename one, or give a file itself'}"
+            f"{other_place(folder)}"
         )
     return {
         split: [

@@ -9,6 +9,7 @@ import math
 import re
 import zlib
 from collections import Counter
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from helpers.rows import Fault, clean, decodes, encoding_of, shown
 from helpers.tables import CellError, Rows, mended, read_csv, read_xlsx
 
 SPACE = re.compile(r"[ \t\r\n]*")
+LIST_BEHIND = re.compile(r'\{\s*"(\w+)"\s*:\s*\[\s*\{')
+"""How a file begins whose rows stand in a list within an object."""
 
 
 def read_file(path: Path, sheet: str | None = None) -> Rows:
@@ -143,14 +146,25 @@ def read_jsonl(path: Path) -> Rows:
 
 
 def read_json(path: Path) -> Rows:
-    """Rows of a file that is one JSON array of objects, an element at a time."""
+    """Rows of a file that is one JSON array of objects, an element at a time; or one with an object
+    a line, which some programs call so.
+    """
     decoder = json.JSONDecoder(object_pairs_hook=with_unique_names)
     chunks, number, place = read_text(path), 0, 1
     text = next(chunks).lstrip()
+    behind = LIST_BEHIND.match(text)
+    if text.startswith("{") and not (behind and wraps_rows(text)):
+        with suppress(ValueError, RecursionError):
+            json.loads(text.partition("\n")[0])
+            yield from read_jsonl(path)
+            return
     if not text.startswith("["):
+        way = "write each object on a line of its own"
+        if behind:
+            way = f"keep the list behind {shown(behind[1])}, and nothing around it"
         raise InputError(
             f"{path}: expected an array of objects, such as [{{…}}, {{…}}], as pandas writes one "
-            "with orient='records'; with one object a line it is .jsonl"
+            f"with orient='records', or an object a line; {way}"
         )
     while True:
         place = SPACE.match(text, place).end()
@@ -178,6 +192,19 @@ def read_json(path: Path) -> Rows:
         raise InputError(
             f"{path}: more behind the end of the array; with a row a line it is .jsonl"
         )
+
+
+def wraps_rows(text: str) -> bool:
+    """Whether a file's beginning is one object around a list of rows, and no row with a list.
+
+    Args:
+        text: up to a megabyte; it begins as LIST_BEHIND.
+    """
+    line, _, more = text.partition("\n")
+    try:
+        return len(json.loads(line)) == 1 and not clean(more)
+    except (ValueError, RecursionError):
+        return True
 
 
 def read_parquet(path: Path) -> Rows:

@@ -160,6 +160,9 @@ def encoding_of(content: bytes) -> str:
         raise Fault("written in Big5", way)
     # Almost any bytes decode as GB18030; its common characters are those of GB2312.
     if broken("gb2312") <= 0.6 * high:
+        if other := other_encoding(content):
+            way = f"; convert it: iconv -f {other} -t UTF-8 old > new"
+            raise Fault(f"written in {other} or the like", way)
         return "gb18030"
     lines = content.splitlines()
     if 2 * sum(decodes(line, "utf-8") for line in lines) < len(lines):
@@ -215,6 +218,37 @@ def is_big5(content: bytes) -> bool:
     frequent = sum(byte <= 0xC6 for byte in first) - (added if number < 40 else 0)
     few = len(content) - len(sound) <= 0.05 * number and added <= 0.2 * number
     return few and frequent >= 0.9 * number > 0
+
+
+def other_encoding(content: bytes) -> str | None:
+    """The encoding of bytes that are sound GB18030, and text of another language.
+
+    Of different Korean syllables nearly all first bytes lie from 0xB0 to 0xC8, and of Chinese
+    signs half. In Japanese about half are kana, and no second byte lies below 0xA1. Where letters
+    have accents, many bytes beyond ASCII stand alone between letters of ASCII.
+
+    Args:
+        content: a text, or its beginning.
+
+    Returns:
+        A name that iconv knows; None for Chinese text, and for what is too short to tell.
+    """
+    runs = list(re.finditer(rb"[\x80-\xff]+", content))
+    between = [
+        len(run[0])
+        for run in runs
+        if content[run.start() - 1 : run.start()].isalpha()
+        and content[run.end() : run.end() + 1].isalpha()
+    ]
+    if len(runs) >= 10 and 4 * between.count(1) > len(between) > 0.4 * len(runs):
+        return "CP1252"
+    pairs = re.findall(rb"[\x81-\xfe][\x40-\xfe]", content)
+    signs = {pair for pair in pairs if pair[0] > 0xA9 and pair[1] >= 0xA1}
+    if len(signs) >= 25 and sum(0xB0 <= pair[0] <= 0xC8 for pair in signs) >= 0.97 * len(signs):
+        return "CP949"
+    kana = sum(0xA4 <= pair[0] <= 0xA5 for pair in pairs)
+    wide = all(pair[1] >= 0xA1 for pair in pairs)
+    return "EUC-JP" if wide and len(set(pairs)) >= 25 and len(pairs) <= 2.5 * kana else None
 
 
 def decodes(content: bytes, encoding: str) -> bool:
@@ -452,6 +486,8 @@ def check_columns(columns: dict | None, known: dict | None = None) -> dict[str, 
         way = "; a space belongs behind the colon" if ":" in names else ""
         raise InputError(f"columns maps {names}; only text, category and output can be mapped{way}")
     layout = LAYOUT | (known or {} if columns is None else columns)
+    if "category" not in (columns or {}) and "category" in (columns or {}).values():
+        layout["category"] = None  # a column of labels, or of texts, that is called so
     names = [name for name in layout.values() if name is not None]
     if len(set(map(str, names))) < len(names):
         raise InputError(f"columns maps two of text, category and output to one column: {layout}")
@@ -494,6 +530,10 @@ def no_column(
     # a table of answers is no table of labels: to learn from it teaches a model what it says
     if mapping.get("output") == "answer" and "probability" in names:
         mapping["output"] = "NAME"
+    labels = ""
+    if mapping.get("output") == "NAME" and columns["category"] == "category" in names:
+        way = own_mapping(columns) | {"category": None, "output": "category"}
+        labels = f"; if 'category' holds one label a row, it is `columns: {as_yaml(way)}`"
     mapping = {one: mapping[one] for one in LAYOUT if one in mapping}
     means = " (null offers every row all labels)" if None in mapping.values() else ""
     yaml = as_yaml(mapping)
@@ -502,6 +542,7 @@ def no_column(
         f"; there are {there or 'none'}: map them with `columns`, as in `columns: {yaml}`{means} "
         f"below `data:` in a profile, `columns = {mapping}` in a parameters cell, "
         f"`-y 'columns: {yaml}'` for papermill, `COLUMNS='{yaml}'` for make classify"
+        + labels
         + (no_names(names) if mapping[key] == "NAME" else ""),
     )
 
@@ -577,11 +618,20 @@ def check_row(raw: dict, columns: dict, options: list[str] | None, number: str) 
     for key, column in columns.items():
         needed = key == "text" or (key == "category" and options is None)
         if needed and column not in raw:
-            raise no_column(key, columns, list(raw))
+            fault = no_column(key, columns, list(raw))
+            nested = next((name for name, value in raw.items() if holds_objects(value)), None)
+            if nested and not next(usual_columns(key, list(raw)), None):
+                way = "write text, options and label as columns of their own"
+                detail = f"; {shown(nested)} holds objects, whose parts cannot be mapped: {way}"
+                raise Fault(fault.reason, detail)
+            raise fault
     text = text_of(raw[columns["text"]])
     if options is None:
         options = options_of(raw[columns["category"]])
-    label = label_of(raw.get(columns["output"]))
+    label = plain(raw.get(columns["output"]))
+    if isinstance(label, list) and len(label) < 2:  # so tools for labelling write one, or none
+        label = label[0] if label else None
+    label = label_of(label)
     if label and label not in options:
         refuse_doubtful(label)
     return {
@@ -591,6 +641,11 @@ def check_row(raw: dict, columns: dict, options: list[str] | None, number: str) 
         "category": options,
         "output": label,
     }
+
+
+def holds_objects(value) -> bool:
+    """Whether a raw value is an object with columns of its own, or a list of such."""
+    return isinstance(value[0] if isinstance(value, list) and value else value, dict)
 
 
 def refuse_other_labels(row: dict) -> dict:

@@ -50,6 +50,8 @@ PARTING = re.compile(r"[\t\n|｜;；、，,/#&+\\]")
 """What joins two classes to one label."""
 WIDE_PARTING = re.compile(PARTING.pattern + r"|[\s・･·]")
 """As well, in a label with Chinese characters; in English a space stands within a class."""
+ALIKE = "give all files the same columns"
+SPLIT_NAMES = {name: split for split, names in SPLITS.items() for name in names}
 KNOWN_LAYOUTS = {"damo/zh_cls_fudan-news": {"text": "prompt", "category": None, "output": "answer"}}
 
 
@@ -269,6 +271,42 @@ class OtherLabels:
             )
 
 
+class Divided:
+    """Notices a column that says of each row which split it belongs to.
+
+    Args:
+        part: a file.
+    """
+
+    def __init__(self, part: Part):
+        self.part, self.seen, self.candidates = part, False, {}
+
+    def add(self, raw: dict) -> None:
+        """See a row's columns."""
+        if not self.seen:
+            self.seen = True
+            mapped = self.part.columns.values()
+            self.candidates = {name: set() for name in raw if name not in mapped}
+        for name in list(self.candidates):
+            value = raw.get(name)
+            split = SPLIT_NAMES.get(value.strip().lower()) if isinstance(value, str) else None
+            if split:
+                self.candidates[name].add(split)
+            else:
+                del self.candidates[name]
+
+    def refuse_splits(self) -> None:
+        """All rows were seen. Raises InputError when a column names more than one split."""
+        for name, splits in self.candidates.items():
+            if len(splits) > 1:
+                files = ", ".join(f"{split}.csv" for split in SPLITS if split in splits)
+                raise InputError(
+                    f"{self.part.name}: column {name!r} says which split each row belongs to; "
+                    f"write each into a file of its own ({files}) in one folder, or take the "
+                    "column out"
+                )
+
+
 class Reading:
     """One reading of a source: its rows are checked, and what is not sound is counted."""
 
@@ -277,7 +315,8 @@ class Reading:
         self.skipped: Counter = Counter()
         self.padded = 0
         self.first_fault = ""
-        self.spellings: dict[str, str] = {}  # the first of each label
+        self.spellings: dict[str, str] = {}  # one of each label: the first, or the most frequent
+        self.columns: dict[str, None] = {}  # of the files that were read to their end
 
     def labels(self, parts: list[Part]) -> list[str]:
         """Every label of the sound rows whose part has no column of options, sorted.
@@ -286,8 +325,12 @@ class Reading:
             parts: of all splits.
         """
         parts = [part for part in parts if part.columns["category"] is None]
-        outputs = {row["output"] for row in self.rows("", parts, None)}
-        labels = outputs - {None}
+        outputs = Counter(row["output"] for row in self.rows("", parts, None))
+        for label, _ in outputs.most_common():
+            if label:  # where a row may be skipped, one typo does not outweigh a class
+                self.spellings.setdefault(spelling(label), label)
+        labels = {self.spellings[spelling(label)] for label in outputs if label}
+        self.columns.clear()
         if parts and not outputs and not self.first_fault:
             raise InputError(f"{parts[0].name} holds no rows")
         if parts and len(labels) < 2:
@@ -323,6 +366,7 @@ class Reading:
             column, own = part.columns["output"], []
             menus, others = Menus(part.name, part.columns), OtherLabels(part.name, part.columns)
             has_labels, part_labels = column is None, set()
+            divided = Divided(part)
             for where, raw in part.read():
                 number += 1
                 try:
@@ -330,10 +374,17 @@ class Reading:
                         raise raw
                     own = own or list(raw)
                     has_labels = has_labels or column in raw
+                    divided.add(raw)
+                    for name in (part.columns["text"], part.columns["category"]):
+                        if name in self.columns and name not in raw:
+                            raise Fault(f"no column {name!r}, which other files have", f"; {ALIKE}")
                     row = check_row(raw, part.columns, menu, f"{split}-{number}")
                     label = row["output"]
                     others.add(where, raw, label)
-                    first = label and self.spellings.setdefault(spelling(label), label)
+                    counts = options is None and self.on_bad_row == "skip"
+                    first = label
+                    if label and not counts:
+                        first = self.spellings.setdefault(spelling(label), label)
                     if first != label:
                         raise Fault("a label spelled in two ways", f": {both(first, label)}")
                     if options is not None:
@@ -352,6 +403,7 @@ class Reading:
                 yield row
             menus.refuse_labels(own)
             others.refuse_labels()
+            divided.refuse_splits()
             if menu:
                 refuse_codes_beside_words(part.name, part_labels, coded)
             named = [name for name in usual_columns("output", own) if name != column]
@@ -359,8 +411,15 @@ class Reading:
             if labelled and named and not has_labels:
                 raise InputError(
                     f"{part.name}: the label stands under {named[0]!r} and not under {column!r} "
-                    "as in other files; give all files the same columns"
+                    f"as in other files; {ALIKE}"
                 )
+            new = [name for name in own if name not in self.columns]
+            if self.columns and new and not has_labels and column in self.columns:
+                raise InputError(
+                    f"{part.name} has no column {column!r} for output, and {shown(new[0])}, which "
+                    f"other files have not; {ALIKE}"
+                )
+            self.columns |= dict.fromkeys(own)
             if own and not has_labels and (named or (mapped and split == "train")):
                 raise InputError(f"{part.name}: {no_column('output', part.columns, own)}")
             labelled, names = labelled or has_labels, names or own

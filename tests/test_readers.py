@@ -451,8 +451,8 @@ def test_a_bad_byte_in_english_is_no_chinese(tmp_path):
 
 
 UNSOUND_ARRAYS = {
-    "an object": ('{"text": "a"}', "expected an array of objects"),
-    "lines": ('{"text": "a"}\n{"text": "b"}', "with one object a line it is .jsonl"),
+    "an object around": ('{"data": [{"text": "a"}]}', "keep the list behind 'data'"),
+    "over several lines": ('{\n "text": "a"\n}', "write each object on a line of its own"),
     "an end too early": ('[{"text": "a"}, {"text": "b"}', "row 2: the array does not end"),
     "an element cut off": ('[{"text": "a"}, {"text": ', "row 2: invalid JSON"),
     "no comma": ('[{"text": "a"} {"text": "b"}]', "no comma behind row 1"),

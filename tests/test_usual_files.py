@@ -1,0 +1,168 @@
+"""Files as people bring them: how their tools name columns, splits, labels and encodings."""
+
+import csv
+import json
+
+import pandas as pd
+import pytest
+
+from helpers import InputError, duplicates
+from helpers.rows import other_encoding
+from helpers.sources import read_articles, read_source
+
+LABELS = ["Sports", "Business", "Farming"]
+ROWS = [{"text": f"report number {n} of the day", "label": LABELS[n % 3]} for n in range(30)]
+COLUMNS = {"text": "text", "category": None, "output": "label"}
+PORTUGUESE = (
+    "A situação política do país mudou após a eleição",
+    "A seleção venceu a competição de natação",
+    "A produção de grãos e a irrigação crescem",
+)
+KOREAN = (
+    "정부는 오늘 새로운 경제 정책을 발표했다",
+    "축구 대표팀이 어제 경기에서 이겼다",
+    "농민들이 올해 쌀 수확을 시작했다",
+)
+JAPANESE = (
+    "政府は今日新しい経済政策を発表しました",
+    "サッカーの代表チームが試合に勝ちました",
+    "農家は米の収穫を始めています",
+)
+
+
+def write_table(path, rows, encoding="utf-8"):
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", encoding=encoding, newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(path)
+
+
+def write_lines(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def renamed(rows, **names):
+    return [{names.get(name, name): value for name, value in row.items()} for row in rows]
+
+
+def test_a_column_of_labels_may_be_called_category(tmp_path):
+    path = write_table(tmp_path / "news.csv", renamed(ROWS, label="category"))
+    source = read_source(path, {"output": "category"})
+    assert source.menu == tuple(sorted(LABELS))
+    articles = read_articles(path, {"output": "category"}, options=LABELS)
+    assert all(article.row["category"] == LABELS for article in articles)
+
+
+def test_the_way_to_map_a_column_of_labels_called_category_is_named(tmp_path):
+    rows = [row | {"label": "Arts, Culture"} for row in ROWS[:15]] + ROWS[15:]
+    path = write_table(tmp_path / "news.csv", renamed(rows, label="category"))
+    with pytest.raises(InputError, match=r"it is `columns: {category: null, output: category}`"):
+        read_source(path)
+    assert len(read_source(path, {"category": None, "output": "category"}).menu) == 4
+
+
+def test_labels_of_a_test_file_under_a_name_of_its_own_are_not_passed_over(tmp_path):
+    write_table(tmp_path / "train.csv", ROWS)
+    write_table(tmp_path / "test.csv", renamed(ROWS[:6], label="sentiment"))
+    with pytest.raises(InputError, match="and 'sentiment', which other files have not"):
+        read_source(str(tmp_path), COLUMNS)
+    write_table(tmp_path / "test.csv", [{"text": row["text"]} for row in ROWS[:6]])
+    assert read_source(str(tmp_path), COLUMNS).splits["test"]["output"] == [None] * 6
+
+
+def test_articles_of_a_second_file_under_another_name_ask_for_the_same_columns(tmp_path):
+    first = write_table(tmp_path / "a.csv", ROWS)
+    second = write_table(tmp_path / "b.csv", renamed(ROWS, text="content"))
+    with pytest.raises(InputError, match=r"b\.csv line 2: no column 'text', which other files"):
+        read_source([first, second], COLUMNS)
+
+
+def test_a_column_that_says_the_split_is_not_passed_over(tmp_path):
+    rows = [row | {"split": "test" if n % 5 else "train"} for n, row in enumerate(ROWS)]
+    path = write_table(tmp_path / "all.csv", rows)
+    with pytest.raises(InputError, match=r"column 'split' says .* \(train\.csv, test\.csv\)"):
+        read_source(path, COLUMNS)
+    path = write_table(tmp_path / "one.csv", [row | {"split": "train"} for row in ROWS])
+    assert len(read_source(path, COLUMNS).splits["train"]) == 30
+
+
+def test_one_typo_does_not_outweigh_a_class(tmp_path):
+    rows = [{"text": "the first one", "label": "sports"}, *ROWS]
+    path = write_table(tmp_path / "rows.csv", rows)
+    source = read_source(path, COLUMNS, on_bad_row="skip")
+    assert source.menu == tuple(sorted(LABELS)) and len(source.splits["train"]) == 30
+    assert source.skipped == {"a label spelled in two ways": 1}
+    with pytest.raises(InputError, match="line 3: a label spelled in two ways"):
+        read_source(path, COLUMNS)
+
+
+@pytest.mark.parametrize(
+    "texts, encoding", [(PORTUGUESE, "CP1252"), (KOREAN, "CP949"), (JAPANESE, "EUC-JP")]
+)
+def test_another_language_is_not_read_as_chinese(tmp_path, texts, encoding):
+    rows = [{"text": f"{texts[n % 3]} {n}", "label": LABELS[n % 3]} for n in range(30)]
+    path = write_table(tmp_path / "rows.csv", rows, encoding)
+    with pytest.raises(InputError, match=f"written in {encoding} .* iconv -f {encoding} -t UTF-8"):
+        read_source(path, COLUMNS)
+
+
+def test_chinese_is_chinese_in_short_pieces_and_beside_english(sample):
+    for row in sample["train"]:
+        for piece in (row["text"][:30], row["text"][-300:], row["text"]):
+            assert other_encoding(piece.encode("gb18030")) is None
+
+
+def test_quotes_of_excel_in_an_english_file_are_told_from_a_damaged_byte(tmp_path):
+    rows = [*ROWS, {"text": "a title, and it’s on one line", "label": "Sports"}]
+    path = write_table(tmp_path / "rows.csv", rows, "cp1252")
+    with pytest.raises(InputError, match=r"line 32: a byte .* iconv -f CP1252 -t UTF-8"):
+        read_source(path, COLUMNS)
+
+
+def test_a_folder_s_name_says_the_split_where_the_file_s_says_none(tmp_path):
+    files = []
+    for split, rows in (("train", ROWS[:20]), ("test", ROWS[20:])):
+        (tmp_path / split).mkdir()
+        files.append(str(tmp_path / split / "0000.parquet"))
+        pd.DataFrame(rows).to_parquet(files[-1])
+    splits = read_source(files, COLUMNS).splits
+    assert {name: len(rows) for name, rows in splits.items()} == {"train": 20, "test": 10}
+    with pytest.raises(InputError, match=r"as a list, `source: \[.*test/0000.*, .*train/0000"):
+        read_source(str(tmp_path), COLUMNS)
+
+
+def test_several_files_of_a_folder_are_proposed_as_a_list(tmp_path):
+    files = [write_table(tmp_path / f"{year}.csv", ROWS) for year in (2020, 2021)]
+    with pytest.raises(InputError) as error:
+        read_source(str(tmp_path), COLUMNS)
+    assert f"`source: [{', '.join(files)}]`" in str(error.value)
+
+
+def test_lines_of_objects_may_be_called_json(tmp_path):
+    path = write_lines(tmp_path / "train.json", [row | {"turns": [{"a": 1}]} for row in ROWS])
+    assert len(read_source(path, COLUMNS).splits["train"]) == 30
+
+
+def test_a_list_of_one_label_is_that_label_and_an_empty_one_is_none(tmp_path):
+    rows = [row | {"label": [row["label"]]} for row in ROWS] + [{"text": "new", "label": []}]
+    source = read_source(write_lines(tmp_path / "doccano.jsonl", rows), COLUMNS)
+    assert source.menu == tuple(sorted(LABELS)) and source.splits["train"]["output"][-1] is None
+
+
+def test_articles_within_objects_are_not_to_be_mapped(tmp_path):
+    rows = [{"messages": [{"role": "user", "content": row["text"]}]} for row in ROWS]
+    with pytest.raises(InputError, match="'messages' holds objects, whose parts cannot be mapped"):
+        read_source(write_lines(tmp_path / "rows.jsonl", rows))
+
+
+def test_equal_texts_are_found_without_a_comparison_of_each_pair(monkeypatch):
+    """Thousands of reviews may say the same; only the first of them is looked up and kept."""
+    from datasketch import MinHashLSH
+
+    looks, query = [], MinHashLSH.query
+    monkeypatch.setattr(MinHashLSH, "query", lambda *args: looks.append(1) or query(*args))
+    clusters = duplicates.near_duplicate_clusters(["没有 填写评价", "另一篇", "没有填写 评价"] * 50)
+    assert clusters == [0, 1, 0] * 50 and len(looks) == 2
