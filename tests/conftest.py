@@ -15,7 +15,7 @@ from peft import LoraConfig, get_peft_model
 from playwright.sync_api import sync_playwright
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from helpers import ROOT, adapters, files, models, sources, templating
+from helpers import ROOT, InputError, adapters, files, models, sources, templating
 
 LONGEST = (
     "test_lab test_book test_training_runs test_classify test_scoring test_profiles test_heads "
@@ -61,6 +61,19 @@ def pytest_collection_modifyitems(items):
     """The longest files first; what stands in one file keeps its order."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def refusals_are_one_line():
+    """No test has to ask it: what is said to the reader in its process stands on one line."""
+
+    def say(error, *said):
+        assert "\n" not in "".join(map(str, said)), f"more than one line: {said}"
+        ValueError.__init__(error, *said)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(InputError, "__init__", say)
+        yield
 
 
 @pytest.fixture(scope="session")
