@@ -23,11 +23,7 @@ from helpers.rows import Fault, clean, label_of, spelling, text_of
 
 EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES", 100))
 often = settings(
-    max_examples=EXAMPLES,
-    database=None,
-    deadline=None,
-    derandomize=EXAMPLES <= 100,
-    suppress_health_check=list(HealthCheck),
+    max_examples=EXAMPLES, derandomize=EXAMPLES <= 100, suppress_health_check=list(HealthCheck)
 )
 seldom = settings(often, max_examples=max(10, EXAMPLES // 10))
 

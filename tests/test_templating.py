@@ -68,7 +68,7 @@ TRICKY = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     text=TRICKY,
     budget=st.integers(32, 200),
