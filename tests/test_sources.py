@@ -280,20 +280,20 @@ def test_a_hub_gives_a_folder_of_the_revision_that_is_read_as_any_other(tmp_path
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "says"),
     [
-        {"on_bad_row": "ignore"},
-        {"columns": {"body": "text"}},
-        {"columns": {"text": 3}},
-        {"columns": {"text": None}},
-        {"columns": {"category": "output"}},
-        {"columns": "{text: body}"},
-        {"sheet": "Sheet1"},
-        {"revision": "v1"},
+        ({"on_bad_row": "ignore"}, "on_bad_row is 'ignore'; it must be one of: error, skip"),
+        ({"columns": {"body": "text"}}, "columns maps body; only text, category and output can be"),
+        ({"columns": {"text": 3}}, "columns maps text to 3; .* column's name, in quotes"),
+        ({"columns": {"text": None}}, "columns maps text to None; it must be a column's name$"),
+        ({"columns": {"category": "output"}}, "maps two of text, category and output to one colu"),
+        ({"columns": "{text: body}"}, "columns is '{text: body}'; it maps text, category and"),
+        ({"sheet": "Sheet1"}, "train.jsonl has no sheets; `sheet` is for .xlsx files"),
+        ({"revision": "v1"}, "'sample' is no hub's data set; leave `revision` out"),
     ],
 )
-def test_bad_arguments_are_one_line(options):
-    with pytest.raises(InputError):
+def test_bad_arguments_are_one_line(options, says):
+    with pytest.raises(InputError, match=says):
         sources.read_source("sample", **options)
 
 
@@ -307,9 +307,17 @@ def test_a_source_of_bad_rows_alone_says_why(tmp_path):
         sources.read_source(path, {"category": None}, on_bad_row="skip")
 
 
-@pytest.mark.parametrize("source", [[], 7, ["sample", 7], "sample.txt"])
-def test_what_no_source_is(source):
-    with pytest.raises(InputError):
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ([], r"source is \[\]; give one source, or a list of them"),
+        (7, "source is 7; give one source"),
+        (["sample", 7], r"source is \['sample', 7\]; give one source"),
+        ("sample.txt", "'sample.txt': no such file or folder, and not a hub id; give 'sample'"),
+    ],
+)
+def test_what_no_source_is(source, says):
+    with pytest.raises(InputError, match=says):
         sources.read_source(source)
 
 
@@ -811,10 +819,18 @@ def test_a_sheet_is_for_the_workbooks_of_a_list(tmp_path):
     assert len(rows_of([str(tmp_path / "a.xlsx"), more], sheet="二")) == 2
 
 
-@pytest.mark.parametrize("name", ["~$my.xlsx", "x" * 5000 + ".csv", "a\0b.csv"])
-def test_names_that_no_file_has_are_one_line(name):
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("~$my.xlsx", r"~\$my\.xlsx'?.*: .*[Nn]o such file"),
+        ("x" * 5000 + ".csv", "xxx'?: File name too long; give another file"),
+        ("a\0b.csv", r"'a\\x00b\.csv': no file has such a name"),
+    ],
+    ids=["of a lock", "too long", "with a zero byte"],
+)
+def test_names_that_no_file_has_are_one_line(name, says):
     for read in (sources.read_source, sources.read_articles, readers.column_names):
-        with pytest.raises(InputError):
+        with pytest.raises(InputError, match=says):
             read(name)
 
 
