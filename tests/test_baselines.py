@@ -63,10 +63,3 @@ def test_a_regression_on_features_answers_with_options():
     assert answers == ["Art"]  # with two classes the library has one column of weights
     with pytest.raises(InputError, match="two classes"):
         baselines.logistic_baseline(features[:2], ["Art", "Art"], test, rows)
-
-
-def test_the_sample_s_svm_is_as_good_as_it_was(sample):
-    """It has 235 of these 263 rows right; another library may round a few differently."""
-    answers = baselines.svm_baseline(sample["train"], sample["test"])
-    right = [answer == row["output"] for answer, row in zip(answers, sample["test"])]
-    assert sum(right) == pytest.approx(235, abs=3)

@@ -69,21 +69,6 @@ def test_duplicate_ids(tmp_path):
     assert [row["output"] for row in read] == [row["output"] for row in rows]
 
 
-def test_a_stray_quote(tmp_path):
-    lines = table(news(), ["text", "output"]).split("\n")
-    lines[10] = '"' + lines[10]
-    path = save(tmp_path / "rows.csv", "\n".join(lines))
-    assert "rows.csv line 11: a quoted field begins here" in refusal(
-        path, columns={"category": None}
-    )
-
-
-def test_duplicate_columns(tmp_path):
-    content = table(news(), ["text", "output", "text"])
-    path = save(tmp_path / "rows.csv", content)
-    assert "line 1: 2 columns are called 'text'" in refusal(path, columns={"category": None})
-
-
 def test_labels_that_are_not_a_number(tmp_path):
     rows = [
         {"text": row["text"], "label": float("nan") if n % 10 == 0 else row["output"]}

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from helpers import InputError, duplicates, files, headers, sources
+from helpers import duplicates, headers
 
 
 def texts_of(count):
@@ -82,17 +82,3 @@ def test_a_naive_split_would_straddle():
 )
 def test_headers_end_where_the_body_begins(text, body):
     assert headers.strip_header(text) == (text if body is None else body)
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    target, row = tmp_path / "rows.jsonl", {"text": "正文", "category": ["A", "B"], "output": "A"}
-    files.write_jsonl(target, [row])
-    with pytest.raises(TypeError):
-        files.write_jsonl(target, [row, {"text": object()}])
-    assert len(sources.read_rows(target)) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
-
-
-def test_a_missing_step_names_its_notebook(tmp_path):
-    with pytest.raises(InputError, match="01-dataset-exploration"):
-        files.need(tmp_path / "data" / "train.jsonl", "01-dataset-exploration")

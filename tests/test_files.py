@@ -31,6 +31,8 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
 
     with pytest.raises(RuntimeError):
         files.write_text(path, parts())
+    with pytest.raises(TypeError):
+        files.write_jsonl(path, [{"text": "new"}, {"text": object()}])
     assert path.read_text() == "old" and [file.name for file in tmp_path.iterdir()] == ["text"]
 
 
