@@ -2,6 +2,7 @@
 published pages.
 """
 
+import ast
 import getpass
 import json
 import os
@@ -27,9 +28,9 @@ from bs4 import BeautifulSoup
 from conftest import project_environment, run_cells
 from snakemake.cli import parse_config
 
-from helpers import ROOT, plotting, profiles, sources
+from helpers import ROOT, InputError, plotting, profiles, sources
 from tools import publish
-from tools.reference import as_text, helper_reference
+from tools.reference import as_text, helper_reference, signature
 from tools.stage import other_book, stage_notebook
 
 SNAKEMAKE = [
@@ -220,6 +221,12 @@ def test_the_helper_reference_says_what_the_docstrings_say():
         public = re.findall(r"^(?:def|class) ([A-Za-z]\w*)", path.read_text(encoding="utf-8"), re.M)
         shown = set(re.findall(r"^```python\n(?:class )?(\w+)\(", text, re.M))
         assert set(public) - {"main"} <= shown, path.name
+        module = ast.parse(path.read_text(encoding="utf-8"))
+        assert as_text(ast.get_docstring(module) or "") in text, path.name
+        for node in module.body:
+            if getattr(node, "name", None) in public and ast.get_docstring(node):
+                said = f"{signature(node)}\n```\n\n{as_text(ast.get_docstring(node))}\n\n"
+                assert said in text, f"{path.name}: {node.name}"
     assert "a lone \\<bos>, 3 \\* 4 and `a*b<c>`" == as_text("a lone <bos>, 3 * 4 and `a*b<c>`")
 
 
@@ -481,13 +488,6 @@ def test_an_unknown_profile_lists_those_there_are(make, project):
             {"run_dir": "runs/test-bad", "source": "nowhere.jsonl"},
             "nowhere.jsonl",
         ),
-        ("02-prompt-design", {"run_dir": "runs/test-bad"}, "01-dataset-exploration"),
-        (
-            "04-training",
-            {"run_dir": "runs/tiny", "setting": "x", "template": "poem"},
-            "template 'poem' is unknown",
-        ),
-        ("05-evaluation", {"run_dir": "runs/tiny", "settings": ["never"]}, "04-training"),
         ("05-evaluation", {"run_dir": "runs/tiny", "colour": "red"}, "has no parameter colour"),
     ],
 )
@@ -499,6 +499,31 @@ def test_a_bad_parameter_is_one_line_and_leaves_nothing(
     assert done.returncode != 0
     assert says in done.stderr and "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir()) and not (project / "runs" / "test-bad").exists()
+
+
+@pytest.mark.parametrize(
+    ("notebook", "there", "parameters", "says"),
+    [
+        ("02-prompt-design", [], {}, "01-dataset-exploration"),
+        (
+            "04-training",
+            ["data"],
+            {"setting": "x", "template": "poem"},
+            "template 'poem' is unknown",
+        ),
+        ("05-evaluation", ["data", "train"], {"settings": ["never"]}, "04-training"),
+    ],
+)
+def test_what_a_chapter_cannot_use_is_refused_before_it_writes(
+    book, tmp_path, notebook, there, parameters, says
+):
+    """Its cells in this process: how a kernel ends with a refusal, the test above says."""
+    for part in there:
+        shutil.copytree(book.run / part, tmp_path / "run" / part)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=says):
+        run_cells(notebook, run_dir=str(tmp_path / "run"), **parameters)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
