@@ -231,7 +231,7 @@ def small_model(make="gemma3_text", key_heads=1, **choices):
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 8}
     heads = {"num_attention_heads": 4, "num_key_value_heads": key_heads, "sliding_window": 6}
-    config = AutoConfig.for_model(make, vocab_size=100, **sizes, **heads, **choices)
+    config = AutoConfig.for_model(make, **sizes | heads | {"vocab_size": 100} | choices)
     if make == "gemma3_text":
         config.layer_types = ["sliding_attention", "full_attention"]
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import small_model
 
 from benchmarks.scoring import lm_eval_scores
 from helpers import InputError, budgets, files, models, predictions, scoring, templating
@@ -19,33 +20,48 @@ def rows(sample):
     return sorted(sample["test"], key=lambda row: row["id"])[:4]
 
 
+@pytest.fixture(scope="module")
+def small(tokenizer):
+    """Two layers with drawn weights and the packaged model's vocabulary. One of them sees 64 tokens
+    back: prompts of a usual length reach beyond its window.
+    """
+    drawn = small_model(vocab_size=len(tokenizer), sliding_window=64, tie_word_embeddings=False)
+    drawn.set_attn_implementation("sdpa")
+    return drawn.eval()
+
+
 def ask(model, tokenizer, prompt, options):
     return scoring.ask_batch(model, tokenizer, [prompt], [options])[0]
 
 
-def test_cached_scores_equal_whole_forward_passes(base, tokenizer, rows):
-    for row in rows[:2]:
-        prompt = templating.fit(tokenizer, plain(160), row).ids
-        result = ask(base, tokenizer, prompt, row["category"])
-        for option, score in list(zip(row["category"], result["logprobs"]))[:4]:
-            ids = templating.encode_answer(tokenizer, option)
-            with torch.inference_mode():
-                logits = (
-                    base(torch.tensor([prompt + ids]))
-                    .logits[0, len(prompt) - 1 : -1]
-                    .log_softmax(-1)
-                )
-            assert score == pytest.approx(
-                logits.gather(1, torch.tensor(ids)[:, None]).sum().item(), abs=1e-3
-            )
+def whole_passes(model, tokenizer, prompt, options):
+    """Nats of each option, in a forward pass of its own: no cache, no tree and no mask."""
+    scores = []
+    for ids in (templating.encode_answer(tokenizer, option) for option in options):
+        with torch.inference_mode():
+            kept = model(torch.tensor([prompt + ids]), logits_to_keep=len(ids) + 1)
+        own = kept.logits[0, :-1].log_softmax(-1).gather(1, torch.tensor(ids)[:, None])
+        scores.append(own.sum().item())
+    return scores
 
 
-def test_scores_are_those_of_the_evaluation_harness(base, tokenizer, rows):
-    """lm-evaluation-harness reads prompt and option together, option by option (see
-    benchmarks/scoring.py).
+@pytest.mark.parametrize("max_length", [160, 900])
+def test_cached_scores_equal_whole_forward_passes(small, tokenizer, sample, max_length):
+    """Somewhat longer than the sliding window, and far longer."""
+    row = max(sample["test"], key=lambda row: len(row["text"]))
+    prompt = templating.fit(tokenizer, plain(max_length), row).ids
+    result = ask(small, tokenizer, prompt, row["category"])
+    wanted = whole_passes(small, tokenizer, prompt, row["category"])
+    assert result["logprobs"] == pytest.approx(wanted, abs=1e-3)
+
+
+def test_scores_are_those_of_the_evaluation_harness(base, tokenizer, sample):
+    """The packaged model itself. lm-evaluation-harness reads prompt and option together, option by
+    option (see benchmarks/scoring.py).
     """
-    prompts = [prompt.ids for prompt in templating.fit_all(tokenizer, plain(128), rows[:2])]
-    menus = [row["category"] for row in rows[:2]]
+    rows = sorted(sample["test"], key=lambda row: len(row["category"]))[:2]
+    prompts = [prompt.ids for prompt in templating.fit_all(tokenizer, plain(96), rows)]
+    menus = [row["category"] for row in rows]
     for mine, theirs in zip(
         scoring.ask_batch(base, tokenizer, prompts, menus),
         lm_eval_scores(base, tokenizer, prompts, menus),
@@ -53,29 +69,26 @@ def test_scores_are_those_of_the_evaluation_harness(base, tokenizer, rows):
         assert mine["logprobs"] == pytest.approx(theirs, abs=1e-3)
 
 
-def test_cached_scores_hold_beyond_the_sliding_window(base, tokenizer, sample):
-    row = max(sample["test"], key=lambda row: len(row["text"]))
-    prompt = templating.fit(tokenizer, plain(900), row).ids
-    result = ask(base, tokenizer, prompt, row["category"])
-    ids = templating.encode_answer(tokenizer, row["category"][0])
-    with torch.inference_mode():
-        logits = base(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
-    assert result["logprobs"][0] == pytest.approx(
-        logits.gather(1, torch.tensor(ids)[:, None]).sum().item(), abs=1e-3
-    )
-
-
-def library_writes(base, prompt, new_tokens):
+def library_writes(model, prompt, new_tokens):
     """What the library's own greedy search writes behind one prompt: token ids."""
-    whole = base.generate(torch.tensor([prompt]), max_new_tokens=new_tokens, do_sample=False)
+    whole = model.generate(torch.tensor([prompt]), max_new_tokens=new_tokens, do_sample=False)
     return whole[0, len(prompt) :].tolist()
 
 
-def test_generation_is_the_librarys_greedy_search(base, tokenizer, rows):
-    for row in rows:
-        prompt = templating.fit(tokenizer, plain(160), row).ids
-        mine = ask(base, tokenizer, prompt, row["category"])["generated"]
-        assert tokenizer.decode(library_writes(base, prompt, 16)).startswith(mine)
+def with_what_it_writes(model, tokenizer, prompts, rows):
+    """Options of each row, and one that begins as the model goes on: it writes several tokens."""
+    return [
+        [*row["category"], tokenizer.decode(library_writes(model, prompt, 5)).strip()]
+        for prompt, row in zip(prompts, rows)
+    ]
+
+
+def test_generation_is_the_librarys_greedy_search(small, tokenizer, rows):
+    prompts = [prompt.ids for prompt in templating.fit_all(tokenizer, plain(160), rows)]
+    for prompt, options in zip(prompts, with_what_it_writes(small, tokenizer, prompts, rows)):
+        mine = ask(small, tokenizer, prompt, options)["generated"]
+        assert tokenizer.decode(library_writes(small, prompt, 16)).startswith(mine)
+        assert mine.strip().startswith(options[-1])
 
 
 def test_generation_writes_a_label_to_its_end_outside_of_the_tree(base, tokenizer):
@@ -93,7 +106,7 @@ def test_generation_writes_a_label_to_its_end_outside_of_the_tree(base, tokenize
 
 
 @pytest.mark.parametrize("template", templating.TEMPLATES)
-def test_nothing_depends_on_batch_or_order(base, tokenizer, rows, template):
+def test_nothing_depends_on_batch_or_order(small, tokenizer, rows, template):
     """Alone or together, in either order, beside longer rows or shorter ones; the editor's
     instruction is read once for all of a batch.
     """
@@ -102,28 +115,29 @@ def test_nothing_depends_on_batch_or_order(base, tokenizer, rows, template):
         templating.fit(tokenizer, PromptFormat(text, limit, True), row).ids
         for row, limit in zip(rows, (100, 130, 160, 700))
     ]
-    menus = [row["category"] for row in rows]
-    alone = [ask(base, tokenizer, prompt, options) for prompt, options in zip(prompts, menus)]
-    together = scoring.ask_batch(base, tokenizer, prompts, menus)
-    backwards = scoring.ask_batch(base, tokenizer, prompts[::-1], menus[::-1])[::-1]
+    menus = with_what_it_writes(small, tokenizer, prompts, rows)
+    alone = [ask(small, tokenizer, prompt, options) for prompt, options in zip(prompts, menus)]
+    together = scoring.ask_batch(small, tokenizer, prompts, menus)
+    backwards = scoring.ask_batch(small, tokenizer, prompts[::-1], menus[::-1])[::-1]
     for first, second, third in zip(alone, together, backwards):
         assert second["logprobs"] == pytest.approx(first["logprobs"], abs=1e-4)
         assert third["logprobs"] == pytest.approx(first["logprobs"], abs=1e-4)
         assert first["generated"] == second["generated"] == third["generated"]
+        assert len(templating.encode(tokenizer, first["generated"])) > 1
 
 
-def test_what_all_prompts_begin_with_is_read_once(base, monkeypatch):
+def test_what_all_prompts_begin_with_is_read_once(small, monkeypatch):
     """Also where it is all that a prompt has, and where the rest takes several chunks."""
     monkeypatch.setattr(scoring, "CHUNK", 24)
     start = list(range(1000, 1000 + scoring.WORTH_SHARING))
     rest = list(range(2000, 2000 + scoring.CHUNK + 5))
     read = []
-    hook = base.get_input_embeddings().register_forward_hook(
+    hook = small.get_input_embeddings().register_forward_hook(
         lambda module, given, output: read.append(tuple(given[0].shape))
     )
     try:
-        cache = scoring.prefill(base, [start, start + rest], len(start + rest))
-        short = scoring.prefill(base, [start[1:], start[1:] + rest[:3]], len(start) + 2)
+        cache = scoring.prefill(small, [start, start + rest], len(start + rest))
+        short = scoring.prefill(small, [start[1:], start[1:] + rest[:3]], len(start) + 2)
     finally:
         hook.remove()
     assert read[:3] == [(1, len(start)), (2, scoring.CHUNK), (2, 5)]
@@ -153,29 +167,19 @@ def test_other_architectures_are_read_as_exactly(make, tokenizer, rows):
     ]
     results = scoring.ask_batch(model, tokenizer, prompts, [row["category"] for row in rows[:2]])
     for prompt, row, result in zip(prompts, rows, results):
-        for option, score in list(zip(row["category"], result["logprobs"]))[:3]:
-            ids = templating.encode_answer(tokenizer, option)
-            with torch.inference_mode():
-                logits = (
-                    model(torch.tensor([prompt + ids]))
-                    .logits[0, len(prompt) - 1 : -1]
-                    .log_softmax(-1)
-                )
-            assert score == pytest.approx(
-                logits.gather(1, torch.tensor(ids)[:, None]).sum().item(), abs=1e-3
-            )
+        wanted = whole_passes(model, tokenizer, prompt, row["category"][:3])
+        assert result["logprobs"][:3] == pytest.approx(wanted, abs=1e-3)
 
 
-def test_odd_menus(base, tokenizer, rows):
+def test_odd_menus(small, tokenizer, rows):
     """One option; options that begin one another; the same option twice; an article of nothing."""
     row = {**rows[0], "text": ""}
     for options in (["Law"], ["Art", "Art History", "Art History of China"], ["Law", "Art", "Law"]):
         prompt = templating.fit(tokenizer, plain(160), {**row, "category": options}).ids
-        result = ask(base, tokenizer, prompt, options)
-        assert len(result["logprobs"]) == len(options) and all(
-            score < 0 for score in result["logprobs"]
-        )
-        assert result["logprobs"][0] == pytest.approx(result["logprobs"][options.index(options[0])])
+        result = ask(small, tokenizer, prompt, options)
+        wanted = whole_passes(small, tokenizer, prompt, options)
+        assert result["logprobs"] == pytest.approx(wanted, abs=1e-3)
+        assert len(set(result["logprobs"])) == len(set(options))  # twice the same, to the last bit
 
 
 def test_a_batch_that_does_not_fit_is_halved(monkeypatch, tokenizer):
@@ -199,9 +203,9 @@ def test_a_batch_that_does_not_fit_is_halved(monkeypatch, tokenizer):
         list(scoring.ask_in_batches(None, tokenizer, [[0] * 500], [[]], 4096))
 
 
-def test_where_memory_is_short_fewer_rows_are_asked_at_once(monkeypatch, base, tokenizer):
+def test_where_memory_is_short_fewer_rows_are_asked_at_once(monkeypatch, small, tokenizer):
     prompts, menus = [[2, 3, 4, 5 + i] * 16 for i in range(5)], [["A", "B"]] * 5
-    usual, batches = scoring.ask(base, tokenizer, prompts, menus), []
+    usual, batches = scoring.ask(small, tokenizer, prompts, menus), []
     ask_batch = scoring.ask_batch
 
     def counted(model, tokenizer, prompts, menus):
@@ -210,12 +214,12 @@ def test_where_memory_is_short_fewer_rows_are_asked_at_once(monkeypatch, base, t
 
     monkeypatch.setattr(scoring, "ask_batch", counted)
     monkeypatch.setattr(budgets, "available_gib", lambda: budgets.ASIDE_GIB + 1e-6)
-    short = scoring.ask(base, tokenizer, prompts, menus)
+    short = scoring.ask(small, tokenizer, prompts, menus)
     assert batches == [1] * 5
     for one, other in zip(usual, short):
         assert one["logprobs"] == pytest.approx(other["logprobs"], abs=1e-3)
     monkeypatch.setattr(budgets, "available_gib", lambda: 1000.0)
-    scoring.ask(base, tokenizer, prompts, menus)
+    scoring.ask(small, tokenizer, prompts, menus)
     assert batches[5:] == [5]
 
 
@@ -241,17 +245,17 @@ def test_the_largest_menu_decides_how_many_rows_are_asked_at_once(monkeypatch, t
 
 
 @pytest.mark.parametrize("number", ["nan", "inf"])
-def test_nan_is_refused(base, tokenizer, monkeypatch, number):
+def test_nan_is_refused(small, tokenizer, monkeypatch, number):
     broken = torch.zeros(1, 8, 300_000)
     broken[0, 0, 0] = float(number)
     monkeypatch.setattr(scoring, "read_trees", lambda *_: broken)
     with pytest.raises(InputError, match="NaN"):
-        ask(base, tokenizer, [2, 3, 4], ["A", "B"])
+        ask(small, tokenizer, [2, 3, 4], ["A", "B"])
 
 
-def test_a_full_disk_is_one_line(base, tokenizer, rows, tmp_path):
+def test_a_full_disk_is_one_line(small, tokenizer, rows, tmp_path):
     prompts = templating.fit_all(tokenizer, plain(128), rows)
-    arguments = (tmp_path, lambda: base, tokenizer, rows[:1], prompts[:1], prompts[:1], {})
+    arguments = (tmp_path, lambda: small, tokenizer, rows[:1], prompts[:1], prompts[:1], {})
     scoring.predict(*arguments)
     (tmp_path / "predictions.jsonl").unlink()
     (tmp_path / "predictions.jsonl").symlink_to("/dev/full")
@@ -260,19 +264,19 @@ def test_a_full_disk_is_one_line(base, tokenizer, rows, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_an_interrupted_evaluation_goes_on(base, tokenizer, rows, tmp_path):
+def test_an_interrupted_evaluation_goes_on(small, tokenizer, rows, tmp_path):
     prompts = templating.fit_all(tokenizer, plain(128), rows)
     arguments = dict(
         tokenizer=tokenizer, rows=rows, prompts=prompts, free=prompts, key={"model": "x"}
     )
-    whole = scoring.predict(tmp_path / "a", lambda: base, **arguments)
+    whole = scoring.predict(tmp_path / "a", lambda: small, **arguments)
     text = (tmp_path / "a" / "predictions.jsonl").read_text()
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "key.json").write_text((tmp_path / "a" / "key.json").read_text())
     (tmp_path / "b" / "predictions.jsonl").write_text(
         "\n".join(text.split("\n")[:2]) + "\n" + text.split("\n")[2][:40]
     )
-    resumed = scoring.predict(tmp_path / "b", lambda: base, **arguments)
+    resumed = scoring.predict(tmp_path / "b", lambda: small, **arguments)
     for line, other in zip(whole, resumed):
         for mode in scoring.MODES:
             assert line[mode]["prediction"] == other[mode]["prediction"]
@@ -289,10 +293,10 @@ def test_an_interrupted_evaluation_goes_on(base, tokenizer, rows, tmp_path):
             scoring.predict(tmp_path / "b", never, **(arguments | change))
 
 
-def test_rows_that_are_not_calibrated_are_asked_once(base, tokenizer, rows, tmp_path):
+def test_rows_that_are_not_calibrated_are_asked_once(small, tokenizer, rows, tmp_path):
     prompts = templating.fit_all(tokenizer, plain(128), rows)
     both = [
-        scoring.predict(tmp_path / name, lambda: base, tokenizer, rows, prompts, free, {})
+        scoring.predict(tmp_path / name, lambda: small, tokenizer, rows, prompts, free, {})
         for name, free in (("calibrated", prompts), ("not", None))
     ]
     for line, other in zip(*both):
@@ -350,21 +354,21 @@ def test_a_tokenizer_that_normalises_is_judged_by_ids(tokenizer):
     assert written_by(Normalising(), "ﬁnance", ["Art", "ﬁnance"]) == "ﬁnance"
 
 
-def test_priors_are_kept_for_prompt_and_options(base, tokenizer):
+def test_priors_are_kept_for_prompt_and_options(small, tokenizer):
     """The same content-free prompt with other options has other priors."""
     prompt, priors = [tokenizer.bos_token_id, 107, 108], {}
     pairs = [(prompt, ["Art", "Law"]), (prompt, ["Law", "Art", "Sports"])]
-    scoring.add_priors(base, tokenizer, priors, pairs)
+    scoring.add_priors(small, tokenizer, priors, pairs)
     assert len(priors) == 2
     two, three = (priors[scoring.prior_key(*pair)] for pair in pairs)
     assert two == pytest.approx([three[1], three[0]], abs=1e-3) and len(three) == 3
 
 
-def test_rows_that_share_an_id_are_refused(base, tokenizer, rows, tmp_path):
+def test_rows_that_share_an_id_are_refused(small, tokenizer, rows, tmp_path):
     prompts = templating.fit_all(tokenizer, plain(128), rows[:2])
     twice = [row | {"id": "same"} for row in rows[:2]]
     with pytest.raises(InputError, match="same id"):
-        scoring.predict(tmp_path, lambda: base, tokenizer, twice, prompts, prompts, {})
+        scoring.predict(tmp_path, lambda: small, tokenizer, twice, prompts, prompts, {})
 
 
 def test_line_separators_inside_a_label_do_not_split_predictions(tmp_path):
@@ -426,22 +430,22 @@ def test_only_rows_that_are_new_or_asked_otherwise_are_asked(tmp_path):
     assert predictions.read_predictions(tmp_path / "predictions.jsonl") == []  # no stale answer
 
 
-def test_what_a_model_writes_on_is_the_librarys_greedy_search(base, tokenizer, rows):
+def test_what_a_model_writes_on_is_the_librarys_greedy_search(small, tokenizer, rows):
     """One prompt at a time there, all at once and of unlike length here."""
     prompts = [
         templating.fit(tokenizer, plain(limit), row).ids for limit, row in zip((128, 90, 160), rows)
     ]
-    alone = [library_writes(base, prompt, 12) for prompt in prompts]
-    assert scoring.write_on(base, tokenizer, prompts, 12) == tokenizer.batch_decode(alone)
+    alone = [library_writes(small, prompt, 12) for prompt in prompts]
+    assert scoring.write_on(small, tokenizer, prompts, 12) == tokenizer.batch_decode(alone)
 
 
-def test_what_is_written_ends_before_the_end_token(base, tokenizer, rows):
+def test_what_is_written_ends_before_the_end_token(small, tokenizer, rows):
     """Beside a row that goes on, and whatever the model's own way of writing is."""
     prompts = [templating.fit(tokenizer, plain(90), row).ids for row in rows[:2]]
-    ids = [library_writes(base, prompt, 6) for prompt in prompts]
+    ids = [library_writes(small, prompt, 6) for prompt in prompts]
     third = next(token for token in ids[0] if token not in ids[1])
     ends_there = SimpleNamespace(eos_token_id=third, decode=tokenizer.decode)
-    first, second = scoring.write_on(base, ends_there, prompts, 6)
+    first, second = scoring.write_on(small, ends_there, prompts, 6)
     assert first == tokenizer.decode(ids[0][: ids[0].index(third)])
     assert second == tokenizer.decode(ids[1])
 
