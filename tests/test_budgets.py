@@ -3,6 +3,7 @@ chapters that run for real under a budget that is too small give way, or stop wi
 """
 
 import json
+import re
 import resource
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import sys
 
 import pytest
 import torch
+from conftest import run_cells
 from transformers import AutoConfig
 
 from helpers import (
@@ -201,16 +203,32 @@ def run(tmp_path_factory, sample):
     return folder
 
 
+@pytest.mark.parametrize("chapter", ["04-training", "06-out-of-memory"])
+def test_every_chapter_leaves_room_for_python(chapter, run, monkeypatch, capsys):
+    """What is free counts less ASIDE_GIB, as the page on clusters says; the other chapters ask
+    `check_chapter`, which does it for them.
+    """
+    monkeypatch.setattr(budgets, "available_gib", lambda: budgets.ASIDE_GIB + 0.3)
+    with pytest.raises(InputError, match=r" and 0\.3 are free; what would help: "):
+        run_cells(chapter, run_dir=str(run))
+
+
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem
 )
-def test_every_chapter_leaves_room_for_python(path):
-    """What is free counts less ASIDE_GIB, as the page on clusters says."""
-    assert "available_gib" not in path.read_text(encoding="utf-8")
+def test_no_chapter_counts_what_is_free_by_itself(path):
+    assert not re.search("available_gib|available_bytes", path.read_text(encoding="utf-8"))
 
 
-def test_a_limit_of_the_shell_is_part_of_what_is_free():
-    code = "from helpers import budgets; print(budgets.available_gib())"
+def test_a_limit_of_the_shell_is_part_of_what_is_free(monkeypatch):
+    """Processes of their own on a machine with 64 GiB free: this one holds whatever ran before."""
+    code = (
+        "from types import SimpleNamespace\n"
+        "from helpers import machine\n"
+        "machine.psutil.virtual_memory = lambda: SimpleNamespace(available=64 * 2**30)\n"
+        "machine.group_bytes = lambda: []\n"
+        "print(machine.available_bytes())"
+    )
     free = {}
     for limit in (3.0, None):
 
@@ -223,8 +241,11 @@ def test_a_limit_of_the_shell_is_part_of_what_is_free():
             [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True,
             preexec_fn=restrict,
         )  # fmt: skip
-        free[limit] = float(done.stdout)
-    assert 2 < free[3.0] < 3 < free[None]
+        free[limit] = int(done.stdout)
+    assert 2 < free[3.0] / memory.GIB < 3 and free[None] == 64 * memory.GIB
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(budgets, "available_bytes", lambda: free[3.0])
+    assert budgets.available_gib() == free[3.0] / memory.GIB
 
 
 def test_asking_ahead_of_the_chapter_stops_where_the_chapter_would(run, tmp_path, monkeypatch):
@@ -259,35 +280,38 @@ def test_the_chapter_on_memory_gives_way_and_ends(run, tmp_path):
 
 
 def test_the_chapter_on_memory_without_any_room_stops_with_what_would_help(run, tmp_path):
-    parameters = {"run_dir": str(run), "memory_gib": 0.3}
-    code, printed, _ = run_chapter("06-out-of-memory", parameters, tmp_path)
-    assert code == 1 and not list(tmp_path.iterdir())
-    last = printed.strip().splitlines()[-1]
-    assert last.startswith("✗ 06-out-of-memory: chapter 6 needs about")
-    assert "0.3 are free; what would help:" in last and "a smaller model" in last
+    shutil.copytree(run / "data", tmp_path / "data")
+    with pytest.raises(InputError, match=r"^chapter 6 needs about .*; what would help: ") as error:
+        run_cells("06-out-of-memory", run_dir=str(tmp_path), memory_gib=0.3)
+    assert "0.3 are free" in str(error.value) and "a smaller model" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-def test_the_training_chapter_without_room_stops_before_it_starts(run, tmp_path):
-    """Eight long rows at once, under a limit that the chapter's own process has to read."""
+def test_the_training_chapter_without_room_stops_before_it_starts(run, monkeypatch):
+    """Eight long rows at once."""
     parameters = {
         "run_dir": str(run), "setting": "wide", "max_length": 2048, "batch_size": 8,
         "rows_per_step": 8, "steps": 1, "evaluations": 1,
     }  # fmt: skip
-    code, printed, _ = run_chapter("04-training", parameters, tmp_path, data_gib=4.0)
-    assert code == 1 and not (run / "train").exists()
-    last = printed.strip().splitlines()[-1]
-    assert "a step needs about" in last and "what would help: max_length" in last
-    assert "batch_size 1: " in last and "gradient_checkpointing True: " in last
+    monkeypatch.setattr(budgets, "available_gib", lambda: budgets.ASIDE_GIB + 2.5)
+    with pytest.raises(InputError, match=r"^a step needs about .* and 2\.5 are free; ") as error:
+        run_cells("04-training", **parameters)
+    said = str(error.value)
+    assert "\n" not in said and "what would help: max_length" in said
+    assert "batch_size 1: " in said and "gradient_checkpointing True: " in said
+    assert not (run / "train").exists()
 
 
 def test_the_chapter_on_own_articles_without_room_stops_with_what_would_help(
     run, tmp_path, draw_adapter
 ):
+    """The real notebook in a process of its own, under a limit that this process has to read."""
     own = templating.PromptFormat(templating.PLAIN, 2048, True)
     draw_adapter(run / "train" / "s", own, ["Art", "Law"], r=2)
     parameters = {"run_dir": str(run), "adapter": str(run / "train" / "s" / "adapter")}
     code, printed, _ = run_chapter("08-classify-your-articles", parameters, tmp_path, data_gib=1.6)
-    assert code == 1 and not (run / "answers").exists()
+    assert code == 1 and not (run / "answers").exists() and not list(tmp_path.iterdir())
     last = printed.strip().splitlines()[-1]
     assert last.startswith("✗ 08-classify-your-articles: chapter 8 needs about")
     assert "are free; what would help:" in last
