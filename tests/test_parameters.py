@@ -30,6 +30,11 @@ def inspected(name):
     return papermill.inspect_notebook(ROOT / "notebooks" / f"{name}.ipynb")
 
 
+def declared(name):
+    """What a notebook takes: name to type."""
+    return {key: parameter["inferred_type_name"] for key, parameter in inspected(name).items()}
+
+
 def cells(name):
     """The notebook's cells, and the place of the one that holds its parameters."""
     found = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
@@ -51,12 +56,11 @@ def test_papermill_sees_every_parameter_and_its_meaning(name):
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_every_default_has_the_type_that_is_declared(name):
-    declared = {key: parameter["inferred_type_name"] for key, parameter in inspected(name).items()}
-    for key, kind in declared.items():
+    for key, kind in declared(name).items():
         assert kind != "None" and set(kind.split(" or ")) <= TYPES, key
     refuse_wrong(
         {key: ast.literal_eval(parameter["default"]) for key, parameter in inspected(name).items()},
-        declared,
+        declared(name),
     )
 
 
@@ -200,9 +204,18 @@ def test_plain_papermill_stops_at_the_first_cell_behind_the_parameters(
     assert not (ROOT / "runs" / "test-bad").exists()
 
 
-@pytest.mark.parametrize("profile", profiles.names())
-def test_every_profile_gives_what_the_notebooks_take(profile, project):
-    """The parameters that Snakemake would hand over, each against the cell that receives it."""
+@pytest.mark.parametrize("name", profiles.names())
+def test_every_profile_gives_what_the_notebooks_take(name):
+    profile = profiles.read_profile(name)
+    for chapter in NOTEBOOKS:
+        for setting in profile.settings if chapter == "04-training" else [None]:
+            given = json.loads(json.dumps(profile.parameters(chapter, setting)))
+            refuse_wrong(given, declared(chapter))
+
+
+@pytest.mark.parametrize("profile", ["sample", "fudan-heads", "yi-6b"])
+def test_snakemake_hands_over_what_a_profile_gives(profile, project):
+    """As its orders say: each chapter's parameters, and each setting's."""
     # Another test may be writing this profile's files just now: without --rerun-incomplete,
     # Snakemake stops at a file that is half there.
     snakemake = [sys.executable, "-m", "snakemake", "--nolock", "--dry-run", "--forceall"]
@@ -222,10 +235,12 @@ def test_every_profile_gives_what_the_notebooks_take(profile, project):
         for order in orders
     ]
     assert {name for name, _ in given} == set(NOTEBOOKS)
+    own = profiles.read_profile(profile)
     for name, values in given:
-        refuse_wrong(
-            values, {key: entry["inferred_type_name"] for key, entry in inspected(name).items()}
-        )
+        assert values == own.parameters(name, values.get("setting"))
+        refuse_wrong(values, declared(name))
+    settings = [values["setting"] for name, values in given if name == "04-training"]
+    assert sorted(settings) == sorted(own.settings)
 
 
 def test_a_remedy_fits_its_parameter(tmp_path):
