@@ -60,7 +60,14 @@ def tiny_model(tmp_path_factory, copy_tokenizer):
 
 @pytest.fixture(scope="module")
 def messages(tokenizer, sample):
-    rows = [row for row in sample["train"] if len(row["text"]) < 400]
+    """Rows of the sample, each behind characters that tokenizers decode otherwise: ▁ decodes to a
+    space. swift's first row is compared by its ids, for text would be a false alarm.
+    """
+    rows = [
+        row | {"text": f"▁▂▃ ﬁ 产量▁图　{row['text']}"}
+        for row in sample["train"]
+        if len(row["text"]) < 400
+    ]
     return {
         "train": training.prepare_rows(tokenizer, FORMAT, rows[:64])[0],
         "val": training.prepare_rows(tokenizer, FORMAT, rows[64:68])[0],
@@ -157,7 +164,7 @@ def test_only_the_profile_decides_how_many_processes_train(straight):
 
 
 def test_a_moved_setting_is_reused_and_a_failing_one_leaves_the_old(
-    straight, tmp_path, tiny_model, train
+    straight, tmp_path, tiny_model, train, monkeypatch
 ):
     folder = tmp_path / "elsewhere" / "rank4"
     shutil.copytree(straight, folder)
@@ -168,6 +175,11 @@ def test_a_moved_setting_is_reused_and_a_failing_one_leaves_the_old(
     )
     assert train(folder, arguments(tiny_model) | {"report_to": "tensorboard"})["reused"]
     before = (folder / "adapter" / "adapter_model.safetensors").read_bytes()
+
+    def fails(*_):
+        raise InputError("swift failed")  # what it says for real: see test_training.py
+
+    monkeypatch.setattr(training, "run_swift", fails)
     with pytest.raises(InputError, match="swift failed"):
         train(folder, arguments(tiny_model) | {"no_such_argument": 1})
     assert (folder / "adapter" / "adapter_model.safetensors").read_bytes() == before
@@ -253,15 +265,3 @@ def test_a_diverged_run_stops_early_and_is_not_gone_on_from(tmp_path, tiny_model
         train(tmp_path / "wild", arguments(tiny_model, learning_rate=1e30, steps=400))
     work = training.unfinished(tmp_path / "wild")
     assert not swift_processes(work) and not (work / training.BEGUN).exists()
-
-
-def test_articles_that_tokenizers_decode_otherwise_train(tmp_path, tiny_model, tokenizer, train):
-    """The look at swift's first row compares ids: ▁ decodes to a space, and was a false alarm."""
-    rows = [
-        {"text": f"▁▂▃ 第{i}号　ﬁ 产量▁图", "category": ["Art", "Law"], "output": "Law"}
-        for i in range(4)
-    ]
-    made = training.prepare_rows(tokenizer, FORMAT, rows)[0]
-    short = arguments(tiny_model, steps=1, evaluations=1, train_rows=4)
-    summary = train(tmp_path / "blocks", short, {"train": made, "val": made[:1]})
-    assert summary["best_step"] == 1
