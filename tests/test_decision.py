@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from scipy.stats import binomtest, norm
 
 from helpers import ROOT, InputError, adapters, comparison, decision, hybrid, templating
@@ -12,9 +13,10 @@ from helpers import ROOT, InputError, adapters, comparison, decision, hybrid, te
 def drawn(n, seed, options=4, sharpness=2.5):
     """Calibrated probabilities, and labels drawn from them."""
     rng = np.random.default_rng(seed)
-    probabilities = decision.option_probabilities(list(sharpness * rng.normal(size=(n, options))))
-    places = [int(rng.choice(options, p=values)) for values in probabilities]
-    return probabilities, places
+    probabilities = softmax(sharpness * rng.normal(size=(n, options)), axis=1)
+    # the first option up to which the shares add up to more than a random number
+    places = (probabilities.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
+    return list(probabilities), places.tolist()
 
 
 def lay_down(folder, weights="weights", labels=("a", "b")):
