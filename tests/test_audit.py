@@ -18,10 +18,9 @@ def clusters(rows):
     return duplicates.near_duplicate_clusters(row["text"] for row in rows)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_flipped_labels_stand_among_the_first(rows, clusters, seed):
+def test_flipped_labels_stand_among_the_first(rows, clusters):
     """3 % of the labels, each to another option of its row."""
-    rng = random.Random(seed)
+    rng = random.Random(0)
     flipped = {row["id"] for row in rng.sample(rows, round(0.03 * len(rows)))}
     changed = []
     for row in rows:
