@@ -204,6 +204,12 @@ def tokenizer():
 
 
 @pytest.fixture(scope="session")
+def qwen_tokenizer():
+    """Over bytes, and without a token in front; it takes seconds to convert."""
+    return models.qwen_tokenizer()
+
+
+@pytest.fixture(scope="session")
 def copy_tokenizer():
     """copy_tokenizer(folder): the packaged model's tokenizer beside another model. As a tokenizer
     saves itself, it takes thrice the bytes, and every process that loads it seconds more.

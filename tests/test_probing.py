@@ -143,9 +143,7 @@ def test_every_token_is_shown_with_its_id(tokenizer):
     assert isinstance(table, pd.DataFrame) and table.shape == (2, len(ids))
 
 
-def test_pieces_of_a_tokenizer_over_bytes_can_be_read():
-    from helpers import models
-
-    qwen = models.qwen_tokenizer()
-    pieces = probing.token_table(qwen, templating.encode(qwen, "昨天"))
+def test_pieces_of_a_tokenizer_over_bytes_can_be_read(qwen_tokenizer):
+    ids = templating.encode(qwen_tokenizer, "昨天")
+    pieces = probing.token_table(qwen_tokenizer, ids)
     assert "".join(piece.strip("'") for piece in pieces.loc["piece"]) == "昨天"

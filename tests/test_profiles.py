@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, HfArgumentParser
 
-from helpers import ROOT, InputError, files, heads, memory, models, profiles, swift_setup, training
+from helpers import ROOT, InputError, files, heads, memory, profiles, swift_setup, training
 from helpers.adapters import AdapterPrompt
 from helpers.parameters import read_yaml
 from helpers.templating import PromptFormat, find_template
@@ -170,12 +170,12 @@ def test_every_gpu_profile_fits_the_card_it_names(name):
 
 
 @pytest.mark.parametrize("name", ["yi-6b", "qwen1.5-1.8b", "qwen3-0.6b"])
-def test_its_architecture_trains_for_a_few_steps(name, tmp_path, sample):
+def test_its_architecture_trains_for_a_few_steps(name, tmp_path, sample, qwen_tokenizer):
     """Random weights, every width shrunk, Qwen's tokenizer; the arguments of the profile's first
     setting.
     """
     config = config_of(NAMED[name])
-    tokenizer = models.qwen_tokenizer()
+    tokenizer = qwen_tokenizer
     heads = 4 if config.num_key_value_heads < config.num_attention_heads else 2
     shrunk = {
         "hidden_size": 64,

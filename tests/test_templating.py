@@ -79,13 +79,7 @@ TRICKY = st.one_of(
         unique=True,
     ),
 )
-def test_any_text_fits(text, budget, cut, options):
-    tokenizer = (
-        models.load_tokenizer(models.PACKAGED)
-        if not hasattr(test_any_text_fits, "kept")
-        else test_any_text_fits.kept
-    )
-    test_any_text_fits.kept = tokenizer
+def test_any_text_fits(tokenizer, text, budget, cut, options):
     row = {"id": "x", "text": text, "category": options, "output": options[0]}
     answer = max(len(templating.encode_answer(tokenizer, option)) for option in options)
     try:
@@ -181,14 +175,14 @@ def test_a_template_has_a_name_of_its_own():
 
 
 @pytest.fixture(scope="module")
-def qwen(tmp_path_factory):
+def qwen(tmp_path_factory, qwen_tokenizer):
     """A folder with Qwen's tokenizer and the configuration of a tiny model of its kind, as swift
     wants to find it.
     """
     from transformers import Qwen2Config
 
     folder = tmp_path_factory.mktemp("tiny") / "Qwen2-0.5B"
-    models.qwen_tokenizer().save_pretrained(folder)
+    qwen_tokenizer.save_pretrained(folder)
     Qwen2Config(
         hidden_size=32,
         intermediate_size=64,
@@ -200,14 +194,16 @@ def qwen(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("kind", "bos"), [("gemma", True), ("gemma", False), ("qwen", False)])
-def test_swift_encodes_exactly_what_scoring_sees(tokenizer, sample, qwen, kind, bos):
+def test_swift_encodes_exactly_what_scoring_sees(
+    tokenizer, qwen_tokenizer, sample, qwen, kind, bos
+):
     from swift.model import get_processor
     from swift.template import get_template
 
     import helpers.swift_plugin  # noqa: F401
 
     folder = models.find_model(models.PACKAGED) if kind == "gemma" else str(qwen)
-    ours = tokenizer if kind == "gemma" else models.qwen_tokenizer()
+    ours = tokenizer if kind == "gemma" else qwen_tokenizer
     template = get_template(
         get_processor(folder), max_length=192, template_type="news-bos" if bos else "news"
     )
