@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks import full_size
-from helpers import budgets, estimates, models, out_of_memory, profiles, sources
+from helpers import budgets, estimates, out_of_memory, profiles, sources
 from tools import recorded
 
 SHAPE = {
@@ -23,17 +23,12 @@ SHAPE = {
 }
 
 
-@pytest.fixture(scope="module")
-def qwen():
-    return models.qwen_tokenizer()
-
-
 @pytest.mark.parametrize(
     ("kind", "tied"), [("llama", False), ("qwen2", False), ("qwen3", True)], ids=str
 )
-def test_a_drawn_model_is_whole(kind, tied, tmp_path, monkeypatch, qwen):
+def test_a_drawn_model_is_whole(kind, tied, tmp_path, monkeypatch, qwen_tokenizer):
     """Every weight is in the files, and none of another name; the tokenizer's ids fit."""
-    monkeypatch.setattr(full_size.models, "qwen_tokenizer", lambda: qwen)
+    monkeypatch.setattr(full_size.models, "qwen_tokenizer", lambda: qwen_tokenizer)
     config = AutoConfig.for_model(kind, **SHAPE, head_dim=8, tie_word_embeddings=tied)
     full_size.write_model(tmp_path / "model", config)
     network, info = AutoModelForCausalLM.from_pretrained(
@@ -55,12 +50,12 @@ def test_a_drawn_model_is_whole(kind, tied, tmp_path, monkeypatch, qwen):
     assert tokenizer.decode(ids) == text
 
 
-def test_a_cut_vocabulary_is_the_first_part_of_the_whole(qwen):
-    small = full_size.cut_tokenizer(qwen, 64_000)
+def test_a_cut_vocabulary_is_the_first_part_of_the_whole(qwen_tokenizer):
+    small = full_size.cut_tokenizer(qwen_tokenizer, 64_000)
     assert len(small) == 64_000
-    assert full_size.cut_tokenizer(qwen, len(qwen)) is qwen
+    assert full_size.cut_tokenizer(qwen_tokenizer, len(qwen_tokenizer)) is qwen_tokenizer
     text = "The news of the day: 新闻"
-    whole, cut = (tokenizer(text)["input_ids"] for tokenizer in (qwen, small))
+    whole, cut = (tokenizer(text)["input_ids"] for tokenizer in (qwen_tokenizer, small))
     assert len(cut) >= len(whole) and cut[:6] == whole[:6]  # common words are low in rank
     assert small.decode(cut) == text
 
@@ -88,9 +83,16 @@ def test_only_rows_and_steps_are_fewer_than_the_profiles(name, tmp_path):
     assert shorter["lengths"] == [256]
 
 
+@pytest.fixture
+def memory_of_others_ignored(monkeypatch):
+    """A run also ends where the machine has next to nothing left, and other programs take it."""
+    monkeypatch.setattr(full_size, "LEFT_GIB", 0)
+
+
 HOLD = "import time; held = b'x' * ({mib} * 2**20); time.sleep(1.5)"
 
 
+@pytest.mark.usefixtures("memory_of_others_ignored")
 def test_a_peak_is_what_the_processes_held(tmp_path):
     inner = HOLD.format(mib=200)
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
@@ -98,15 +100,17 @@ def test_a_peak_is_what_the_processes_held(tmp_path):
     assert outcome.ended == ""
     assert 200 / 1024 < outcome.process_gib < 240 / 1024
     assert outcome.process_gib <= outcome.peak_gib < 280 / 1024
-    assert 1.5 < outcome.seconds < 10
+    assert outcome.seconds > 1.5
 
 
+@pytest.mark.usefixtures("memory_of_others_ignored")
 def test_a_process_over_the_limit_fails(tmp_path):
     command = [sys.executable, "-c", HOLD.format(mib=600)]
     outcome = full_size.run_limited(command, 0.5, tmp_path / "log")
     assert "MemoryError" in outcome.ended and outcome.peak_gib < 0.5
 
 
+@pytest.mark.usefixtures("memory_of_others_ignored")
 def test_weights_mapped_from_a_file_count_once(tmp_path):
     from safetensors.torch import save_file
 
@@ -119,6 +123,7 @@ def test_weights_mapped_from_a_file_count_once(tmp_path):
     assert full_size.run_limited(command, 0.4, tmp_path / "log").ended
 
 
+@pytest.mark.usefixtures("memory_of_others_ignored")
 def test_processes_that_are_too_large_together_are_stopped(tmp_path):
     inner = HOLD.format(mib=200)
     code = "import subprocess, sys; "
