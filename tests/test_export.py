@@ -18,6 +18,7 @@ from helpers import (
     decision,
     export,
     files,
+    hybrid,
     models,
     scoring,
     settings,
@@ -35,6 +36,9 @@ def setting(tmp_path_factory, draw_adapter):
     draw_adapter(folder, FORMAT, LABELS, r=4)
     part = {"temperature": 2.0, "n": 60, "sets": {"level": 0.9, "threshold": 0.1}, "targets": {}}
     decision.write_decision(folder / "adapter", {"model": part, "hybrid": None})
+    texts = ["画展 油画", "美术 油画", "球队 进球", "球队 比赛"]
+    linear = hybrid.fit_linear(texts, ["Art", "Art", "Sports", "Sports"])
+    hybrid.save_linear(linear, folder / "adapter")
     score = {"accuracy": 0.9, "ci95": [0.85, 0.936], "n": 200, "macro_f1": 0.9}
     run = folder.parents[1]
     files.write_json(run / "eval" / "metrics.json", {"models": {"rank4": {"score": score}}})
@@ -47,41 +51,72 @@ def exported(setting):
     return export.export_model(setting / "adapter")
 
 
-def by_readme(folder, article):
-    """What the lines of an exported README print: nats by option. This project is out of reach."""
-    [code] = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.S)
-    (folder / "article.txt").write_text(article, encoding="utf-8")
-    prelude = (
-        "import sys; sys.modules['helpers'] = None; exec(compile(sys.stdin.read(), 'x', 'exec'))"
+@pytest.fixture(scope="module")
+def articles(sample):
+    """The shortest and the longest of the sample, in whose text the end token stands as a word."""
+    found = (pick((row["text"] for row in sample["test"]), key=len) for pick in (min, max))
+    return {
+        length: article[:60] + "<eos>" + article[60:]
+        for length, article in zip(("short", "long"), found)
+    }
+
+
+@pytest.fixture(scope="module")
+def by_readme(exported, articles):
+    """What the lines of the exported README print for each article: nats by option. This project is
+    out of their reach.
+    """
+    [code] = re.findall(r"```python\n(.*?)```", (exported / "README.md").read_text(), re.S)
+    program = (
+        "import functools, json, sys; sys.modules['helpers'] = None\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
+        "for kind in (AutoModelForCausalLM, AutoTokenizer):\n"
+        "    kind.from_pretrained = functools.cache(kind.from_pretrained)  # once for all\n"
+        "code, articles = json.load(sys.stdin)\n"
+        "for article in articles:\n"
+        "    open('article.txt', 'w', encoding='utf-8').write(article)\n"
+        "    exec(compile(code, 'README.md', 'exec'), {})\n"
+        "    print('next')"
     )
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, "-I", "-c", prelude],
-        input=code, cwd=folder, env=environment, capture_output=True, text=True, timeout=300,
+        [sys.executable, "-I", "-c", program],
+        input=json.dumps([code, [*articles.values()]]),
+        cwd=exported, env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
-    (folder / "article.txt").unlink()
+    (exported / "article.txt").unlink()
     assert done.returncode == 0, done.stderr
-    lines = [line.split(" ", 1) for line in done.stdout.splitlines()]
-    return {option: float(nats) for nats, option in lines}
+    printed = [text.strip().splitlines() for text in done.stdout.split("next\n")[:-1]]
+    return {
+        length: {option: float(nats) for nats, option in (line.split(" ", 1) for line in lines)}
+        for length, lines in zip(articles, printed, strict=True)
+    }
 
 
-@pytest.mark.parametrize("length", ["short", "long"])
-def test_the_readmes_lines_give_the_scorers_numbers(exported, setting, tokenizer, sample, length):
-    pick = min if length == "short" else max
-    article = pick((row["text"] for row in sample["test"]), key=len)
-    article = article[:60] + "<eos>" + article[60:]  # text here, no end
-    theirs = by_readme(exported, article)
-    row = {"id": "x", "text": article, "category": LABELS}
-    prompt = templating.fit(tokenizer, FORMAT, row)
-    assert (prompt.kept < 1) == (length == "long")
-    # the weights as daily work merges them in bfloat16, computed with in float32
+@pytest.fixture(scope="module")
+def network(setting):
+    """The weights as daily work merges them in bfloat16, computed with in float32."""
     merged = models.load_model(models.PACKAGED, setting / "adapter", dtype="bfloat16")
     network = models.load_model(models.PACKAGED, dtype="float32")
     network.load_state_dict({name: w.float() for name, w in merged.state_dict().items()})
+    return network
+
+
+@pytest.fixture(scope="module")
+def exact(setting):
+    return models.load_model(models.PACKAGED, setting / "adapter", dtype="float32")
+
+
+@pytest.mark.parametrize("length", ["short", "long"])
+def test_the_readmes_lines_give_the_scorers_numbers(
+    by_readme, articles, network, exact, tokenizer, length
+):
+    theirs, row = by_readme[length], {"id": "x", "text": articles[length], "category": LABELS}
+    prompt = templating.fit(tokenizer, FORMAT, row)
+    assert (prompt.kept < 1) == (length == "long")
     [ours] = scoring.ask(network, tokenizer, [prompt.ids], [LABELS])
     assert list(theirs) == LABELS
     assert list(theirs.values()) == pytest.approx(ours["logprobs"], abs=1e-3)
-    exact = models.load_model(models.PACKAGED, setting / "adapter", dtype="float32")
     [unrounded] = scoring.ask(exact, tokenizer, [prompt.ids], [LABELS])
     best = max(zip(unrounded["logprobs"], LABELS, strict=True))[1]
     assert max(theirs, key=theirs.get) == best
@@ -91,7 +126,8 @@ def test_the_folder_holds_what_others_need(exported, setting):
     names = {path.name for path in exported.iterdir()}
     assert {
         "model.safetensors", "config.json", "generation_config.json", "tokenizer.json",
-        "prompt.json", "decision.json", "README.md", "GEMMA_TERMS.html", "NOTICE.md",
+        "prompt.json", "decision.json", "linear.npz", "linear.json", "README.md",
+        "GEMMA_TERMS.html", "NOTICE.md",
     } <= names  # fmt: skip
     assert not [name for name in names if "adapter" in name]
     assert exported == setting.parents[1] / "export" / "rank4"
@@ -100,7 +136,7 @@ def test_the_folder_holds_what_others_need(exported, setting):
     with safe_open(exported / "model.safetensors", "pt") as weights:
         kinds = {str(weights.get_tensor(name).dtype) for name in weights.keys()}
     assert kinds == {"torch.bfloat16"}
-    for name in ("prompt.json", "decision.json"):
+    for name in ("prompt.json", "decision.json", "linear.npz", "linear.json"):
         assert (exported / name).read_bytes() == (setting / "adapter" / name).read_bytes()
     texts = [
         p for p in exported.iterdir() if p.suffix in (".json", ".md") and p.name != "tokenizer.json"
@@ -152,14 +188,17 @@ def test_a_card_has_no_figures_of_an_earlier_training(tmp_path, setting):
     assert "before it was trained anew" in earlier and "90.0" not in earlier
 
 
-def cut_by_readme(folder, cut, article, options=LABELS):
-    """What the README's lines have made when an article is cut: their names and values."""
+def cut_by_readme(folder, tokenizer, cut, article, options=LABELS):
+    """What the README's lines have made when an article is cut: their names and values. The model
+    is left out, and the tokenizer is there already.
+    """
     code = (export.HEAD + export.CUT[cut]).split("prompt = start")[0]
     code = code.replace("dtype=torch.float32", "")
-    code = re.sub(r"^model = .*$", "", code, flags=re.M)
+    code, gone = re.subn(r"^(model|tokenizer) = .*$", "", code, flags=re.M)
+    assert gone == 2
     code = re.sub(r"^options = .*$", f"options = {options!r}", code, flags=re.M)
     (folder / "article.txt").write_text(article, encoding="utf-8")
-    names = {}
+    names = {"tokenizer": tokenizer}
     try:
         exec(code.replace('folder = "."', f"folder = {str(folder)!r}"), names)
     finally:
@@ -167,10 +206,10 @@ def cut_by_readme(folder, cut, article, options=LABELS):
     return names
 
 
-def test_lines_for_articles_that_lose_their_middle(exported, sample):
+def test_lines_for_articles_that_lose_their_middle(exported, tokenizer, sample):
     """The same lines but for the cut: what they keep fits, and is beginning and end."""
     article = max((row["text"] for row in sample["test"]), key=len)
-    names = cut_by_readme(exported, "head+tail", article)
+    names = cut_by_readme(exported, tokenizer, "head+tail", article)
     size = len(names["start"] + names["prompt"]["input_ids"]) + max(map(len, names["answers"]))
     assert FORMAT.max_length - 12 < size <= FORMAT.max_length
     head, tail = names["text"].split("……")
@@ -178,9 +217,9 @@ def test_lines_for_articles_that_lose_their_middle(exported, sample):
 
 
 @pytest.mark.parametrize("cut", export.CUT)
-def test_lines_say_where_options_leave_an_article_no_room(exported, cut):
+def test_lines_say_where_options_leave_an_article_no_room(exported, tokenizer, cut):
     with pytest.raises(SystemExit, match="offer fewer"):
-        cut_by_readme(exported, cut, "球队取胜。" * 3, [f"类别{n}" for n in range(90)])
+        cut_by_readme(exported, tokenizer, cut, "球队取胜。" * 3, [f"类别{n}" for n in range(90)])
 
 
 def test_what_would_be_another_model_is_refused(tmp_path, setting):
