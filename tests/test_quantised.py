@@ -22,7 +22,7 @@ from helpers import (
     swift_setup,
     training,
 )
-from helpers.adapters import AdapterPrompt
+from helpers.adapters import WEIGHTS, AdapterPrompt, write_prompt
 from helpers.templating import PLAIN, PromptFormat
 
 FORMAT = PromptFormat(PLAIN, 192, False)
@@ -106,9 +106,14 @@ def test_without_its_package_it_is_refused_before_anything_begins(
     swift_setup.refuse_missing_package({"quant_method": "fp8"})  # swift's own, by transformers
 
 
-def test_it_cannot_be_exported(recommended, tmp_path, draw_adapter):
+def test_it_cannot_be_exported(recommended, tmp_path):
+    """What else is refused: see test_export.py. The weights are looked at by nobody."""
     folder: Path = tmp_path / "train" / "q4"
-    draw_adapter(folder, PromptFormat(PLAIN, 192, True), r=2)
+    (folder / "adapter").mkdir(parents=True)
+    for name in WEIGHTS:
+        (folder / "adapter" / name).write_text("weights")
+    asked = AdapterPrompt(models.PACKAGED, PromptFormat(PLAIN, 192, True), ["a", "b"])
+    write_prompt(folder / "adapter", asked)
     arguments = arguments_for(models.PACKAGED, recommended)
     (folder / "sft.yaml").write_text(yaml.safe_dump(arguments), encoding="utf-8")
     with pytest.raises(InputError, match=r"quantised to 4 bits.*one that was trained") as error:
