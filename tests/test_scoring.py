@@ -55,6 +55,15 @@ def test_cached_scores_equal_whole_forward_passes(small, tokenizer, sample, max_
     assert result["logprobs"] == pytest.approx(wanted, abs=1e-3)
 
 
+def test_the_packaged_models_scores_hold_beyond_its_window(base, tokenizer, sample):
+    """512 tokens of it; one option, for each is a pass over the whole."""
+    row = max(sample["test"], key=lambda row: len(row["text"]))
+    prompt = templating.fit(tokenizer, plain(600), row).ids
+    result = ask(base, tokenizer, prompt, row["category"][:1])
+    wanted = whole_passes(base, tokenizer, prompt, row["category"][:1])
+    assert result["logprobs"] == pytest.approx(wanted, abs=1e-3)
+
+
 def test_scores_are_those_of_the_evaluation_harness(base, tokenizer, sample):
     """The packaged model itself. lm-evaluation-harness reads prompt and option together, option by
     option (see benchmarks/scoring.py).
