@@ -218,8 +218,9 @@ def other_place(folder: Path) -> str:
     for below in sorted(path for path in folder.glob("*") if path.is_dir()):
         if any(form_of(file) in READERS for file in below.glob("train*")):
             return f"give the folder {from_root(below)} as source"
-    files = [*listed(folder), *sorted(folder.glob("*/*"))]  # as in train/0000.parquet
-    files = [from_root(file) for file in files if form_of(file) in READERS]
+    places = [folder, *filter(Path.is_dir, listed(folder))]  # as in train/0000.parquet
+    there = dict.fromkeys(file for place in places for file in listed(place))
+    files = [from_root(file) for file in there if form_of(file) in READERS]
     if len(files) > 1:
         more = ", …" * (len(files) > 3)
         return f"give its files as a list, `source: [{', '.join(files[:3])}{more}]`"

@@ -9,7 +9,6 @@ import math
 import re
 import zlib
 from collections import Counter
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -152,15 +151,12 @@ def read_json(path: Path) -> Rows:
     decoder = json.JSONDecoder(object_pairs_hook=with_unique_names)
     chunks, number, place = read_text(path), 0, 1
     text = next(chunks).lstrip()
-    behind = LIST_BEHIND.match(text)
-    if text.startswith("{") and not (behind and wraps_rows(text)):
-        with suppress(ValueError, RecursionError):
-            json.loads(text.partition("\n")[0])
-            yield from read_jsonl(path)
-            return
+    if is_json_lines(text):
+        yield from read_jsonl(path)
+        return
     if not text.startswith("["):
         way = "write each object on a line of its own"
-        if behind:
+        if behind := LIST_BEHIND.match(text):
             way = f"keep the list behind {shown(behind[1])}, and nothing around it"
         raise InputError(
             f"{path}: expected an array of objects, such as [{{…}}, {{…}}], as pandas writes one "
@@ -194,17 +190,20 @@ def read_json(path: Path) -> Rows:
         )
 
 
-def wraps_rows(text: str) -> bool:
-    """Whether a file's beginning is one object around a list of rows, and no row with a list.
+def is_json_lines(text: str) -> bool:
+    """Whether a file has an object a line, by its first one; a single one around a list of rows is
+    no row.
 
     Args:
-        text: up to a megabyte; it begins as LIST_BEHIND.
+        text: the file's beginning.
     """
     line, _, more = text.partition("\n")
     try:
-        return len(json.loads(line)) == 1 and not clean(more)
+        row = json.loads(line)
     except (ValueError, RecursionError):
-        return True
+        return False
+    wraps_rows = LIST_BEHIND.match(text) and len(row) == 1 and not clean(more)
+    return isinstance(row, dict) and not wraps_rows
 
 
 def read_parquet(path: Path) -> Rows:

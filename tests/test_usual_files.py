@@ -6,7 +6,7 @@ import json
 import pandas as pd
 import pytest
 
-from helpers import InputError, duplicates
+from helpers import InputError, duplicates, lines
 from helpers.rows import other_encoding
 from helpers.sources import read_articles, read_source
 
@@ -139,11 +139,24 @@ def test_several_files_of_a_folder_are_proposed_as_a_list(tmp_path):
     with pytest.raises(InputError) as error:
         read_source(str(tmp_path), COLUMNS)
     assert f"`source: [{', '.join(files)}]`" in str(error.value)
+    (tmp_path / "2020.csv").rename(tmp_path / ".2020.csv")  # as systems hide their own
+    (tmp_path / "data").mkdir()
+    (tmp_path / "2021.csv").rename(tmp_path / "data" / "2021.csv")
+    with pytest.raises(InputError, match=r"give the file \S+/data/2021\.csv as source"):
+        read_source(str(tmp_path), COLUMNS)
 
 
 def test_lines_of_objects_may_be_called_json(tmp_path):
     path = write_lines(tmp_path / "train.json", [row | {"turns": [{"a": 1}]} for row in ROWS])
     assert len(read_source(path, COLUMNS).splits["train"]) == 30
+
+
+def test_an_end_within_lines_of_objects_is_not_taken_for_an_array(tmp_path, monkeypatch):
+    """What a later line is refused for ends the reading, whatever the file is called."""
+    monkeypatch.setattr(lines, "LINE_LIMIT", 200)
+    path = write_lines(tmp_path / "train.json", [*ROWS[:2], ROWS[2] | {"text": "x" * 300}])
+    with pytest.raises(InputError, match=r"line \d: longer than"):
+        read_source(path, COLUMNS)
 
 
 def test_a_list_of_one_label_is_that_label_and_an_empty_one_is_none(tmp_path):
