@@ -59,12 +59,12 @@ def near_duplicate_clusters(
     index, clusters = MinHashLSH(threshold=threshold, num_perm=permutations), DisjointSet()
     firsts: dict[bytes, int] = {}  # of exact copies, which would all be found by one another
     for i, text in enumerate(texts):
+        text = "".join(text.split())
         [fingerprint] = digests([text])
         clusters.add(i)
         if (first := firsts.setdefault(fingerprint, i)) != i:
             clusters.merge(i, first)
             continue
-        text = "".join(text.split())
         shingles = {
             text[j : j + 8].encode(errors="surrogatepass") for j in range(max(1, len(text) - 7))
         }

@@ -73,12 +73,12 @@ def prepare_rows(tokenizer, head: AdapterHead, rows: list[dict]) -> tuple[list[d
     places = {label: place for place, label in enumerate(head.labels)}
     if unknown := sorted({row["output"] for row in rows} - places.keys()):
         raise InputError(f"a head has no place for labels it never learned: {', '.join(unknown)}")
-    messages, lengths = [], []
+    messages, lengths, start = [], [], len(start_ids(tokenizer, head.bos))
     for row in rows:
         text = cut_article(tokenizer, row["text"], head.max_length, head.bos)
         message = {"role": "user", "content": text}
         messages.append({"messages": [message], "label": places[row["output"]]})
-        lengths.append(len(article_ids(tokenizer, head, text)))
+        lengths.append(start + len(encode(tokenizer, text)))
     return messages, lengths
 
 

@@ -152,8 +152,10 @@ def line_fault(text: str) -> Fault | None:
         before = text[max(0, place.start() - 8) : place.start()]
         detail = f" ({byte:#04x}, behind {shown(before)})" if before else f" ({byte:#04x})"
         if ESCAPED.sub("", text).isascii():
-            detail += "; of a file in CP1252, as Excel writes one, make UTF-8: "
-            detail += "iconv -f CP1252 -t UTF-8 old > new"
+            detail += (
+                "; of a file in CP1252, as Excel writes one, make UTF-8: "
+                "iconv -f CP1252 -t UTF-8 old > new"
+            )
         return Fault("a byte that is not sound in the file's encoding", detail)
     # Where files were joined, lines of UTF-8 decode as GB18030, to other characters. What is left
     # out is a sign for such damage itself, which any file may hold.

@@ -312,7 +312,7 @@ def write_on(model, tokenizer, prompts: list[list[int]], new_tokens: int = 40) -
     )
     texts, size = [], max(1, budgets.tokens_at_once(model, width) // width)
     starts = range(0, len(prompts), size)
-    bar = tqdm(total=len(starts) * new_tokens, desc="writing", unit="token", delay=5)
+    bar = tqdm(total=len(starts) * new_tokens, desc="writing", unit="token", mininterval=2, delay=5)
 
     def count(ids, _, **choices):  # asked after each token whether a row is to end here
         bar.update()

@@ -51,7 +51,9 @@ PARTING = re.compile(r"[\t\n|｜;；、，,/#&+\\]")
 WIDE_PARTING = re.compile(PARTING.pattern + r"|[\s・･·]")
 """As well, in a label with Chinese characters; in English a space stands within a class."""
 ALIKE = "give all files the same columns"
+"""What helps where files of one source call their columns otherwise."""
 SPLIT_NAMES = {name: split for split, names in SPLITS.items() for name in names}
+"""Splits by each name that they are given."""
 KNOWN_LAYOUTS = {"damo/zh_cls_fudan-news": {"text": "prompt", "category": None, "output": "answer"}}
 
 
@@ -275,18 +277,18 @@ class Divided:
     """Notices a column that says of each row which split it belongs to.
 
     Args:
-        part: a file.
+        name: of the file.
+        columns: its layout.
     """
 
-    def __init__(self, part: Part):
-        self.part, self.seen, self.candidates = part, False, {}
+    def __init__(self, name: str, columns: dict[str, str | None]):
+        self.name, self.columns = name, columns
+        self.candidates: dict[str, set[str]] | None = None  # the splits that each has named so far
 
     def add(self, raw: dict) -> None:
         """See a row's columns."""
-        if not self.seen:
-            self.seen = True
-            mapped = self.part.columns.values()
-            self.candidates = {name: set() for name in raw if name not in mapped}
+        if self.candidates is None:
+            self.candidates = {name: set() for name in raw if name not in self.columns.values()}
         for name in list(self.candidates):
             value = raw.get(name)
             split = SPLIT_NAMES.get(value.strip().lower()) if isinstance(value, str) else None
@@ -297,11 +299,11 @@ class Divided:
 
     def refuse_splits(self) -> None:
         """All rows were seen. Raises InputError when a column names more than one split."""
-        for name, splits in self.candidates.items():
+        for name, splits in (self.candidates or {}).items():
             if len(splits) > 1:
                 files = ", ".join(f"{split}.csv" for split in SPLITS if split in splits)
                 raise InputError(
-                    f"{self.part.name}: column {name!r} says which split each row belongs to; "
+                    f"{self.name}: column {name!r} says which split each row belongs to; "
                     f"write each into a file of its own ({files}) in one folder, or take the "
                     "column out"
                 )
@@ -316,7 +318,7 @@ class Reading:
         self.padded = 0
         self.first_fault = ""
         self.spellings: dict[str, str] = {}  # one of each label: the first, or the most frequent
-        self.columns: dict[str, None] = {}  # of the files that were read to their end
+        self.columns: set[str] = set()  # of the files that were read to their end
 
     def labels(self, parts: list[Part]) -> list[str]:
         """Every label of the sound rows whose part has no column of options, sorted.
@@ -360,13 +362,14 @@ class Reading:
                 which counts nothing.
         """
         number, labelled, names = 0, False, []
+        counting = options is None and self.on_bad_row == "skip"  # of spellings; see `labels`
         coded: dict[bool, str] = {}  # the first file of codes as labels, and of words
         for part in parts:
             menu = (options or []) if part.columns["category"] is None else None
             column, own = part.columns["output"], []
             menus, others = Menus(part.name, part.columns), OtherLabels(part.name, part.columns)
             has_labels, part_labels = column is None, set()
-            divided = Divided(part)
+            divided = Divided(part.name, part.columns)
             for where, raw in part.read():
                 number += 1
                 try:
@@ -381,12 +384,10 @@ class Reading:
                     row = check_row(raw, part.columns, menu, f"{split}-{number}")
                     label = row["output"]
                     others.add(where, raw, label)
-                    counts = options is None and self.on_bad_row == "skip"
-                    first = label
-                    if label and not counts:
+                    if label and not counting:
                         first = self.spellings.setdefault(spelling(label), label)
-                    if first != label:
-                        raise Fault("a label spelled in two ways", f": {both(first, label)}")
+                        if first != label:
+                            raise Fault("a label spelled in two ways", f": {both(first, label)}")
                     if options is not None:
                         refuse_other_labels(row)
                         self.padded += "\0" in text_of(raw[part.columns["text"]])
@@ -419,7 +420,7 @@ class Reading:
                     f"{part.name} has no column {column!r} for output, and {shown(new[0])}, which "
                     f"other files have not; {ALIKE}"
                 )
-            self.columns |= dict.fromkeys(own)
+            self.columns.update(own)
             if own and not has_labels and (named or (mapped and split == "train")):
                 raise InputError(f"{part.name}: {no_column('output', part.columns, own)}")
             labelled, names = labelled or has_labels, names or own
