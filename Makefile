@@ -56,7 +56,7 @@ classify: .venv/.ready ## answer the articles of one file, FILE=my.xlsx [PROFILE
 export: .venv/.ready ## merge ADAPTER= (or the best of PROFILE=) into a model's folder that other programs can serve
 	@$(BIN)/python -m tools.export $(call said,PROFILE,profile) $(call said,ADAPTER,adapter)
 
-# One thread a test and a test a core: one more gained nothing. The order is conftest's.
+# One thread a test. How many at once, and in which order, says tests/conftest.py.
 test: .venv/.ready-test ## run the tests, the tiny profile among them
 	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check .
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import hypothesis
 import nbformat
+import psutil
 import pytest
 import torch
 from filelock import FileLock
@@ -64,6 +65,14 @@ def project_environment(folder: Path) -> dict[str, str]:
     """An environment in which a copy of the project uses its own helpers, not this one's."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     return own | {"PYTHONPATH": str(folder)}
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores, for some tests wait for a browser or a server; fewer
+    where memory would not last: at its peak a process holds 5 GB, with what it starts.
+    """
+    cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    return max(1, min(cores + 1, psutil.virtual_memory().total // 5_000_000_000))
 
 
 def pytest_collection_modifyitems(items):
