@@ -147,41 +147,38 @@ def chromium():
         browser.close()
 
 
+def offline_page(context):
+    """A page that reads files only; what it complained of and asked for beyond them is noted in its
+    lists `complaints` and `asked`.
+
+    Args:
+        context: a browser's, for this page alone.
+    """
+    page = context.new_page()
+    page.complaints, page.asked = [], []
+
+    def serve(route):
+        if route.request.url.startswith("file://"):
+            return route.continue_()
+        page.asked.append(route.request.url)
+        return route.abort()
+
+    def complain(message):
+        if message.type in ("error", "warning"):
+            page.complaints.append(message.text)
+
+    context.route("**/*", serve)
+    page.on("console", complain)
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("requestfailed", lambda request: page.complaints.append(f"failed: {request.url}"))
+    return page
+
+
 @pytest.fixture
 def offline(chromium):
-    """Opens browser windows that read files only: `offline(…)` gives a page; what it complained of
-    and what it asked for are beside it.
-    """
-    contexts = []
-
-    def window(**options):
-        context = chromium.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-        page.complaints, page.asked = [], []
-
-        def serve(route):
-            if route.request.url.startswith("file://"):
-                return route.continue_()
-            page.asked.append(route.request.url)
-            return route.abort()
-
-        context.route("**/*", serve)
-        page.on(
-            "console",
-            lambda message: (
-                page.complaints.append(message.text)
-                if message.type in ("error", "warning")
-                else None
-            ),
-        )
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.on("requestfailed", lambda request: page.complaints.append(f"failed: {request.url}"))
-        return page
-
-    yield window
-    for context in contexts:
-        context.close()
+    """A page of 1280 × 900 that reads files only."""
+    with chromium.new_context(viewport={"width": 1280, "height": 900}) as context:
+        yield offline_page(context)
 
 
 def run_cells(name, **parameters):

@@ -3,20 +3,25 @@
 import json
 import re
 import threading
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NamedTuple
 
 import axe_playwright_python
 import pytest
+from conftest import offline_page
+from playwright.sync_api import TimeoutError
 
 from helpers import ROOT
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-PHONE = {"width": 360, "height": 740}
-DESK = {"width": 1280, "height": 900}
-LAPTOP = {"width": 1366, "height": 768}
+LOOKS = {
+    "light-laptop": {"color_scheme": "light", "viewport": {"width": 1366, "height": 768}},
+    "dark-phone": {"color_scheme": "dark", "viewport": {"width": 360, "height": 740}},
+}
 
 
 @pytest.fixture
@@ -47,7 +52,6 @@ def visit(page, path):
     page.wait_for_function(
         "document.readyState == 'complete' && !!document.documentElement.dataset.theme"
     )
-    return path.name
 
 
 def pages(book):
@@ -58,81 +62,88 @@ def pages(book):
     return found
 
 
-def test_every_page_opens_without_a_complaint_and_without_a_network(tiny, offline):
-    page = offline(viewport=DESK)
-    wrong = {visit(page, path): list(page.complaints) for path in pages(tiny)}
-    assert {name: complaints for name, complaints in wrong.items() if complaints} == {}
-    assert page.asked == []
+class Seen(NamedTuple):
+    """What one page shows in one look."""
+
+    complaints: list[str]
+    asked: list[str]
+    """Addresses beyond its files."""
+    theme: str
+    width: int
+    """Pixels that the page needs."""
+    formulas: int
+    formulas_set: int
+    formulas_in_error: int
+    pictures: list
+    """Of each its address, its own width and its alternative text."""
+    headings: list[str]
+    """Of each table of results."""
+    cut_tables: list
+    words_alike: int
+    """See ONE_OF_EACH_LOOK."""
+    rules_passed: list[str]
+    violations: list
+    """Of axe-core, serious and critical ones, unfolded cells included: rule and elements."""
 
 
-def test_the_guard_sees_what_a_page_asks_for(offline, tmp_path):
-    (tmp_path / "page.html").write_text(
-        "<html data-theme=light><script src=https://example.org/x.js></script>", encoding="utf-8"
-    )
-    page = offline()
-    page.goto((tmp_path / "page.html").as_uri())
-    assert page.asked == ["https://example.org/x.js"] and page.complaints
+@pytest.fixture(scope="module")
+def seen(tiny, chromium):
+    """seen[look][page's file] is what it shows; each page is opened once a look."""
+    shown = {}
+    for look, options in LOOKS.items():
+        with chromium.new_context(**options) as context:
+            page = offline_page(context)
+            shown[look] = {path.name: look_at(page, path) for path in pages(tiny)}
+    return shown
 
 
-def test_formulas_are_set(tiny, offline):
-    page, formulas = offline(viewport=DESK), {}
-    for path in pages(tiny):
-        name = visit(page, path)
-        written = page.locator(".math").count()
-        if written:
-            page.wait_for_function(
-                f"document.querySelectorAll('.math mjx-container svg').length >= {written}",
-                timeout=20000,
-            )
-            assert page.locator("mjx-merror, [data-mjx-error]").count() == 0, name
-            formulas[name] = written
-    assert formulas.get("03-lora-theory.html", 0) > 5
-
-
-def test_every_picture_loads_and_says_what_it_shows(tiny, offline):
-    page, shown = offline(viewport=DESK), {}
-    for path in pages(tiny):
-        name = visit(page, path)
-        shown[name] = page.evaluate(
+def look_at(page, path) -> Seen:
+    page.asked.clear()
+    visit(page, path)
+    formulas = page.locator(".math").count()
+    with suppress(TimeoutError):
+        page.wait_for_function(
+            f"document.querySelectorAll('.math mjx-container svg').length >= {formulas}",
+            timeout=20000,
+        )
+    first_look = Seen(
+        complaints=list(page.complaints),
+        asked=list(page.asked),
+        theme=page.evaluate("document.documentElement.dataset.theme"),
+        width=page.evaluate("document.documentElement.scrollWidth"),
+        formulas=formulas,
+        formulas_set=page.locator(".math mjx-container svg").count(),
+        formulas_in_error=page.locator("mjx-merror, [data-mjx-error]").count(),
+        pictures=page.evaluate(
             "[...document.images].map("
             "i => [i.getAttribute('src'), i.naturalWidth, (i.alt || '').trim()])"
-        )
-        for source, width, alt in shown[name]:
-            assert width > 0 and len(alt) > 10 and alt not in source, (name, source, alt)
-            assert source.endswith(".svg"), (name, source)  # crisp at every size
-    for notebook in NOTEBOOKS:
-        if "plotting." in notebook.read_text(encoding="utf-8").replace("plotting.style()", ""):
-            assert any(
-                pictures for name, pictures in shown.items() if name.startswith(notebook.stem)
-            ), notebook.name
-
-
-def test_every_table_of_results_shows_its_headings_and_stands_whole_on_a_laptop(tiny, offline):
-    page, tables, cut = offline(viewport=LAPTOP), 0, {}
-    for path in pages(tiny):
-        name = visit(page, path)
-        headings = page.eval_on_selector_all(
+        ),
+        headings=page.eval_on_selector_all(
             ".cell_output table",
             "tables => tables.map(table => table.tHead?.textContent.trim() ?? '')",
-        )
-        assert all(headings), (name, headings)
-        tables += len(headings)
-        if wide := page.eval_on_selector_all(
+        ),
+        cut_tables=page.eval_on_selector_all(
             ".cell_output table.dataframe",
             "tables => tables.filter(t => t.offsetWidth > t.parentElement.clientWidth)"
             ".map(t => [t.offsetWidth, t.tHead.textContent.split(/\\s+/).join(' ')])",
-        ):
-            cut[name] = wide
-    assert tables > 20 and cut == {}
-
-
-def test_no_page_is_wider_than_a_phone(tiny, offline):
-    page, wide = offline(viewport=PHONE), {}
-    for path in pages(tiny):
-        name = visit(page, path)
-        if (width := page.evaluate("document.documentElement.scrollWidth")) > PHONE["width"]:
-            wide[name] = width
-    assert wide == {}
+        ),
+        words_alike=0,
+        rules_passed=[],
+        violations=[],
+    )
+    page.evaluate("for (const folded of document.querySelectorAll('details')) folded.open = true")
+    # the theme looks for what scrolls once layout has settled
+    page.evaluate("new Promise(done => setTimeout(done, 400))")
+    alike = page.evaluate(ONE_OF_EACH_LOOK)
+    page.evaluate(AXE)
+    # preload would fetch the style sheets, which a browser refuses to a page of the file system
+    report = page.evaluate("axe.run(document, {resultTypes: ['violations'], preload: false})")
+    bad = [rule for rule in report["violations"] if rule["impact"] in ("serious", "critical")]
+    return first_look._replace(
+        words_alike=alike,
+        rules_passed=[rule["id"] for rule in report["passes"]],
+        violations=[(rule["id"], node["html"][:100]) for rule in bad for node in rule["nodes"][:3]],
+    )
 
 
 ONE_OF_EACH_LOOK = """() => {
@@ -158,31 +169,62 @@ looks at each word's contrast, and there are thousands. How many words did.
 """
 
 
-@pytest.mark.parametrize(
-    ("scheme", "size"), [("light", DESK), ("dark", PHONE)], ids=["light-desk", "dark-phone"]
-)
-def test_nothing_keeps_a_reader_out(tiny, offline, scheme, size):
-    """axe-core finds nothing serious or critical, unfolded cells included."""
-    page, found, alike = offline(viewport=size, color_scheme=scheme), {}, 0
-    for path in pages(tiny):
-        name = visit(page, path)
-        assert page.evaluate("document.documentElement.dataset.theme") == scheme
-        page.evaluate(
-            "for (const folded of document.querySelectorAll('details')) folded.open = true"
-        )
-        page.evaluate(
-            "new Promise(done => setTimeout(done, 400))"
-        )  # the theme looks for what scrolls once layout has settled
-        alike += page.evaluate(ONE_OF_EACH_LOOK)
-        page.evaluate(AXE)
-        report = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        assert any(rule["id"] == "color-contrast" for rule in report["passes"])
-        bad = [rule for rule in report["violations"] if rule["impact"] in ("serious", "critical")]
-        if bad:
-            found[name] = [
-                (rule["id"], node["html"][:100]) for rule in bad for node in rule["nodes"][:3]
-            ]
-    assert found == {} and alike > 5000
+def test_every_page_opens_without_a_complaint_and_without_a_network(seen):
+    for look, shown in seen.items():
+        for name, page in shown.items():
+            assert (page.complaints, page.asked) == ([], []), (look, name)
+
+
+def test_the_guard_sees_what_a_page_asks_for(offline, tmp_path):
+    (tmp_path / "page.html").write_text(
+        "<html data-theme=light><script src=https://example.org/x.js></script>", encoding="utf-8"
+    )
+    offline.goto((tmp_path / "page.html").as_uri())
+    assert offline.asked == ["https://example.org/x.js"] and offline.complaints
+
+
+def test_formulas_are_set(seen):
+    shown = seen["light-laptop"]
+    for name, page in shown.items():
+        assert page.formulas_set >= page.formulas and page.formulas_in_error == 0, name
+    assert shown["03-lora-theory.html"].formulas > 5
+
+
+def test_every_picture_loads_and_says_what_it_shows(seen):
+    shown = seen["light-laptop"]
+    for name, page in shown.items():
+        for source, width, alt in page.pictures:
+            assert width > 0 and len(alt) > 10 and alt not in source, (name, source, alt)
+            assert source.endswith(".svg"), (name, source)  # crisp at every size
+    for notebook in NOTEBOOKS:
+        if "plotting." in notebook.read_text(encoding="utf-8").replace("plotting.style()", ""):
+            assert any(
+                page.pictures for name, page in shown.items() if name.startswith(notebook.stem)
+            ), notebook.name
+
+
+def test_every_table_of_results_shows_its_headings_and_stands_whole_on_a_laptop(seen):
+    shown, tables = seen["light-laptop"], 0
+    for name, page in shown.items():
+        assert all(page.headings), (name, page.headings)
+        tables += len(page.headings)
+    assert tables > 20
+    assert {name: page.cut_tables for name, page in shown.items() if page.cut_tables} == {}
+
+
+def test_no_page_is_wider_than_a_phone(seen):
+    shown, phone = seen["dark-phone"], LOOKS["dark-phone"]["viewport"]["width"]
+    assert {name: page.width for name, page in shown.items() if page.width > phone} == {}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_nothing_keeps_a_reader_out(seen, look):
+    shown = seen[look]
+    for name, page in shown.items():
+        assert page.theme == LOOKS[look]["color_scheme"], name
+        assert "color-contrast" in page.rules_passed, name
+    assert {name: page.violations for name, page in shown.items() if page.violations} == {}
+    assert sum(page.words_alike for page in shown.values()) > 5000
 
 
 def own_words():
@@ -206,16 +248,15 @@ def own_words():
 
 
 def test_the_search_finds_a_word_of_each_notebook(tiny, offline):
-    page = offline(viewport=DESK)
     for name, word in own_words():
-        page.goto((tiny.html / "search.html").as_uri() + f"?q={word}")
-        page.wait_for_selector("#search-results ul.search li a", timeout=20000)
-        results = page.eval_on_selector_all(
+        offline.goto((tiny.html / "search.html").as_uri() + f"?q={word}")
+        offline.wait_for_selector("#search-results ul.search li a", timeout=20000)
+        results = offline.eval_on_selector_all(
             "#search-results ul.search li a",
             "links => links.map(link => link.getAttribute('href'))",
         )
         assert any(address.startswith(name) for address in results), (name, word, results)
-    assert page.complaints == [] and page.asked == []
+    assert offline.complaints == [] and offline.asked == []
 
 
 def test_the_executed_notebook_is_offered(tiny, offline, chromium, served):
@@ -223,14 +264,13 @@ def test_the_executed_notebook_is_offered(tiny, offline, chromium, served):
     from a server it downloads it.
     """
     path = tiny.html / "01-dataset-exploration.html"
-    page = offline(viewport=DESK)
-    visit(page, path)
-    line = page.locator(".provenance")
+    visit(offline, path)
+    line = offline.locator(".provenance")
     assert re.search(
         r"Ran on \d{4}-\d\d-\d\d at \d\d:\d\d UTC for (\d+ min )?\d+ s", line.inner_text()
     )
     line.locator("a").click()
-    page.wait_for_url("**/01-dataset-exploration.ipynb")
+    offline.wait_for_url("**/01-dataset-exploration.ipynb")
     with chromium.new_context() as context:
         page = context.new_page()
         page.goto(served(tiny.html) + path.name)

@@ -85,13 +85,12 @@ def test_the_downloadable_notebook_holds_it_as_plain_text_too(pages):
 
 
 def test_a_browser_runs_nothing_of_a_row(pages, offline):
-    page = offline()
     for name, _ in html(pages):
-        page.goto((pages["folder"] / f"{name}.html").as_uri())
-        assert page.title() != "run"
-        assert page.locator("form[action=x], img[src=x], article b:text-is('Art')").count() == 0
+        offline.goto((pages["folder"] / f"{name}.html").as_uri())
+        assert offline.title() != "run"
+        assert offline.locator("form[action=x], img[src=x], article b:text-is('Art')").count() == 0
         assert (
             "<script>document.title='run'</script><form action=x><input name=q></form>"
-            in page.locator("article").inner_text()
+            in offline.locator("article").inner_text()
         )
-    assert page.complaints == [] and page.asked == []
+    assert offline.complaints == [] and offline.asked == []
