@@ -7,7 +7,15 @@ import numpy as np
 import pandas as pd
 
 from helpers import InputError, metrics, training_log
-from helpers.adapters import HEAD, AdapterHead, AdapterPrompt, is_head, read_head, read_prompt
+from helpers.adapters import (
+    HEAD,
+    AdapterHead,
+    AdapterPrompt,
+    adapter_digest,
+    is_head,
+    read_head,
+    read_prompt,
+)
 from helpers.files import need
 from helpers.settings import (
     comparable,
@@ -67,6 +75,15 @@ def find_settings(run: Path, names: list[str] | None) -> dict[str, Entrant]:
             "name the ones to compare in settings"
         )
     return settings
+
+
+def digests(tuned: dict[str, Entrant]) -> dict[str, str]:
+    """Digests of the adapters, which tell later whether figures are still theirs.
+
+    Args:
+        tuned: see `find_settings`.
+    """
+    return {name: adapter_digest(entrant.adapter) for name, entrant in tuned.items()}
 
 
 def refuse_other_rows(name: str, adapter: Path, rows: str | None) -> None:

@@ -250,12 +250,8 @@ def decision_lines(adapter: Path) -> list[str]:
 
 def figure_lines(run: Path, setting: str, adapter: Path) -> list[str]:
     """What the setting was measured at, where chapter 05 has measured it as it is now."""
-    path, key_file = run / "eval" / "metrics.json", run / "eval" / setting / "key.json"
+    path = run / "eval" / "metrics.json"
     lines = ["| asked by | right, % | 95 % interval | test rows |", "|---|---|---|---|"]
-    with reading(key_file):
-        key = json.loads(key_file.read_text(encoding="utf-8")) if key_file.is_file() else {}
-        if key.get("adapter") not in (None, adapter_digest(adapter)):
-            return ["Not measured: chapter 05 asked this setting before it was trained anew."]
     with reading(path):
         metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         modes = metrics.get("models", {}).get(setting)
@@ -272,6 +268,8 @@ def figure_lines(run: Path, setting: str, adapter: Path) -> list[str]:
             low, high = (100 * bound for bound in value["ci95"])
             share = 100 * value["accuracy"]
             lines.append(f"| {mode} | {share:.1f} | {low:.1f} – {high:.1f} | {value['n']} |")
+        if metrics.get("adapters", {}).get(setting) != adapter_digest(adapter):
+            return ["Not measured: chapter 05 asked this setting before it was trained anew."]
     return [*lines, "\nThe lines below ask by `score`: the option with the largest probability."]
 
 

@@ -41,7 +41,9 @@ def setting(tmp_path_factory, draw_adapter):
     hybrid.save_linear(linear, folder / "adapter")
     score = {"accuracy": 0.9, "ci95": [0.85, 0.936], "n": 200, "macro_f1": 0.9}
     run = folder.parents[1]
-    files.write_json(run / "eval" / "metrics.json", {"models": {"rank4": {"score": score}}})
+    measured = {"models": {"rank4": {"score": score}}}
+    measured["adapters"] = {"rank4": adapters.adapter_digest(folder / "adapter")}
+    files.write_json(run / "eval" / "metrics.json", measured)
     files.write_json(run / "data" / "summary.json", {"source": str(run / "private" / "my.xlsx")})
     return folder
 
@@ -179,12 +181,15 @@ def test_a_card_has_no_figures_of_an_earlier_training(tmp_path, setting):
     shutil.copytree(setting.parents[1] / "eval", run / "eval")
     prompt = adapters.read_prompt(own)
 
-    def card_of(digest):
-        files.write_json(run / "eval" / "rank4" / "key.json", {"adapter": digest})
-        return export.model_card(run, "rank4", own, prompt)
-
-    assert "| score | 90.0 |" in card_of(adapters.adapter_digest(own))
-    earlier = card_of("another")
+    assert "| score | 90.0 |" in export.model_card(run, "rank4", own, prompt)
+    retrained = shutil.copytree(own, tmp_path / "adapter")
+    (retrained / "decision.json").unlink()
+    with (retrained / "adapter_config.json").open("a") as file:
+        file.write(" ")
+    # as a chapter 5 leaves it that was stopped after it had asked the setting anew
+    key = {"adapter": adapters.adapter_digest(retrained)}
+    files.write_json(run / "eval" / "rank4" / "key.json", key)
+    earlier = export.model_card(run, "rank4", retrained, prompt)
     assert "before it was trained anew" in earlier and "90.0" not in earlier
 
 
