@@ -29,6 +29,8 @@ OWN = (
     "external_plugins"
 ).split()
 """Arguments of swift that this book decides: where everything lies, and that it is a LoRA."""
+BASE_CHANGING = ("pissa", "olora", "loftq", "lora-ga", "corda")
+"""How values of init_weights begin that take the first correction out of the base model."""
 
 
 def check_swift_arguments(given: dict) -> None:
@@ -38,7 +40,7 @@ def check_swift_arguments(given: dict) -> None:
         given: all parameters of chapter 4 by name, swift_arguments among them.
 
     Raises:
-        InputError: see `total_steps` and `refuse_contradictions`.
+        InputError: see `total_steps`, `refuse_contradictions` and `refuse_unreadable`.
     """
     extra, arguments = dict(given["swift_arguments"]), decided(given)
     if extra.get("task_type") is not None:
@@ -48,6 +50,7 @@ def check_swift_arguments(given: dict) -> None:
     if not by_epochs:  # else nobody knows yet how many rows there are
         arguments |= rhythm(steps, given["evaluations"])
     refuse_contradictions(arguments, extra)
+    refuse_unreadable(extra)
 
 
 def decided(given: dict) -> dict:
@@ -112,6 +115,37 @@ def refuse_contradictions(arguments: dict, extra: dict) -> None:
             raise contradiction(name, value, arguments[name])
         if name in OWN:
             raise InputError(f"{name} is this book's own and cannot be given to swift; take it out")
+
+
+def refuse_unreadable(extra: dict) -> None:
+    """Refuse arguments after which the adapter, read onto its base model, is not what was trained.
+
+    Args:
+        extra: further arguments of swift.
+
+    Raises:
+        InputError: for an adapter to begin with, new tokens, corrections of the embedding or of the
+            output matrix, and a first correction that is taken out of the base model.
+    """
+    for name in ("adapters", "new_special_tokens"):
+        if extra.get(name):
+            raise InputError(
+                f"{name}: a setting of this book is one new adapter on the model as it is; take "
+                f"{name} out"
+            )
+    start = str(extra.get("init_weights", "")).lower()
+    if start.startswith(BASE_CHANGING):
+        raise InputError(
+            f"init_weights {start} takes a part out of the base model, which the adapter's file "
+            "does not keep; leave it true, or say gaussian"
+        )
+    named = extra.get("target_modules") or []
+    for target in [*([named] if isinstance(named, str) else named), extra.get("target_regex")]:
+        if "embed" in str(target) or "lm_head" in str(target):
+            raise InputError(
+                f"{target} as a target: of the embedding and the output matrix this book cannot "
+                "read corrections back; name linear layers within the blocks, or all-linear"
+            )
 
 
 def contradiction(name: str, value, decided) -> InputError:

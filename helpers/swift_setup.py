@@ -8,7 +8,13 @@ from pathlib import Path
 from helpers import InputError, estimates, memory
 from helpers.models import find_model, pick_attention, pick_dtype, trusts
 from helpers.parameters import refuse_out_of_range
-from helpers.swift_arguments import decided, refuse_contradictions, rhythm, total_steps
+from helpers.swift_arguments import (
+    decided,
+    refuse_contradictions,
+    refuse_unreadable,
+    rhythm,
+    total_steps,
+)
 from helpers.templating import PromptFormat
 
 PLUGINS = [Path(__file__).with_name(name) for name in ("swift_plugin.py", "cpu_step.py")]
@@ -65,7 +71,8 @@ def sft_arguments(
 
     Raises:
         InputError: when batch_size × nproc does not divide rows_per_step, when steps and epochs are
-            both given or neither is, when a number is out of range; see `refuse_contradictions`.
+            both given or neither is, when a number is out of range; see `refuse_contradictions` and
+            `refuse_unreadable`.
     """
     import torch
 
@@ -114,6 +121,9 @@ def sft_arguments(
     }
     arguments |= decided(given) | rhythm(max_steps, evaluations)
     refuse_contradictions(arguments, extra)
+    refuse_unreadable(extra)
+    if extra.get("target_regex"):  # swift takes it in place of target_modules
+        arguments["target_modules"] = extra.get("target_modules")
     return {name: value for name, value in (arguments | extra).items() if value is not None}
 
 

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from conftest import small_model
 from safetensors.torch import save_file
 
 from helpers import (
+    ROOT,
     InputError,
     models,
     settings,
@@ -22,9 +24,11 @@ from helpers import (
     training_log,
 )
 from helpers.adapters import AdapterPrompt
+from helpers.parameters import defaults_of
 from helpers.templating import PromptFormat, encode_answer
 
 FORMAT = PromptFormat(templating.PLAIN, 192, True)
+CHAPTER = defaults_of(ROOT / "notebooks" / "04-training.ipynb")
 
 
 def arguments(**changes):
@@ -342,6 +346,30 @@ def test_a_length_that_is_none_is_refused(steps, extra):
 def test_what_is_said_already_is_not_said_anew(extra, says):
     with pytest.raises(InputError, match=says):
         arguments(extra=extra)
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        ({"adapters": ["runs/x/adapter"]}, "adapters: a setting of this book is one new adapter"),
+        ({"new_special_tokens": ["<a>"]}, "take new_special_tokens out"),
+        ({"init_weights": "pissa_niter_4"}, "init_weights pissa_niter_4 takes a part out of"),
+        ({"init_weights": "OLoRA"}, "init_weights olora takes a part out of"),
+        ({"target_modules": ["q_proj", "embed_tokens"]}, "embed_tokens as a target: of the emb"),
+        ({"target_modules": "all-embedding"}, "all-embedding as a target"),
+        ({"target_regex": ".*(q_proj|lm_head)"}, "cannot read corrections back"),
+    ],
+)
+def test_an_adapter_that_could_not_be_read_back_is_not_trained(extra, says):
+    with pytest.raises(InputError, match=re.escape(says)):
+        arguments(extra=extra)
+    with pytest.raises(InputError, match=re.escape(says)):
+        swift_arguments.check_swift_arguments(CHAPTER | {"swift_arguments": extra})
+
+
+def test_target_regex_stands_in_place_of_target_modules():
+    given = arguments(extra={"target_regex": ".*q_proj", "init_weights": "gaussian"})
+    assert given["target_regex"] == ".*q_proj" and "target_modules" not in given
 
 
 @pytest.mark.parametrize("name", ["batch_size", "rows_per_step", "nproc", "rank"])
