@@ -25,7 +25,7 @@ from helpers.files import below_root, digest
 from helpers.journal import Journal, open_journal
 from helpers.locations import one_file
 from helpers.metrics import wilson
-from helpers.review import refuse_filled, write_review
+from helpers.review import UNLEARNED, refuse_filled, write_review
 from helpers.rows import as_yaml, check_columns, own_mapping
 from helpers.settings import place_of
 from helpers.sources import Article, read_articles
@@ -57,10 +57,11 @@ class Report(NamedTuple):
 
     def about(self) -> str:
         """The counts on one line, for people."""
+        rows = f"{self.rows} row{'s' * (self.rows != 1)}"
         unanswered = f"{self.unanswered} without an answer"
         if self.look is None:
-            return f"{self.rows} rows, {unanswered}; {UNPROMISED}"
-        return f"{self.rows} rows, {self.look} to look at, {unanswered}"
+            return f"{rows}, {unanswered}; {UNPROMISED}"
+        return f"{rows}, {self.look} to look at, {unanswered}"
 
     def look_note(self, target: float) -> str:
         """One sentence on how many rows a person should look at.
@@ -410,10 +411,6 @@ def ask_rows(classifier: Classifier, rows: list[tuple[int, dict]]) -> Iterator[l
             {"row": rows[place][0], "logprobs": result["logprobs"]}
             for place, result in zip(places, results)
         ]
-
-
-UNLEARNED = "no label that the adapter learned"
-"""Of an answer that only the row itself offers."""
 
 
 class Judged(NamedTuple):

@@ -17,6 +17,8 @@ from helpers.writers import EXCEL_TEXT, excel_length, whole_file, workbook, xlsx
 COLUMNS = ("id", "text", "answer", "probability", "second", "output", "category", "note")
 """The sheet's columns; `output` is empty, for the person's label."""
 WIDTHS = {"id": 18, "text": 90, "answer": 18, "second": 18, "output": 18, "category": 40}
+UNLEARNED = "no label that the adapter learned"
+"""The note beside an answer that only the row itself offers."""
 MOST_ROWS = 10_000
 """More than a person looks through; the rest waits for the next round."""
 
@@ -33,7 +35,7 @@ class Review:
     def __init__(self, path: Path, scratch, every: bool):
         self.path, self.scratch, self.every = path, scratch, every
         self.places: list[tuple[float, int]] = []  # probability, place in the scratch file
-        self.unreadable = self.cut = 0
+        self.unasked = self.cut = 0
 
     def watch(self, rows: Iterable) -> Iterator:
         """The rows as they are; those for a person are taken down.
@@ -47,10 +49,10 @@ class Review:
             yield judged
 
     def add(self, judged) -> None:
-        """Take a row down; one that could not be read has no article to look at."""
+        """Take a row down; one that cannot be asked has no article or no choice to make."""
         row = judged.article.row
         if row is None:
-            self.unreadable += 1
+            self.unasked += 1
             return
         probability = -1.0 if judged.probability is None else judged.probability
         self.places.append((probability, self.scratch.seek(0, 2)))
@@ -108,12 +110,13 @@ class Review:
         way = (
             "the least certain first; choose a label in the column output, and the file is a source"
         )
-        line = f"{listed_rows} rows, {way}" if listed_rows else "there is no row to fill in"
+        rows = f"{listed_rows} row{'s' * (listed_rows != 1)}"
+        line = f"{rows}, {way}" if listed_rows else "there is no row to fill in"
         line = f"{self.path.name}: {line}"
         if len(self.places) > MOST_ROWS:
             line += f"; {len(self.places) - MOST_ROWS} surer rows wait for a later round"
-        if self.unreadable:
-            line += f"; {self.unreadable} rows without a readable article are in the table alone"
+        if self.unasked:
+            line += f"; {self.unasked} that cannot be asked stand in the table alone"
         if self.cut:
             line += f"; {self.cut} articles end after {EXCEL_TEXT} characters, as Excel's cells do"
         return line
@@ -135,18 +138,16 @@ def refuse_filled(path: Path) -> None:
             for sheet in sheets:
                 sheet.reset_dimensions()  # what a file says of its size may be wrong
             ours = next(first.iter_rows(values_only=True), ()) == COLUMNS
+            others = [sheet for sheet in sheets[1:] if sheet.title != "options"] if ours else sheets
             # a table may be long: no more of it is read than up to what is found
-            if ours:
-                label = COLUMNS.index("output") + 1
-                places = [(first, {"min_row": 2, "min_col": label, "max_col": label})]
-            else:
-                places = [(sheet, {}) for sheet in sheets]
             filled = any(
                 value is not None
-                for sheet, part in places
-                for row in sheet.iter_rows(values_only=True, **part)
+                for sheet in others
+                for row in sheet.iter_rows(values_only=True)
                 for value in row
             )
+            if ours and not filled:
+                filled = any(map(is_filled, first.iter_rows(min_row=2, values_only=True)))
     except Exception:  # whatever openpyxl meets in a file that is no workbook
         with path.open("rb") as file:
             content = file.read(2**16).strip()
@@ -158,8 +159,15 @@ def refuse_filled(path: Path) -> None:
             ) from None
         return
     if filled:
-        what = "labels that a person chose" if ours else "rows that a person may have written"
+        what = "labels or notes of a person" if ours else "rows that a person may have written"
         raise InputError(f"{path} holds {what}, which would be lost; write to another file")
+
+
+def is_filled(values: tuple) -> bool:
+    """Whether a row of the sheet holds a label, or a note that was not written here."""
+    row = dict(zip(COLUMNS, values))
+    own_note = row["answer"] is None or row["note"] in (None, UNLEARNED)
+    return row["output"] is not None or not own_note
 
 
 def drop_down(row: int, count: int):

@@ -284,7 +284,7 @@ def test_a_review_that_was_filled_in_is_not_written_over(tmp_path, adapter, fake
     book["review"]["F2"] = "Law"
     book.save(review)
     before = review.read_bytes()
-    with pytest.raises(InputError, match="labels that a person chose"):
+    with pytest.raises(InputError, match="labels or notes of a person"):
         run(file, adapter, tmp_path / "a.csv", review=review)
     assert review.read_bytes() == before
 

@@ -67,7 +67,7 @@ def test_rows_to_look_at_come_least_certain_first(tmp_path):
     assert {row["output"].value for row in rows} == {None}
     assert rows[2]["text"].data_type == rows[1]["id"].data_type == "s"
     assert rows[0]["note"].value == "does not fit"
-    assert "4 rows" in book.about() and "1 rows without a readable article" in book.about()
+    assert "4 rows" in book.about() and "1 that cannot be asked" in book.about()
     assert not [path for path in tmp_path.iterdir() if path.name != "r.xlsx"]
 
 
@@ -159,7 +159,7 @@ def test_labels_that_a_person_chose_are_not_written_over(tmp_path):
     book["review"]["F3"] = "Art"
     book["review"].row_dimensions[3].hidden = True  # as a filter leaves it
     book.save(path)
-    with pytest.raises(InputError, match="labels that a person chose"):
+    with pytest.raises(InputError, match="labels or notes of a person"):
         review.refuse_filled(path)
     (tmp_path / "other.xlsx").write_text("no workbook")
     review.refuse_filled(tmp_path / "other.xlsx")
@@ -182,8 +182,23 @@ def test_a_wrong_size_in_a_workbook_hides_no_label(tmp_path):
             packed.writestr(
                 name, re.sub(rb'<dimension ref="[^"]*"', b'<dimension ref="A1"', content)
             )
-    with pytest.raises(InputError, match="labels that a person chose"):
+    with pytest.raises(InputError, match="labels or notes of a person"):
         review.refuse_filled(path)
+
+
+def test_notes_of_a_person_are_not_written_over(tmp_path):
+    path = tmp_path / "r.xlsx"
+    noted = judged(2, 0.4, MENUS[0])._replace(note=review.UNLEARNED)
+    for sheet, cell in (("review", "H3"), ("mine", "A1")):
+        write(path, [judged(1, 0.3, MENUS[0]), noted, judged(3, None, MENUS[0])])
+        review.refuse_filled(path)  # these notes are the project's own
+        book = load_workbook(path)
+        if sheet not in book.sheetnames:
+            book.create_sheet(sheet)
+        book[sheet][cell] = "ask Li"
+        book.save(path)
+        with pytest.raises(InputError, match="labels or notes of a person"):
+            review.refuse_filled(path)
 
 
 @pytest.mark.parametrize("change", ["title", "sheet", "header", "own"])
