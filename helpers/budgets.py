@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 
 from helpers import InputError
-from helpers.estimates import estimate, inner_size, last_that_fits
+from helpers.estimates import estimate, inner_size, last_that_fits, positions
 from helpers.machine import available_bytes
 from helpers.memory import GIB, size_of
 from helpers.models import pick_attention, pick_dtype
@@ -275,8 +275,7 @@ def pick_lengths(
     """
     if not lengths or any(type(n) is not int or n < 1 for n in lengths):
         raise InputError(f"lengths must be whole numbers above 0, at least one, not {lengths}")
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    limit = min(n for n in (positions, most, max(lengths)) if n)  # some models know no limit
+    limit = min(n for n in (positions(config), most, max(lengths)) if n)
     reachable = sorted({n for n in lengths if n <= limit}) or [limit]
 
     def needs(length: int) -> float:

@@ -16,6 +16,8 @@ from helpers.memory import (
 
 DENSE = ("baichuan", "gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3")
 """Types of models whose weights the closed form counts; of all others, those of a meta model."""
+LONGEST = 2**20
+"""Tokens beyond which nobody looks where a model has no last position."""
 _counted: dict[tuple[str, str], float] = {}
 
 
@@ -181,8 +183,17 @@ def longest(config, budget: float, **choices) -> int:
     return last_that_fits(
         lambda length: estimate(config, length, **choices)["total"],
         budget,
-        config.get_text_config().max_position_embeddings,
+        positions(config) or LONGEST,
     )
+
+
+def positions(config) -> int | None:
+    """The most tokens that a model has positions for; None where it counts none, as Bloom does.
+
+    Args:
+        config: a transformers config.
+    """
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def last_that_fits(needs: Callable[[int], float], budget: float, most: int) -> int:

@@ -265,8 +265,7 @@ def longest_rows(configs: dict, cards: tuple[int, ...] = (16, 24, 48, 80)) -> pd
 
     def fitting(config, gigabytes: int, choices: dict) -> str:
         n = estimates.longest(config, gigabytes * 1e9 / memory.GIB - budgets.ASIDE_GIB, **choices)
-        most = config.get_text_config().max_position_embeddings
-        return f"{n:,}{'*' * (n == most)}" if n else "–"
+        return f"{n:,}{'*' * (n == estimates.positions(config))}" if n else "–"
 
     lines = {
         (name, mode): {f"{gb} GB": fitting(config, gb, choices) for gb in cards}

@@ -8,7 +8,7 @@ import torch
 from conftest import run_solution
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from helpers import ROOT, InputError, budgets, estimates, memory, models, swift_setup
+from helpers import ROOT, InputError, budgets, estimates, memory, models, out_of_memory, swift_setup
 from helpers.templating import PLAIN, PromptFormat
 
 SMALL = {
@@ -236,6 +236,9 @@ def test_the_longest_row_is_the_last_that_fits():
         estimates.longest(config, 1e-6) == 0
         and estimates.longest(config, 1e6) == config.max_position_embeddings
     )
+    endless = AutoConfig.for_model("bloom", n_layer=2)  # counts no positions
+    assert estimates.longest(endless, 1e9) == estimates.LONGEST
+    assert "*" not in "".join(out_of_memory.longest_rows({"bloom": endless}, (24,)).iloc[:, 0])
 
 
 def test_a_training_that_cannot_fit_stops_with_what_would_help():
