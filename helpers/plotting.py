@@ -1,6 +1,7 @@
 """The book's figures: one look, axis units, colours that colour-blind readers can tell apart."""
 
 import itertools
+from collections import Counter
 
 import matplotlib.pyplot as plt
 import notojp_matplotlib
@@ -14,6 +15,10 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 from helpers import metrics
 
 SETTING_MARKS = "osD^vP"
+MOST_CLASSES = 40
+"""More than so many lines of a confusion matrix nobody can read."""
+ANOTHER = "\0another"
+"""Stands for an answer that a confusion matrix has no column for; no class is called so."""
 
 
 def style() -> None:
@@ -196,7 +201,8 @@ def accuracies(frame: pd.DataFrame):
 
 
 def confusion(labels: list[str], predictions: list[str | None], classes: list[str]):
-    """Confusion matrix, true class down, prediction across.
+    """Confusion matrix, true class down, prediction across; of more than MOST_CLASSES only those
+    that were mistaken most often.
 
     Args:
         labels: of the rows.
@@ -204,27 +210,40 @@ def confusion(labels: list[str], predictions: list[str | None], classes: list[st
         classes: that labels have, in the order in which they are drawn; others that were answered
             stand behind them.
     """
-    others = sorted(set(filter(None, predictions)) - set(classes))
+    title, others = None, sorted(set(filter(None, predictions)) - set(classes))
+    if len(classes) > MOST_CLASSES:
+        mistaken = Counter(dict.fromkeys(classes, 0))
+        mistaken.update(label for label, given in zip(labels, predictions) if given != label)
+        most = {label for label, _ in mistaken.most_common(MOST_CLASSES)}
+        title = f"{len(most)} of {len(classes)} classes, those mistaken most often"
+        classes, others = [name for name in classes if name in most], [ANOTHER]
+        pairs = [(label, p) for label, p in zip(labels, predictions) if label in most]
+        labels = [label for label, _ in pairs]
+        predictions = [p if p in most or not p else ANOTHER for _, p in pairs]
     columns = [*classes, *others, metrics.NONE]
     counts = pd.crosstab(
         pd.Categorical(labels, classes),
         pd.Categorical([p or metrics.NONE for p in predictions], columns),
         dropna=False,
     ).reindex(index=classes, columns=columns, fill_value=0)
-    counts.columns = [*columns[:-1], "(none)"]  # as it is written, whatever a class is called
+    # as it is written, whatever a class is called
+    counts.columns = ["(another)" if name == ANOTHER else name for name in columns[:-1]] + [
+        "(none)"
+    ]
     figure, axes = plt.subplots(figsize=(0.36 * len(columns) + 1.8, 0.33 * len(classes) + 1.5))
-    sns.heatmap(
-        counts,
-        annot=counts.map(lambda count: str(count) if count else ""),
-        fmt="",
-        cmap="Blues",
-        cbar=False,
-        ax=axes,
-        linewidths=0.5,
-        linecolor="0.92",
-        annot_kws={"fontsize": 8},
-    )
-    axes.set(xlabel="predicted", ylabel="true class")
+    sns.heatmap(counts, cmap="Blues", cbar=False, ax=axes, linewidths=0.5, linecolor="0.92")
+    for down, across in zip(*counts.to_numpy().nonzero()):
+        count = counts.iat[down, across]
+        axes.text(
+            across + 0.5,
+            down + 0.5,
+            count,
+            fontsize=8,
+            ha="center",
+            va="center",
+            color="white" if 2 * count > counts.to_numpy().max() else "0.15",
+        )
+    axes.set(xlabel="predicted", ylabel="true class", title=title)
     return figure
 
 
