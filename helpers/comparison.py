@@ -396,9 +396,10 @@ def promise_table(judged: dict[str, pd.DataFrame]) -> pd.DataFrame:
         for line in frame.to_dict("records"):
             silent = not line["answered"]
             threshold, interval = line["threshold"], per_cent_interval(line["low"], line["high"], 1)
+            reached = line["coverage"]
             lines[who, f"{100 * line['target']:g} %"] = {
                 "threshold": "–" if pd.isna(threshold) else f"{threshold:.3f}",
-                "rows answered, %": f"{100 * line['coverage']:.0f}",
+                "rows answered, %": "–" if pd.isna(reached) else f"{100 * reached:.0f}",
                 "wrong among them, %": "–" if silent else f"{100 * line['error']:.1f}",
                 "95 % interval": "–" if silent else interval,
             }
@@ -420,6 +421,8 @@ def likeness_note(judged: dict[str, pd.DataFrame]) -> str:
     ]
     if not lines:
         return "Without a threshold there is nothing to compare."
+    if any(pd.isna(line["coverage"]) for _, line in lines):
+        return "No test row has more than one option, so there is nothing to compare."
     apart = [
         f"{100 * line['on_val']:.0f} % of the validation rows and {100 * line['coverage']:.0f} % "
         f"of the test rows ({who}, at most {target_words(line['target'])} wrong)"
@@ -533,8 +536,9 @@ def promise_note(learned: dict[str, dict]) -> str:
         if not needed:
             sentences.append(f"For the {who} the {n} validation rows are enough for every target.")
             continue
+        allow = "the one validation row allows" if n == 1 else f"the {n} validation rows allow"
         sentences.append(
-            f"For the {who} the {n} validation rows allow no promise of at most "
+            f"For the {who} {allow} no promise of at most "
             f"{listed(map(target_words, needed), 'or')} of errors."
         )
         known = {target: rows for target, rows in needed.items() if rows}
@@ -616,13 +620,13 @@ def same_note(same: pd.DataFrame, headed: int) -> str:
         same: see `same_answers`; has lines "options shuffled" and "header stripped".
         headed: rows that have a header.
     """
-    rows = same["rows"].iloc[0]
+    rows = int(same["rows"].iloc[0])
     if not rows:
         return "No probed row has a second option, so no other order could be tried."
     order, header = same.loc[["options shuffled", "header stripped"], "same answer, %"]
     note = (
         f"With the options in another order the model gives the same answer to {order:.0f} % of "
-        f"{rows} probed rows"
+        f"{rows} probed row{'s' * (rows != 1)}"
     )
     if not headed:
         return f"{note}. No probed row has a header that could be taken away."

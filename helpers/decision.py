@@ -290,7 +290,8 @@ def judge(decision: dict, probabilities: list, places: list[int]) -> pd.DataFram
         A line a target: target, threshold, coverage (share answered), answered, wrong, error among
         answered rows with its 95 % Wilson interval (low, high), rows_needed; on_val, the share of
         val rows that reach the threshold, and unlike, whether that is not the share of these rows.
-        Error is NaN where nothing was answered, and on_val where there is no threshold.
+        Error is NaN where nothing was answered, on_val where there is no threshold, and coverage
+        where no row has a choice.
     """
     surest, right = surest_options(*with_a_choice(probabilities, places))
     lines = []
@@ -305,7 +306,7 @@ def judge(decision: dict, probabilities: list, places: list[int]) -> pd.DataFram
             {
                 "target": float(target),
                 "threshold": threshold,
-                "coverage": count / max(len(surest), 1),
+                "coverage": count / len(surest) if len(surest) else float("nan"),
                 "answered": count,
                 "wrong": wrong,
                 "error": wrong / count if count else float("nan"),

@@ -137,11 +137,12 @@ def steady_words(answers: pd.DataFrame) -> str:
         return (
             "Each validation row that we asked about has one option, so there was no other order."
         )
+    asked = "one validation row that has" if rows == 1 else f"{rows} validation rows that have"
+    words = f"We asked the untouched model about {asked} more than one option."
+    if answers["order"].nunique() == 1:
+        return f"{words} They were asked in one order alone, so there is nothing to compare."
     shares = " and ".join(f"{share:.0f} % under {name}" for name, share in steady.items())
-    words = (
-        f"We asked the untouched model about {rows} validation rows. "
-        f"Of these, {shares} get the same answer in all orders."
-    )
+    words = f"{words} Of these, {shares} get the same answer in all orders."
     if min(steady.values()) == 100:
         return words
     return words + " For the others, at least one new order brought another answer."

@@ -376,6 +376,7 @@ def test_promises_that_val_is_too_small_for_say_how_many_rows_would_do():
     some = promised(**{"0.01": (None, 300), "0.1": (0.5, 50)})
     note = comparison.promise_note({"model": some})
     assert "at most 1 % of errors" in note and "about 300" in note and "No number" not in note
+    assert "the one validation row allows no" in comparison.promise_note({"model": some | {"n": 1}})
 
 
 def test_whose_promise_it_is_stands_in_the_sentence():
@@ -417,6 +418,21 @@ def test_an_answer_that_no_label_has_keeps_its_name_in_the_confusion_matrix():
     assert mesh.get_array().tolist() == [[0, 0, 1, 1], [0, 1, 0, 0]]
     names = [text.get_text() for text in figure.axes[0].get_xticklabels()]
     assert names == ["a", "b", "c", "(none)"]
+
+
+def test_of_very_many_classes_the_confusion_matrix_shows_those_mistaken_most():
+    classes = [f"class {n:03}" for n in range(300)]
+    answers = [classes[0] if n % 3 == 0 else name for n, name in enumerate(classes)]
+    answers[30] = None
+    figure = plotting.confusion(classes, answers, classes)
+    (mesh,) = figure.axes[0].collections
+    assert mesh.get_array().shape == (40, 42)
+    names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert len(names) == 40 and set(names) <= set(classes[3::3]) and names == sorted(names)
+    columns = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert columns == [*names, "(another)", "(none)"]
+    assert mesh.get_array()[:, 40].sum() + mesh.get_array()[:, 41].sum() == 40
+    assert figure.axes[0].get_title() == "40 of 300 classes, those mistaken most often"
 
 
 def test_chance_is_the_mean_over_the_rows_menus():
@@ -469,6 +485,7 @@ def test_rows_of_one_option_are_no_sign_of_a_steady_model():
     none = comparison.same_answers({name: lines(a)[:1] for name, a in ways.items()})
     assert "No probed row has a second option" in comparison.same_note(none, headed=1)
     assert "No probed row has a header" in comparison.same_note(same, headed=0)
+    assert "of 1 probed row." in comparison.same_note(same.assign(rows=1), headed=0)
 
 
 def test_suspects_are_shown_with_the_sources_id_only_where_there_is_one():

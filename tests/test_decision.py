@@ -70,6 +70,14 @@ def test_the_page_on_own_data_says_how_many_rows_a_promise_takes():
             surest = np.linspace(1, 0.9, rows)
             learned = decision.promise(surest, np.ones(rows, bool), target, 0.95)
             assert (learned["threshold"] is not None) == made
+    for wrong, quarter, words in ((1, 46, "need 181 in all"), (2, 61, "need 241.")):
+        assert f"must hold {quarter}" in page and words in page
+        for rows, made in ((4 * quarter - 3, True), (4 * quarter - 4, False)):
+            assert str(4 * quarter - 3) in words
+            surest, right = np.linspace(1, 0.9, rows), np.ones(rows, bool)
+            right[quarter - 1 - wrong : quarter - 1] = False  # the last that both quarters hold
+            learned = decision.promise(surest, right, 0.1, 0.95)
+            assert (learned["threshold"] is not None) == made
 
 
 NOISE = 3 * np.sqrt(300 * 0.05 * 0.95)
@@ -159,6 +167,10 @@ def test_a_promise_on_rows_unlike_the_test_rows_is_flagged(reached, apart):
     assert ("we do not call the rows unlike" in note) != apart
     nothing = decision.judge(decision.learn(val[:3], [0] * 3), test, [0] * 210)
     assert "nothing to compare" in comparison.likeness_note({"hybrid": nothing})
+    single = decision.judge(learned, [np.array([1.0])] * 5, [0] * 5)
+    assert single["coverage"].isna().all() and not single["unlike"].any()
+    assert comparison.likeness_note({"hybrid": single}).startswith("No test row has more than one")
+    assert set(comparison.promise_table({"hybrid": single})["rows answered, %"]) == {"–"}
 
 
 def test_rows_of_one_kind_are_seldom_called_unlike():

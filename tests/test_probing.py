@@ -58,7 +58,11 @@ def test_rows_of_one_option_do_not_make_a_model_steady(model_that):
     answers = probing.ask_in_orders(None, None, FORMATS, mixed, 2, seed=1)
     assert probing.steadiness(answers) == {"plain": 0.0, "other": 0.0}
     words = probing.steady_words(answers)
-    assert "about 4 validation rows" in words and "0 % under plain and 0 % under other" in words
+    assert "about 4 validation rows that have more than one option. Of these," in words
+    once = probing.ask_in_orders(None, None, FORMATS, rows_of(1), 1, seed=1)
+    said = probing.steady_words(once)
+    assert "about one validation row that has" in said and said.endswith("nothing to compare.")
+    assert "0 % under plain and 0 % under other" in words
     assert words.endswith("another answer.")
     answers = probing.ask_in_orders(None, None, FORMATS, rows_of(2, "a"), 2, seed=1)
     assert np.isnan(list(probing.steadiness(answers).values())).all()
