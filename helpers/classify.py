@@ -154,10 +154,9 @@ def classify_file(
     about = {"file": str(source), "sheet": sheet, "columns": columns, "adapter": classifier.digest}
     with open_journal(out.parent, key, about, say) as journal:
         answer_missing(classifier, read, journal, survey)
-        if stamp_of(source) != survey.stamp:
-            raise InputError(f"{source} changed while it was being answered; run this again")
+        refuse_changed(source, survey)
         tally = Tally()
-        counted = tally.count(judged(classifier, read, journal))
+        counted = tally.count(unchanged(source, survey, judged(classifier, read, journal)))
         # a hybrid reads every article once more
         rows = tqdm(counted, "writing", survey.rows, unit="row", mininterval=2, delay=5)
         if review is not None:
@@ -431,6 +430,18 @@ class Judged(NamedTuple):
         return [self.answer, digits[0], self.second, digits[1], self.look, self.note]
 
 
+def refuse_changed(source: Path, survey: Survey) -> None:
+    """Raise InputError for a file that is no longer what was surveyed: its rows may be others."""
+    if stamp_of(source) != survey.stamp:
+        raise InputError(f"{source} changed while it was being answered; run this again")
+
+
+def unchanged(source: Path, survey: Survey, rows: Iterator[Judged]) -> Iterator[Judged]:
+    """The rows as they are, of a file that nobody changes while they are written."""
+    yield from islice(rows, survey.rows)
+    refuse_changed(source, survey)
+
+
 def judged(classifier: Classifier, read: Callable, journal: Journal) -> Iterator[Judged]:
     """Every row of a file with its answer, in order."""
     lines = journal.read()
@@ -438,7 +449,9 @@ def judged(classifier: Classifier, read: Callable, journal: Journal) -> Iterator
         waiting = {number for number, article in block if article.row is not None}
         answers: dict[int, dict] = {}
         while waiting - answers.keys():  # a block's lines stand together, in any order
-            line = next(lines)
+            line = next(lines, None)
+            if line is None:  # the file has grown, which `unchanged` says
+                return
             answers[line["row"]] = line
         scored = [(number, a) for number, a in block if "logprobs" in answers.get(number, {})]
         probabilities = classifier.probabilities(

@@ -313,6 +313,22 @@ def test_a_file_that_changes_meanwhile_gives_no_table(tmp_path, adapter, fake, m
     assert not (tmp_path / "out.csv").exists()
 
 
+@pytest.mark.parametrize("rows", [9, 10, 30])
+def test_a_file_that_changes_while_answers_are_written_gives_no_table(
+    tmp_path, adapter, fake, monkeypatch, rows
+):
+    file, judged = write(tmp_path / "in.jsonl", articles(10)), classify.judged
+
+    def change_and_judge(*arguments):
+        write(file, articles(rows)[::-1])
+        yield from judged(*arguments)
+
+    monkeypatch.setattr(classify, "judged", change_and_judge)
+    with pytest.raises(InputError, match="changed while it was being answered"):
+        run(file, adapter, tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists() and list(tmp_path.glob(".answers-*"))
+
+
 def test_one_file_is_not_answered_by_two_processes(tmp_path, adapter, fake):
     file, out = write(tmp_path / "in.jsonl", articles(30)), tmp_path / "out.csv"
     interrupted(fake, file, adapter, out, 16)
