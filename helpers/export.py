@@ -193,14 +193,16 @@ def model_card(run: Path, setting: str, adapter: Path, prompt: AdapterPrompt) ->
     form = prompt.prompt_format
     with reading(adapter / WEIGHTS[0]):
         config = json.loads((adapter / WEIGHTS[0]).read_text(encoding="utf-8"))
-        rank, alpha = config["r"], config["lora_alpha"]
+        kind = config["peft_type"]
+        if kind == "LORA":
+            kind = f"LoRA of rank {config['r']}, alpha {config['lora_alpha']}"
     return "\n".join(
         [
             f"---\nbase_model: {name}\nlicense: {licence}",
             "pipeline_tag: text-classification\nlibrary_name: transformers\n---\n",
             f"# {name.split('/')[-1]}, fine-tuned to classify articles ({setting})\n",
-            f"A LoRA adapter of rank {rank} (alpha {alpha}), merged into its "
-            "base model. It reads an article and a list of options, and learned to write one.\n",
+            f"An adapter ({kind}), merged into its base model. It reads an article and a list of "
+            "options, and learned to write one.\n",
             f"* Prompt and answer together have at most {form.max_length} tokens; of an article "
             f"that is too long {'the end' if form.cut == 'head' else 'the middle'} is cut away. "
             "`prompt.json` says the rest.",

@@ -319,7 +319,8 @@ def load_model(
         attention: see `pick_attention`.
 
     Raises:
-        InputError: when the adapter's files are missing, damaged or of another base model.
+        InputError: when the adapter's files are missing, damaged or of another base model, or when
+            it is of a kind that cannot be merged.
     """
     from transformers import AutoModelForCausalLM
 
@@ -358,7 +359,14 @@ def load_model(
                     f"the adapter in {adapter} was not trained on {model}: "
                     f"{len(odd)} weights without a counterpart"
                 )
-        network = network.merge_and_unload()
+        try:
+            network = network.merge_and_unload()
+        except (AttributeError, NotImplementedError, RuntimeError) as error:
+            kind = network.peft_config["default"].peft_type
+            raise InputError(
+                f"the adapter in {adapter} cannot be merged into its model, as this book does "
+                f"({kind.value}: {one_line(error)}); train a plain LoRA"
+            ) from None
         # For a frozen output matrix torch picks a batched product that first copies the matrix:
         # 0.7 s a call with 262,144 rows.
         network.requires_grad_(True)

@@ -176,6 +176,15 @@ def test_its_prompt_does_not_say_either(tmp_path, setting, monkeypatch):
     assert values["model"] == base.name and values["labels"] == LABELS
 
 
+def test_a_card_of_another_kind_of_adapter_says_its_kind(tmp_path, setting):
+    own = shutil.copytree(setting / "adapter", tmp_path / "adapter")
+    prompt = adapters.read_prompt(own)
+    assert "An adapter (LoRA of rank 4, alpha 8)" in export.model_card(tmp_path, "s", own, prompt)
+    (own / "decision.json").unlink()
+    files.write_json(own / "adapter_config.json", {"peft_type": "IA3"})
+    assert "An adapter (IA3), merged" in export.model_card(tmp_path, "s", own, prompt)
+
+
 def test_a_card_has_no_figures_of_an_earlier_training(tmp_path, setting):
     own, run = setting / "adapter", tmp_path / "run"
     shutil.copytree(setting.parents[1] / "eval", run / "eval")

@@ -1,7 +1,9 @@
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import small_model
 
 from helpers import InputError, models, swift_setup, templating
 from helpers.templating import PromptFormat
@@ -176,6 +178,25 @@ def test_an_adapter_of_another_model_is_refused(tmp_path, other):
     weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     with pytest.raises(InputError, match=r"is damaged .*of a Git LFS pointer fetch the file"):
         models.load_model(str(tmp_path / "mine"), tmp_path / "adapter", dtype="float32")
+
+
+@pytest.mark.parametrize("kind", ["prompt tuning", "IA3"])
+def test_an_adapter_of_another_kind_is_merged_or_refused(tmp_path, kind):
+    """One that only adds rows to a prompt is in no weight of the model."""
+    from peft import IA3Config, PromptTuningConfig, get_peft_model
+
+    small_model("llama").save_pretrained(tmp_path / "base")
+    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    if kind == "IA3":
+        names = {"target_modules": ["k_proj", "down_proj"], "feedforward_modules": ["down_proj"]}
+        config = IA3Config(task_type="CAUSAL_LM", **names)
+    get_peft_model(small_model("llama"), config).save_pretrained(tmp_path / "adapter")
+    load = partial(models.load_model, str(tmp_path / "base"), tmp_path / "adapter", dtype="float32")
+    if kind == "IA3":
+        assert load().model.layers
+    else:
+        with pytest.raises(InputError, match=r"cannot be merged .*PROMPT_TUNING"):
+            load()
 
 
 def test_precision_is_one_that_runs_here():
