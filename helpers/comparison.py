@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -591,46 +592,53 @@ def promises(nats: list, margins: list, places: list[int], weights: dict) -> dic
     }
 
 
-def same_answers(ways: dict[str, list[dict]]) -> pd.DataFrame:
+def same_answers(ways: dict[str, list[dict]], headed: list[bool]) -> pd.DataFrame:
     """How a change to the rows changed the answers by `score`.
 
     Args:
-        ways: answers to the same rows, by what was changed; the first is without a change. Rows of
-            one option are left out, for there is one answer to them.
+        ways: answers to the same rows, by what was changed: "as they are", "options shuffled" and
+            "header stripped". Rows of one option are left out, for there is one answer to them.
+        headed: which of the rows have a header; the others cannot lose it.
 
     Returns:
-        A line a way: right and its interval, "rows", and "same answer, %", NaN of no row.
+        A line a way: right and its interval; the "rows" that were changed, and the "same answer, %"
+        among them, NaN of no row.
     """
-    ways = {name: [one for one in lines if len(one["options"]) > 1] for name, lines in ways.items()}
-    before = predictions(next(iter(ways.values())))
+    choice = [i for i, line in enumerate(ways["as they are"]) if len(line["options"]) > 1]
+    headed = [headed[i] for i in choice]
+    ways = {name: [lines[i] for i in choice] for name, lines in ways.items()}
     table = share_table(
         {name: metrics.accuracy(metrics.correct(lines, "score")) for name, lines in ways.items()}
     )
+    before = predictions(ways["as they are"])
     for name, lines in ways.items():
-        same = [old == new for old, new in zip(before, predictions(lines))]
+        changed = headed if name == "header stripped" else [True] * len(choice)
+        same = [old == new for old, new in compress(zip(before, predictions(lines)), changed)]
         table.loc[name, "rows"] = len(same)
         table.loc[name, "same answer, %"] = 100 * float(np.mean(same)) if same else np.nan
     return table.astype({"rows": int}).round(1)
 
 
-def same_note(same: pd.DataFrame, headed: int) -> str:
+def same_note(same: pd.DataFrame) -> str:
     """A sentence or two on how steady the answers were.
 
     Args:
-        same: see `same_answers`; has lines "options shuffled" and "header stripped".
-        headed: rows that have a header.
+        same: see `same_answers`.
     """
-    rows = int(same["rows"].iloc[0])
-    if not rows:
+    order, header = same.loc["options shuffled"], same.loc["header stripped"]
+    if not order["rows"]:
         return "No probed row has a second option, so no other order could be tried."
-    order, header = same.loc[["options shuffled", "header stripped"], "same answer, %"]
+    n = order["rows"]
     note = (
-        f"With the options in another order the model gives the same answer to {order:.0f} % of "
-        f"{rows} probed row{'s' * (rows != 1)}"
+        "With the options in another order the model gives the same answer to "
+        f"{order['same answer, %']:.0f} % of {n:.0f} probed row{'s' if n > 1 else ''}"
     )
-    if not headed:
+    if not header["rows"]:
         return f"{note}. No probed row has a header that could be taken away."
-    return f"{note}, and without the header to {header:.0f} %."
+    return (
+        f"{note}, and without the header to {header['same answer, %']:.0f} % of "
+        f"{header['rows']:.0f} with a header."
+    )
 
 
 def hits_of(answers: list[str] | None, rows: list[dict]) -> list[bool]:

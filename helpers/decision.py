@@ -40,8 +40,8 @@ TARGETS = (0.01, 0.02, 0.05, 0.10)
 SETS_LEVEL = 0.9
 """Share of rows whose prediction set shall hold the label."""
 FIRST_SHARE = 0.25
-"""The search for a threshold begins with this share of the rows: so many that a stray wrong label
-among the surest does not end it.
+"""The search for a threshold begins with this share of the rows, so that of many rows a stray wrong
+label among the surest does not end it. Of few it begins with `least_rows`, and one wrong ends it.
 """
 FOLDS = 5
 TEMPERATURE_PRIOR = math.log(2)

@@ -477,15 +477,21 @@ def test_rows_of_one_option_are_no_sign_of_a_steady_model():
         ]
 
     ways = {"as they are": "aab", "options shuffled": "aba", "header stripped": "aaa"}
-    same = comparison.same_answers({name: lines(answers) for name, answers in ways.items()})
+    answered = {name: lines(answers) for name, answers in ways.items()}
+    same = comparison.same_answers(answered, [True] * 3)
     assert list(same["rows"]) == [2, 2, 2]
     assert list(same["same answer, %"]) == [100, 0, 50]
-    note = comparison.same_note(same, headed=1)
-    assert "0 % of 2 probed rows, and without the header to 50 %." in note
-    none = comparison.same_answers({name: lines(a)[:1] for name, a in ways.items()})
-    assert "No probed row has a second option" in comparison.same_note(none, headed=1)
-    assert "No probed row has a header" in comparison.same_note(same, headed=0)
-    assert "of 1 probed row." in comparison.same_note(same.assign(rows=1), headed=0)
+    note = comparison.same_note(same)
+    assert "0 % of 2 probed rows, and without the header to 50 % of 2 with a header." in note
+    none = comparison.same_answers({name: own[:1] for name, own in answered.items()}, [True])
+    assert "No probed row has a second option" in comparison.same_note(none)
+    # a row without a header cannot change by losing it
+    partly = comparison.same_answers(answered, [True, False, True])
+    assert list(partly["rows"]) == [2, 2, 1] and list(partly["same answer, %"]) == [100, 0, 0]
+    without = comparison.same_note(comparison.same_answers(answered, [False] * 3))
+    assert "No probed row has a header" in without
+    single = {name: own[1:2] for name, own in answered.items()}
+    assert "of 1 probed row." in comparison.same_note(comparison.same_answers(single, [False]))
 
 
 def test_suspects_are_shown_with_the_sources_id_only_where_there_is_one():
