@@ -108,6 +108,14 @@ def test_five_rows_over_http_are_answered_as_here(server, tokenizer, sample):
     assert math.isclose(first, nats, abs_tol=1e-3)
 
 
+def test_a_prompt_that_nobody_cut_is_refused_at_once(server, sample):
+    address, _, _ = server
+    article = max((row["text"] for row in sample["test"]), key=len)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        post(address + "completions", {"model": "news", "prompt": article, "max_tokens": 1})
+    assert refused.value.code == 400
+
+
 def test_the_server_is_for_this_machine_alone(server):
     address, _, _ = server
     port = int(re.search(r":(\d+)/", address)[1])
