@@ -18,7 +18,7 @@ export PYTHONUNBUFFERED := 1
 # them, and Snakemake gets its options here alone.
 export PYTHONUTF8 := 1
 export PYTHONIOENCODING := utf-8
-unexport MPLBACKEND PYTHONSTARTUP SNAKEMAKE_PROFILE
+unexport MPLBACKEND PYTHONSTARTUP PYTHONWARNINGS SNAKEMAKE_PROFILE
 # How long a waiting thread of torch spins before it sleeps: a twentieth slower where it is alone, many times faster beside any other load.
 export GOMP_SPINCOUNT ?= 1000
 # Memory that torch gives back is kept for its next tensor: fetched from the system anew, it is zeroed page by page each time, and

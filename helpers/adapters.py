@@ -12,6 +12,10 @@ from helpers.parameters import refuse_out_of_range
 from helpers.templating import CUTS, PromptFormat, refuse_placeholders, template_name
 
 PROMPT = "prompt.json"
+BASE_CHANGING = ("pissa", "olora", "loftq", "lora-ga", "corda")
+"""How values of init_weights begin that take a part out of the base model, which an adapter's file
+does not hold.
+"""
 TRUST = "trust:"
 """Stands before a model's name to let code from its own folder run."""
 HEAD = "head.json"

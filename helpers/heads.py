@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from helpers import InputError, models
-from helpers.adapters import AdapterHead
+from helpers.adapters import AdapterHead, adapter_digest
 from helpers.models import NO_NUMBERS
 from helpers.templating import encode, start_ids, tokenize
 
@@ -114,7 +114,7 @@ def label_table(labels: list[str], label: str) -> pd.DataFrame:
 
 
 def head_arguments(labels: list[str]) -> dict:
-    """What swift is told for a head, as `extra` of swift_setup.sft_arguments.
+    """What swift is told for a head; see swift_setup.sft_arguments.
 
     Args:
         labels: all labels.
@@ -136,10 +136,13 @@ def load_head(adapter: Path, head: AdapterHead, dtype: str | None = None):
         adapter: its folder.
         head: how it is asked.
         dtype: a torch type's name, `models.pick_dtype()` by default.
+
+    Raises:
+        InputError: see models.load_adapter.
     """
-    from peft import PeftModel
     from transformers import AutoModelForSequenceClassification
 
+    adapter_digest(adapter)  # names a file that is missing before a large model is loaded
     network = AutoModelForSequenceClassification.from_pretrained(
         models.find_model(head.model),
         num_labels=len(head.labels),
@@ -148,7 +151,7 @@ def load_head(adapter: Path, head: AdapterHead, dtype: str | None = None):
         trust_remote_code=models.trusts(head.model),
     )
     network.config.pad_token_id = None  # rows are asked one by one: the last token is the last
-    network = PeftModel.from_pretrained(network, str(adapter))
+    network = models.load_adapter(network, adapter, head.model)
     return network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 

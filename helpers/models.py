@@ -307,6 +307,56 @@ def load_config(model: str):
     return AutoConfig.from_pretrained(find_model(model), trust_remote_code=trusts(model))
 
 
+def load_adapter(network, adapter: Path, model: str):
+    """A model with an adapter on it, not merged.
+
+    Args:
+        network: the base model.
+        adapter: a folder that holds a LoRA adapter.
+        model: the base model's name, for messages.
+
+    Raises:
+        InputError: when the adapter's files are missing, damaged or of another base model.
+    """
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        network = PeftModel.from_pretrained(network, str(adapter))
+    except (
+        AttributeError,
+        ImportError,
+        KeyError,
+        TypeError,
+        json.JSONDecodeError,
+        SafetensorError,
+    ) as error:
+        raise InputError(
+            f"the adapter in {adapter} is damaged ({one_line(error)}); copy it whole (of a Git "
+            "LFS pointer fetch the file), or train it again"
+        ) from None
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"the adapter in {adapter} was not trained on {model}: {one_line(error)}"
+        ) from None
+    start = str(getattr(network.peft_config["default"], "init_lora_weights", None))
+    if start.startswith("pissa_niter"):
+        raise InputError(
+            f"the adapter in {adapter} began as {start}, a part of the base model that is drawn "
+            "anew each time it is loaded; train it from init_weights true"
+        )
+    with safe_open(Path(adapter) / "adapter_model.safetensors", "pt") as saved:
+        # beside a corrected embedding peft keeps the embedding itself
+        names = {name for name in saved.keys() if ".base_layer." not in name}
+    # peft itself only warns
+    if odd := names ^ get_peft_model_state_dict(network, save_embedding_layers=False).keys():
+        raise InputError(
+            f"the adapter in {adapter} was not trained on {model}: "
+            f"{len(odd)} weights without a counterpart"
+        )
+    return network
+
+
 def load_model(
     model: str, adapter: str | Path | None = None, dtype: str | None = None, attention: str = "sdpa"
 ):
@@ -327,7 +377,7 @@ def load_model(
     from helpers.cpu_layers import join_passes
 
     if adapter is not None:
-        adapter_digest(adapter)
+        adapter_digest(adapter)  # names a file that is missing before a large model is loaded
     network = AutoModelForCausalLM.from_pretrained(
         find_model(model),
         dtype=getattr(torch, dtype or pick_dtype()),
@@ -335,30 +385,7 @@ def load_model(
         trust_remote_code=trusts(model),
     )
     if adapter is not None:
-        from peft import PeftModel, get_peft_model_state_dict
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            network = PeftModel.from_pretrained(network, str(adapter))
-        except (KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
-            raise InputError(
-                f"the adapter in {adapter} is damaged ({one_line(error)}); copy it whole (of a Git "
-                "LFS pointer fetch the file), or train it again"
-            ) from None
-        except (RuntimeError, ValueError) as error:
-            raise InputError(
-                f"the adapter in {adapter} was not trained on {model}: {one_line(error)}"
-            ) from None
-        with safe_open(Path(adapter) / "adapter_model.safetensors", "pt") as saved:
-            # peft itself only warns
-            if (
-                odd := set(saved.keys())
-                ^ get_peft_model_state_dict(network, save_embedding_layers=False).keys()
-            ):
-                raise InputError(
-                    f"the adapter in {adapter} was not trained on {model}: "
-                    f"{len(odd)} weights without a counterpart"
-                )
+        network = load_adapter(network, adapter, model)
         try:
             network = network.merge_and_unload()
         except (AttributeError, NotImplementedError, RuntimeError) as error:

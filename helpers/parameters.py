@@ -186,7 +186,7 @@ def refuse_out_of_range(name: str, value) -> None:
         refuse_file(value)
     if name in CHOICES and value not in CHOICES[name]:
         raise InputError(f"{name} is {value!r}; it must be one of: {', '.join(CHOICES[name])}")
-    if name in LENGTHS and not all(type(item) is int and item > 0 for item in value or []):
+    if name in LENGTHS and not (value and all(type(item) is int and item > 0 for item in value)):
         raise InputError(f"{name} is {value}; it lists whole numbers above 0, as in [128, 256]")
     if not isinstance(value, int | float):
         return

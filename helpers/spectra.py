@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import InputError
-from helpers.adapters import adapter_digest
+from helpers.adapters import BASE_CHANGING, adapter_digest
 
 OUTSIDE = -1
 """Stands for the block of a layer that belongs to none, such as the output matrix."""
@@ -28,6 +28,9 @@ def left_out(folder: str | Path) -> str | None:
         return f"{config['peft_type']} is not LoRA: its correction is no product B A"
     if config.get("use_dora"):
         return "DoRA computes another formula: it also learns a length beside the correction"
+    start = str(config.get("init_lora_weights"))
+    if start.lower().startswith(BASE_CHANGING):
+        return f"it began as {start}, so its product B A holds a part of the base model"
     return None
 
 

@@ -4,8 +4,10 @@ Checked when a profile is read, before anything runs, and once more where the ar
 """
 
 import math
+import re
 
 from helpers import InputError
+from helpers.adapters import BASE_CHANGING
 
 SAID_ELSEWHERE = {
     "model": "model",
@@ -29,8 +31,15 @@ OWN = (
     "external_plugins"
 ).split()
 """Arguments of swift that this book decides: where everything lies, and that it is a LoRA."""
-BASE_CHANGING = ("pissa", "olora", "loftq", "lora-ga", "corda")
-"""How values of init_weights begin that take the first correction out of the base model."""
+DECIDED_BY_TASK = ("task_type", "num_labels", "problem_type")
+"""Arguments of swift that follow from the parameter task and the rows."""
+GIVEN = (
+    "model_type callbacks logging_dir check_model torch_dtype attn_impl target_modules "
+    "truncation_strategy per_device_eval_batch_size padding_side gradient_checkpointing "
+    "lr_scheduler_type warmup_ratio logging_steps acc_strategy metric_for_best_model "
+    "logging_nan_inf_filter lazy_tokenize dataloader_num_workers report_to use_cpu modules_to_save"
+).split()
+"""Arguments that this book gives swift and that a setting may change, or take away with null."""
 
 
 def check_swift_arguments(given: dict) -> None:
@@ -43,8 +52,6 @@ def check_swift_arguments(given: dict) -> None:
         InputError: see `total_steps`, `refuse_contradictions` and `refuse_unreadable`.
     """
     extra, arguments = dict(given["swift_arguments"]), decided(given)
-    if extra.get("task_type") is not None:
-        raise InputError("task_type is what the parameter task decides; say it there")
     by_epochs = extra.get("num_train_epochs") is not None
     steps = total_steps(given["steps"], extra, train_rows=1, rows_per_step=1)
     if not by_epochs:  # else nobody knows yet how many rows there are
@@ -95,10 +102,12 @@ def refuse_contradictions(arguments: dict, extra: dict) -> None:
     Raises:
         InputError: for an argument that a parameter or this book decides, if its value is another
             or taken away; for a name that swift would complete or that it
-            spells with underscores.
+            spells with underscores; for a name or a value that YAML made of a slip.
     """
-    known = [*arguments, *SAID_ELSEWHERE, *OWN, "num_train_epochs", "max_epochs"]
+    known = [*arguments, *SAID_ELSEWHERE, *OWN, *GIVEN, *DECIDED_BY_TASK]
+    known += ["num_train_epochs", "max_epochs"]
     for name, value in extra.items():
+        refuse_slip(name, value, known)
         whole = str(name).replace("-", "_")
         if name not in known and (meant := [own for own in known if own.startswith(whole)]):
             raise InputError(f"swift would read the argument {name} as {meant[0]}; write it whole")
@@ -111,10 +120,34 @@ def refuse_contradictions(arguments: dict, extra: dict) -> None:
             raise InputError(f"{name}: null takes from swift what this book needs; take it out")
         if value is None or value == arguments.get(name):
             continue
+        if name in DECIDED_BY_TASK:
+            raise InputError(f"{name} is what the parameter task decides; say it there")
         if name in SAID_ELSEWHERE and name in arguments:
             raise contradiction(name, value, arguments[name])
         if name in OWN:
             raise InputError(f"{name} is this book's own and cannot be given to swift; take it out")
+
+
+def refuse_slip(name, value, known: list[str]) -> None:
+    """Refuse what YAML makes of a decimal comma, a list without brackets and a missing space.
+
+    Args:
+        name: of an argument, as YAML read it.
+        value: likewise.
+        known: names of arguments that may be taken away with null.
+
+    Raises:
+        InputError: with the likely slips.
+    """
+    slips = "behind a colon belongs a space, around a list [ ], and a decimal has a point"
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][\w-]*", name):
+        raise InputError(f"{name!r} is no argument of swift; {slips}")
+    if value is None and name not in known:
+        raise InputError(
+            f"{name} has no value, and this book gives swift none to take away; {slips}"
+        )
+    if value is False and name.endswith("_strategy"):
+        raise InputError(f"{name}: YAML reads no as false; write 'no' in quotes")
 
 
 def refuse_unreadable(extra: dict) -> None:
@@ -125,7 +158,7 @@ def refuse_unreadable(extra: dict) -> None:
 
     Raises:
         InputError: for an adapter to begin with, new tokens, corrections of the embedding or of the
-            output matrix, and a first correction that is taken out of the base model.
+            output matrix, and a beginning that is taken out of the base model.
     """
     for name in ("adapters", "new_special_tokens"):
         if extra.get(name):
@@ -143,8 +176,8 @@ def refuse_unreadable(extra: dict) -> None:
     for target in [*([named] if isinstance(named, str) else named), extra.get("target_regex")]:
         if "embed" in str(target) or "lm_head" in str(target):
             raise InputError(
-                f"{target} as a target: of the embedding and the output matrix this book cannot "
-                "read corrections back; name linear layers within the blocks, or all-linear"
+                f"{target} as a target: this book's forecasts and pictures count no correction of "
+                "the embedding or the output matrix; name linear layers in blocks, or all-linear"
             )
 
 

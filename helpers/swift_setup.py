@@ -47,6 +47,7 @@ def sft_arguments(
     train_rows: int,
     nproc: int = 1,
     extra: dict | None = None,
+    head: dict | None = None,
 ) -> dict:
     """Arguments of `swift sft` for one setting; swift runs in the setting's folder.
 
@@ -68,6 +69,7 @@ def sft_arguments(
         train_rows: how many rows there are to learn from.
         nproc: processes on this machine.
         extra: further swift arguments; None takes one away.
+        head: what a classification head needs beside; see heads.head_arguments.
 
     Raises:
         InputError: when batch_size × nproc does not divide rows_per_step, when steps and epochs are
@@ -119,7 +121,7 @@ def sft_arguments(
         "report_to": "none",
         "use_cpu": None if torch.cuda.is_available() else True,
     }
-    arguments |= decided(given) | rhythm(max_steps, evaluations)
+    arguments |= decided(given) | rhythm(max_steps, evaluations) | (head or {})
     refuse_contradictions(arguments, extra)
     refuse_unreadable(extra)
     if extra.get("target_regex"):  # swift takes it in place of target_modules

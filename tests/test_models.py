@@ -180,6 +180,30 @@ def test_an_adapter_of_another_model_is_refused(tmp_path, other):
         models.load_model(str(tmp_path / "mine"), tmp_path / "adapter", dtype="float32")
 
 
+def with_adapter(folder, **choices):
+    """A small model with an untrained adapter, as peft saves it below a folder, and its loader."""
+    from peft import LoraConfig, get_peft_model
+
+    small_model("llama").save_pretrained(folder / "base")
+    tuned = get_peft_model(small_model("llama"), LoraConfig(r=2, **choices))
+    tuned.save_pretrained(folder / "adapter")
+    return tuned, partial(models.load_model, str(folder / "base"), folder / "adapter", "float32")
+
+
+def test_a_corrected_embedding_is_no_other_base_model(tmp_path):
+    """peft keeps the embedding itself beside its correction."""
+    tuned, load = with_adapter(tmp_path, target_modules=["q_proj", "embed_tokens"])
+    ids = torch.tensor([[3, 1, 4]])
+    assert torch.allclose(load()(ids).logits, tuned.eval()(ids).logits, atol=1e-4)
+
+
+def test_an_adapter_whose_beginning_is_drawn_at_each_loading_is_refused(tmp_path):
+    choices = {"target_modules": ["q_proj"], "init_lora_weights": "pissa_niter_2"}
+    _, load = with_adapter(tmp_path, **choices)
+    with pytest.raises(InputError, match="began as pissa_niter_2"):
+        load()
+
+
 @pytest.mark.parametrize("kind", ["prompt tuning", "IA3"])
 def test_an_adapter_of_another_kind_is_merged_or_refused(tmp_path, kind):
     """One that only adds rows to a prompt is in no weight of the model."""

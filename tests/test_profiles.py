@@ -71,14 +71,14 @@ def test_swift_knows_every_argument_of_every_setting(name, parser, tmp_path):
 
 def test_swift_knows_every_argument_of_a_head(parser, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    extra = heads.head_arguments(["a", "b", "c"]) | {"weight_decay": 0.0}
     arguments = swift_setup.sft_arguments(
         model=str(tmp_path),
         prompt_format=PromptFormat(find_template("plain"), 288, True),
         **{"rank": 16, "alpha": 32, "dropout": 0.0, "steps": 170, "rows_per_step": 4},
         **{"batch_size": 4, "learning_rate": 1e-4, "evaluations": 4, "seed": 1},
         train_rows=100,
-        extra=extra,
+        extra={"weight_decay": 0.0},
+        head=heads.head_arguments(["a", "b", "c"]),
     )
     line = []
     for key, value in arguments.items():
@@ -281,6 +281,15 @@ def odd(tmp_path, monkeypatch):
         (SETTING.format("lora_rank: 4"), "'a': lora_rank 4 contradicts 8, which the .* rank"),
         (SETTING.format("eval_steps: 5"), "eval_steps 5 contradicts 32, .* evaluations decides"),
         (SETTING.format("task_type: seq_cls"), "'a': task_type is what the parameter task decides"),
+        (SETTING.format("num_labels: 20"), "num_labels is what the parameter task decides"),
+        (SETTING.format("dropout: 0,05"), "'05' is no argument of swift; behind a colon"),
+        (SETTING.format("learning_rate: 2,5e-4"), "no argument of swift; .* a decimal has a point"),
+        (SETTING.format("target_modules: q_proj, v_proj"), "v_proj has no value, .* a list"),
+        (SETTING.format("weight_decay:0.1"), "'weight_decay:0.1' is no argument of swift"),
+        (SETTING.format("balance:true"), "'balance:true' is no argument"),
+        (SETTING.format("1: 2"), "1 is no argument of swift"),
+        (SETTING.format("eval_strategy: no"), "eval_strategy: YAML reads no as false"),
+        ("candidate_lengths: []", r"candidate_lengths is \[\]; it lists whole numbers"),
         (SETTING.format("max_epochs: 1"), "max_epochs would end the training early"),
         (SETTING.format("output_dir: x"), "output_dir is this book's own"),
         (SETTING.format("lora_r: 4"), "would read the argument lora_r as lora_rank"),

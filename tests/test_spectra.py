@@ -106,6 +106,10 @@ def test_dora_is_named_and_left_out(tmp_path, capsys):
 def test_another_kind_of_adapter_and_a_missing_file_are_one_line(tmp_path):
     write_adapter(tmp_path / "ia3", peft_type="IA3")
     assert "IA3 is not LoRA" in spectra.left_out(tmp_path / "ia3")
+    write_adapter(tmp_path / "olora", init_lora_weights="olora")
+    assert "it began as olora" in spectra.left_out(tmp_path / "olora")
+    write_adapter(tmp_path / "gaussian", init_lora_weights="gaussian")
+    assert spectra.left_out(tmp_path / "gaussian") is None
     with pytest.raises(InputError, match="train it with notebook 04"):
         spectra.adapter_spectra(tmp_path / "nothing")
     write_adapter(tmp_path / "empty", layers={})

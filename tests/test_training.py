@@ -355,9 +355,9 @@ def test_what_is_said_already_is_not_said_anew(extra, says):
         ({"new_special_tokens": ["<a>"]}, "take new_special_tokens out"),
         ({"init_weights": "pissa_niter_4"}, "init_weights pissa_niter_4 takes a part out of"),
         ({"init_weights": "OLoRA"}, "init_weights olora takes a part out of"),
-        ({"target_modules": ["q_proj", "embed_tokens"]}, "embed_tokens as a target: of the emb"),
+        ({"target_modules": ["q_proj", "embed_tokens"]}, "embed_tokens as a target: this book"),
         ({"target_modules": "all-embedding"}, "all-embedding as a target"),
-        ({"target_regex": ".*(q_proj|lm_head)"}, "cannot read corrections back"),
+        ({"target_regex": ".*(q_proj|lm_head)"}, "count no correction of the embedding"),
     ],
 )
 def test_an_adapter_that_could_not_be_read_back_is_not_trained(extra, says):
@@ -376,6 +376,14 @@ def test_target_regex_stands_in_place_of_target_modules():
 def test_a_number_out_of_range_is_refused(name):
     with pytest.raises(InputError, match=f"{name} is 0; it must be 1 or more"):
         arguments(**{name: 0})
+
+
+def test_what_may_be_taken_away_is_what_is_given():
+    head = {"task_type": "seq_cls", "num_labels": 2, "problem_type": "x", "modules_to_save": []}
+    known = {*swift_arguments.GIVEN, *swift_arguments.SAID_ELSEWHERE, *swift_arguments.OWN}
+    assert set(arguments(head=head)) <= known | {*swift_arguments.DECIDED_BY_TASK}
+    with pytest.raises(InputError, match="num_labels is what the parameter task decides"):
+        arguments(head=head, extra={"num_labels": 3})
 
 
 def test_the_same_said_twice_is_no_contradiction():
