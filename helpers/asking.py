@@ -1,4 +1,4 @@
-"""Ask one model, tuned or not, about rows: make its prompts, its key, and keep its answers."""
+"""Ask one model, tuned or not, about rows: make the prompts and the key, and keep the answers."""
 
 import time
 from collections.abc import Iterator

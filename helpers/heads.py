@@ -17,7 +17,7 @@ from helpers.models import NO_NUMBERS
 from helpers.templating import encode, start_ids, tokenize
 
 UNLEARNED = -1e4
-"""Nats given to an option that a head never learned: finite, and below any option's that it did."""
+"""Nats for an option that a head never learned: finite, and below those of all learned options."""
 CODE = sha256(Path(__file__).read_bytes()).hexdigest()
 """The digest of this file as it was loaded, for answers depend on it, too."""
 
