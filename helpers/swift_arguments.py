@@ -1,6 +1,7 @@
-"""What a setting may tell swift: nothing that a parameter or this book decides.
+"""Arguments that a setting may pass to swift: none that a parameter or this book decides.
 
-Checked when a profile is read, before anything runs, and once more where the arguments are made.
+They are checked when a profile is read, before anything runs, and again where the arguments are
+made.
 """
 
 import math
@@ -23,31 +24,34 @@ SAID_ELSEWHERE = {
     "seed": "seed",
     "data_seed": "seed",
 }
-"""Arguments of swift, and the parameter that says the same: both at once may contradict."""
+"""Arguments of swift, each with the parameter that decides it: the two might contradict each other.
+"""
 OWN = (
     "dataset val_dataset output_dir add_version tuner_type resume_from_checkpoint ENV "
     "external_plugins"
 ).split()
-"""Arguments of swift that this book decides: where everything lies, and that it is a LoRA."""
+"""Arguments of swift that this book decides, such as where files lie and that it is a LoRA."""
 BASE_CHANGING = ("pissa", "olora", "loftq", "lora-ga", "corda")
-"""How values of init_weights begin that take the first correction out of the base model."""
+"""How those values of init_weights begin that subtract the initial correction from the base model.
+"""
 
 
 def check_swift_arguments(given: dict) -> None:
-    """Check what a setting tells swift, as far as its parameters alone allow.
+    """Check what a setting passes to swift, as far as its parameters alone allow.
 
     Args:
         given: all parameters of chapter 4 by name, swift_arguments among them.
 
     Raises:
-        InputError: see `total_steps`, `refuse_contradictions` and `refuse_unreadable`.
+        InputError: for task_type, which a parameter decides; for the rest see `total_steps`,
+            `refuse_contradictions` and `refuse_unreadable`.
     """
     extra, arguments = dict(given["swift_arguments"]), decided(given)
     if extra.get("task_type") is not None:
         raise InputError("task_type is what the parameter task decides; say it there")
     by_epochs = extra.get("num_train_epochs") is not None
     steps = total_steps(given["steps"], extra, train_rows=1, rows_per_step=1)
-    if not by_epochs:  # else nobody knows yet how many rows there are
+    if not by_epochs:  # else the steps depend on how many rows there are, which nobody knows yet
         arguments |= rhythm(steps, given["evaluations"])
     refuse_contradictions(arguments, extra)
     refuse_unreadable(extra)
@@ -58,7 +62,7 @@ def decided(given: dict) -> dict:
 
     Args:
         given: rank, alpha, dropout, max_length, learning_rate, rows_per_step, batch_size, nproc and
-            seed by name, sound ones.
+            seed by name, already checked.
     """
     at_once = given["batch_size"] * given["nproc"]
     return {
@@ -70,7 +74,7 @@ def decided(given: dict) -> dict:
         "gradient_accumulation_steps": given["rows_per_step"] // at_once,
         "learning_rate": given["learning_rate"],
         "seed": given["seed"],
-        "data_seed": given["seed"],  # swift draws the order of rows by it alone
+        "data_seed": given["seed"],  # this alone decides swift's order of rows
     }
 
 
@@ -79,23 +83,23 @@ def rhythm(max_steps: int, evaluations: int) -> dict:
 
     Args:
         max_steps: see `total_steps`.
-        evaluations: the most that there shall be, evenly spread; swift adds one at the end.
+        evaluations: the most evaluations, evenly spread; swift adds one at the end.
     """
     every = math.ceil(max_steps / evaluations)
     return {"max_steps": max_steps, "eval_steps": every, "save_steps": every}
 
 
 def refuse_contradictions(arguments: dict, extra: dict) -> None:
-    """Refuse further arguments that say anew, or under half a name, what is said already.
+    """Refuse further arguments that decide again, be it under a shortened name, what is decided.
 
     Args:
         arguments: of swift, as the parameters decide them.
-        extra: further ones; None takes one away.
+        extra: further arguments; a value of None takes one away.
 
     Raises:
-        InputError: for an argument that a parameter or this book decides, if its value is another
-            or taken away; for a name that swift would complete or that it
-            spells with underscores.
+        InputError: for an argument that a parameter or this book decides, if it gets another value
+            or is taken away; for a name that swift would complete, or that it spells with
+            underscores.
     """
     known = [*arguments, *SAID_ELSEWHERE, *OWN, "num_train_epochs", "max_epochs"]
     for name, value in extra.items():
@@ -118,14 +122,14 @@ def refuse_contradictions(arguments: dict, extra: dict) -> None:
 
 
 def refuse_unreadable(extra: dict) -> None:
-    """Refuse arguments after which the adapter, read onto its base model, is not what was trained.
+    """Refuse arguments with which the adapter, loaded onto its base, would not be what was trained.
 
     Args:
         extra: further arguments of swift.
 
     Raises:
-        InputError: for an adapter to begin with, new tokens, corrections of the embedding or of the
-            output matrix, and a first correction that is taken out of the base model.
+        InputError: for an adapter to start from, new tokens, corrections of the embedding or of the
+            output matrix, and an initial correction that is subtracted from the base model.
     """
     for name in ("adapters", "new_special_tokens"):
         if extra.get(name):
@@ -149,12 +153,12 @@ def refuse_unreadable(extra: dict) -> None:
 
 
 def contradiction(name: str, value, decided) -> InputError:
-    """What to say of an argument of swift whose value is not the one that a parameter decides.
+    """The error for an argument of swift whose value is not the one that a parameter decides.
 
     Args:
         name: a key of SAID_ELSEWHERE.
-        value: that the argument was given.
-        decided: what the parameter makes of it.
+        value: the value given to the argument.
+        decided: the value that the parameter gives it.
     """
     return InputError(
         f"{name} {value} contradicts {decided}, which the parameter {SAID_ELSEWHERE[name]} "
@@ -163,16 +167,17 @@ def contradiction(name: str, value, decided) -> InputError:
 
 
 def total_steps(steps: int | None, extra: dict, train_rows: int, rows_per_step: int) -> int:
-    """Optimizer steps of a run, out of steps or epochs; epochs and max_steps leave `extra`.
+    """Optimizer steps of a run, from steps or epochs; takes epochs and max_steps out of `extra`.
 
     Args:
         steps: optimizer steps, or None.
-        extra: swift's arguments that may hold num_train_epochs, and max_steps in place of steps.
-        train_rows: how many rows there are.
-        rows_per_step: rows a step sees.
+        extra: arguments of swift, which may hold num_train_epochs, and max_steps in place of steps.
+        train_rows: how many training rows there are.
+        rows_per_step: how many rows each step sees.
 
     Raises:
-        InputError: when both are given, or neither, or two numbers of steps, or max_epochs.
+        InputError: when steps and epochs are both given, or neither, or one of them is not above 0;
+            for two different numbers of steps, and for max_epochs.
     """
     if extra.get("max_epochs") is not None:  # it would end a training before its last step
         raise InputError("max_epochs would end the training early; say steps or num_train_epochs")
