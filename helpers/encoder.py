@@ -54,16 +54,16 @@ def encoder_baseline(
     classes = sorted({row["output"] for row in train})
     if len(classes) < 2:
         raise InputError("an encoder needs training rows of two classes at least")
-    folder, own = models.find_model(model), {"trust_remote_code": models.trusts(model)}
+    folder, trust = models.find_model(model), {"trust_remote_code": models.trusts(model)}
     torch.manual_seed(seed)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **own)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **trust)
         network = AutoModelForSequenceClassification.from_pretrained(
             folder,
             num_labels=len(classes),
             ignore_mismatched_sizes=True,  # a new head replaces one for other classes
             dtype="float32",
-            **own,
+            **trust,
         )
     except (ValueError, OSError) as error:
         raise InputError(

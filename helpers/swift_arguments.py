@@ -24,16 +24,14 @@ SAID_ELSEWHERE = {
     "seed": "seed",
     "data_seed": "seed",
 }
-"""Arguments of swift, each with the parameter that decides it: the two might contradict each other.
-"""
+"""Arguments of swift, each with the parameter that decides it; the two might contradict."""
 OWN = (
     "dataset val_dataset output_dir add_version tuner_type resume_from_checkpoint ENV "
     "external_plugins"
 ).split()
 """Arguments of swift that this book decides, such as where files lie and that it is a LoRA."""
 BASE_CHANGING = ("pissa", "olora", "loftq", "lora-ga", "corda")
-"""How those values of init_weights begin that subtract the initial correction from the base model.
-"""
+"""Beginnings of init_weights' values that subtract the initial correction from the base model."""
 
 
 def check_swift_arguments(given: dict) -> None:

@@ -169,6 +169,7 @@ def read_log(path: Path) -> pd.DataFrame:
         if column not in frame:
             frame[column] = float("nan")
     frame.insert(0, "step", frame["global_step/max_steps"].str.split("/").str[0].astype(int))
-    kind = frame["loss"].isna()  # a step that was repeated after a resumption counts once
-    repeated = pd.DataFrame({"step": frame["step"], "kind": kind}).duplicated(keep="last")
+    is_evaluation = frame["loss"].isna()
+    # a step that was repeated after a resumption counts once
+    repeated = pd.DataFrame({"step": frame["step"], "kind": is_evaluation}).duplicated(keep="last")
     return frame[~repeated].reset_index(drop=True)
