@@ -108,7 +108,7 @@ class Classifier:
         return option_logprobs(self.model, self.tokenizer, self.prompt.prompt_format, rows)
 
     def article(self, text: str) -> str:
-        """An article as the adapter learned to read it: without its header, if it learned so.
+        """An article as the adapter learned to read it, without its header if it never saw one.
 
         Args:
             text: the article as it came.

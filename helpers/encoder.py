@@ -1,4 +1,4 @@
-"""A BERT-like encoder with all of its weights trained: the usual way before language models."""
+"""A BERT-like encoder, trained as a whole: the usual way for such tasks before language models."""
 
 import itertools
 import math
@@ -25,7 +25,7 @@ def encoder_baseline(
     learning_rate: float = 5e-5,
     seed: int = 42,
 ) -> tuple[list[str], float]:
-    """Fine-tune an encoder with a new head, all weights, and let it choose among rows' options.
+    """Fine-tune all weights of an encoder with a new head; it chooses among each row's options.
 
     It reads only the articles, as its head knows the classes. Batches of 16, three epochs and this
     learning rate are among those that Devlin et al. 2019 (BERT, appendix A.3) recommend.

@@ -1,4 +1,4 @@
-"""Who is compared: a run's trained settings and the untouched model; and what trainings left."""
+"""Who is compared: a run's trained settings and the untouched model, with logs of the trainings."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,7 +189,7 @@ def rows_judged(settings: dict[str, Entrant], val: list[dict]) -> dict[str, int]
 
     Args:
         settings: by name.
-        val: all validation rows of the run; their number counts where no file tells.
+        val: all validation rows of the run; their number is taken where no file tells it.
     """
     counts = {name: rows_looked_at(own.adapter.parent) for name, own in settings.items()}
     return {name: len(val) if count is None else count for name, count in counts.items()}
@@ -241,7 +241,7 @@ def choose_best(
 
 
 def minutes(summary: dict) -> float:
-    """How many minutes a setting's training took; NaN where it was not kept."""
+    """How many minutes a setting's training took; NaN where this was not kept."""
     return summary.get("seconds", np.nan) / 60
 
 

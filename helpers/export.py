@@ -29,8 +29,7 @@ SOURCES = {
         "lie beside this file.",
     )
 }
-"""For each model that is known by name: its original name, its licence, and what to know about it.
-"""
+"""For each model known by name: its original name, its licence, and what to know about it."""
 
 HEAD = """import json
 
@@ -292,7 +291,7 @@ def data_lines(run: Path) -> list[str]:
             "The sample packaged with the project: articles that it wrote itself, with invented "
             "facts. Figures on it say that the method works, and nothing about your articles."
         ]
-    if source == "not shown":  # so chapter 1 writes where the profile shows no text
+    if source == "not shown":  # chapter 1 writes this where the profile shows no text
         return ["The run does not name its data. No article of it is in this folder."]
     shown = ", ".join(f"`{name}`" for name in names)
     return [f"Rows of {shown}. No article of it is in this folder."]

@@ -99,7 +99,8 @@ def model_identity(model: str) -> str:
     """A digest of a model's configuration and weights, the same in whatever folder they lie.
 
     It takes the size of each file and some pieces spread evenly over it. Several of these lie in
-    the matrices of every layer, all of which change when an adapter is merged in.
+    the matrices of every layer, all of which change when an adapter is merged in. The packaged
+    model is identified by the digest that its package expects.
 
     Args:
         model: see `find_model`.

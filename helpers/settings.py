@@ -67,7 +67,7 @@ def rows_looked_at(folder: Path) -> int | None:
         folder: of a trained setting; where it keeps no rows of its own, those of its run count.
 
     Returns:
-        Their number; None where neither file is there.
+        Their number; None where neither the setting nor the run has kept them.
     """
     for path in (folder / "val.jsonl", folder.parents[1] / "data" / "val.jsonl"):
         if path.is_file():

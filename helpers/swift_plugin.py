@@ -1,4 +1,4 @@
-"""What swift loads through `--external_plugins`: a frame for prompts, and kept adapters."""
+"""What swift loads through `--external_plugins`: a frame for prompts, and what keeps adapters."""
 
 import json
 import os
