@@ -1,4 +1,4 @@
-"""An adapter's folder: its weights, and how it wants to be asked."""
+"""An adapter's folder: its weights, and the record of how to ask it."""
 
 import json
 from dataclasses import asdict, dataclass, replace
@@ -13,19 +13,19 @@ from helpers.templating import CUTS, PromptFormat, refuse_placeholders, template
 
 PROMPT = "prompt.json"
 BASE_CHANGING = ("pissa", "olora", "loftq", "lora-ga", "corda")
-"""How values of init_weights begin that take a part out of the base model, which an adapter's file
-does not hold.
+"""Beginnings of init_weights' values that subtract the initial correction from the base model. An
+adapter's file does not hold that change.
 """
 TRUST = "trust:"
-"""Stands before a model's name to let code from its own folder run."""
+"""The prefix of a model's name that allows code from the model's own folder to run."""
 HEAD = "head.json"
-"""Stands in place of prompt.json beside a classification head's adapter."""
+"""The file that a classification head's adapter has instead of prompt.json."""
 WEIGHTS = ("adapter_config.json", "adapter_model.safetensors")
 
 
 @dataclass(frozen=True)
 class AdapterPrompt:
-    """What an adapter was trained with, and so what it has to be asked with."""
+    """The settings that an adapter was trained with and therefore has to be asked with."""
 
     model: str
     """The base model, as a profile names it."""
@@ -38,27 +38,30 @@ class AdapterPrompt:
 
 @dataclass(frozen=True)
 class AdapterHead:
-    """What a classification head was trained with: it reads the article alone, and cannot write."""
+    """The settings that a classification head was trained with.
+
+    A head reads the article alone and cannot write text.
+    """
 
     model: str
     """The base model, as a profile names it."""
     labels: list[str]
-    """All labels of the training rows, sorted: the head has one number for each."""
+    """All labels of the training rows, sorted; the head returns one number for each."""
     max_length: int
-    """Most tokens of an article, `<bos>` included."""
+    """The most tokens that the head reads of an article, `<bos>` included."""
     bos: bool
-    """Whether the model wants its `<bos>` in front."""
+    """Whether the model expects `<bos>` at the start."""
 
 
 def refuse_task(task: str, cut: str) -> None:
-    """Refuse a task that there is not.
+    """Refuse an unknown task, and a cut that does not suit a classification head.
 
     Args:
         task: see parameters.CHOICES.
-        cut: see PromptFormat; a head reads the beginning of an article.
+        cut: see PromptFormat; a head can only read the beginning of an article.
 
     Raises:
-        InputError: for an unknown task, or a head that is to read something else.
+        InputError: for an unknown task, or a head with any other cut than "head".
     """
     refuse_out_of_range("task", task)
     if task == "seq_cls" and cut != "head":
@@ -89,11 +92,11 @@ def adapter_digest(folder: str | Path) -> str:
 
 
 def write_prompt(folder: Path, adapter_prompt: AdapterPrompt | AdapterHead) -> None:
-    """Write into an adapter's folder how it is asked: prompt.json, or head.json.
+    """Write prompt.json, or head.json for a head, into an adapter's folder.
 
     Args:
         folder: the adapter's.
-        adapter_prompt: model, prompt format and labels; of a head its own record.
+        adapter_prompt: how the adapter has to be asked; for a head, an AdapterHead.
     """
     if isinstance(adapter_prompt, AdapterHead):
         write_json(folder / HEAD, asdict(adapter_prompt))
@@ -104,13 +107,13 @@ def write_prompt(folder: Path, adapter_prompt: AdapterPrompt | AdapterHead) -> N
 
 
 def read_prompt(folder: str | Path) -> AdapterPrompt:
-    """How the adapter in a folder wants to be asked.
+    """How the adapter in a folder has to be asked, read from its prompt.json.
 
     Args:
         folder: the adapter's.
 
     Raises:
-        InputError: when the folder has no adapter, no prompt.json, or one that is not sound; when
+        InputError: when the folder holds no adapter, no prompt.json, or one that is not sound; when
             it holds a classification head.
     """
     path = Path(folder) / PROMPT
@@ -143,7 +146,7 @@ def is_head(folder: str | Path) -> bool:
 
 
 def read_head(folder: str | Path) -> AdapterHead:
-    """How the classification head in a folder wants to be asked.
+    """How the classification head in a folder has to be asked, read from its head.json.
 
     Args:
         folder: the adapter's.
@@ -157,16 +160,17 @@ def read_head(folder: str | Path) -> AdapterHead:
 
 
 def read_record(path: Path, kinds: dict[str, type], defaults: dict | None = None) -> dict:
-    """What prompt.json or head.json says, of each of these names.
+    """The values that prompt.json or head.json holds, after a check.
 
     Args:
         path: the file.
-        kinds: types by name.
-        defaults: what a file from before a name was written means.
+        kinds: the type of each value, by name.
+        defaults: values, by name, that older files do not hold yet.
 
     Raises:
-        InputError: when it is missing or damaged, a value is of another type, empty or no length,
-            or labels are not distinct names.
+        InputError: when the file is missing or damaged, a value is empty or of another type,
+            max_length is below 1, labels are not distinct names, or the model asks to run code that
+            no profile trusts.
     """
     try:
         values = (defaults or {}) | json.loads(path.read_text(encoding="utf-8-sig"))
@@ -191,14 +195,15 @@ def read_record(path: Path, kinds: dict[str, type], defaults: dict | None = None
 
 
 def refuse_code_of_its_own(path: Path, model: str) -> None:
-    """Refuse a model that an adapter trusts to run code, where no profile here does.
+    """Refuse a model whose own code an adapter asks to run, unless a profile here asks for it, too.
 
     Args:
-        path: what the adapter says.
-        model: the base model in it.
+        path: the adapter's file that names the model.
+        model: the base model as named there.
 
     Raises:
-        InputError: an adapter may come from anywhere; who trusts a model's code is the reader.
+        InputError: when no profile does. An adapter may come from anywhere, so that only the reader
+            can say whose code to trust.
     """
     if not model.startswith(TRUST):
         return
@@ -216,12 +221,12 @@ def refuse_code_of_its_own(path: Path, model: str) -> None:
 
 
 def resolve(folder: str | Path, insist: bool = False, **given) -> AdapterPrompt:
-    """How an adapter is to be asked when a caller has wishes of his own.
+    """How to ask an adapter when the caller has wishes of their own.
 
     Args:
         folder: the adapter's.
-        insist: whether the caller means what contradicts the adapter.
-        **given: any of model, template (its text), max_length, bos, cut; None is no wish.
+        insist: whether wishes that contradict the adapter are meant.
+        **given: any of model, template (its text), max_length, bos, cut; None means no wish.
 
     Raises:
         InputError: when a wish contradicts the adapter and the caller does not insist.

@@ -1,4 +1,4 @@
-"""Ask one model, tuned or not, about rows: its prompts, its key and its answers in one place."""
+"""Ask one model, tuned or not, about rows: make the prompts and the key, and keep the answers."""
 
 import time
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from helpers.adapters import AdapterHead, AdapterPrompt, adapter_digest
 from helpers.predictions import keep_predictions
 
 CONTENT_FREE = "N/A"
-"""The article without content behind which an option's prior is measured (Zhao et al. 2021)."""
+"""An article without content, used to measure the prior of each option (Zhao et al. 2021)."""
 
 
 def answers(
@@ -23,7 +23,7 @@ def answers(
     adapter: Path | None = None,
     calibrate: bool = True,
 ) -> list[dict]:
-    """A model's answers to rows, kept in a folder while nothing changes that they depend on.
+    """A model's answers to rows, kept in a folder until something that they depend on changes.
 
     Args:
         folder: gets predictions.jsonl and key.json; see scoring.predict.
@@ -31,10 +31,10 @@ def answers(
         adapter_prompt: the model, and how it is asked.
         rows: with ids of their own.
         adapter: the adapter's folder; None asks the untouched model.
-        calibrate: whether each row is asked a second time, behind an article without content.
+        calibrate: whether each row is asked a second time, with an article without content.
 
     Returns:
-        A line for each row, in their order; see scoring.predict, and of a head `head_answers`.
+        A line for each row, in their order; see scoring.predict, or `head_answers` for a head.
     """
     if isinstance(adapter_prompt, AdapterHead):
         return head_answers(folder, tokenizer, adapter_prompt, rows, adapter)
@@ -68,8 +68,8 @@ def head_answers(
         adapter: the adapter's folder.
 
     Returns:
-        A line for each row, in their order, as scoring.predict has it but for generate, normalised
-        and calibrated: a head does not write, and its options have no tokens.
+        A line for each row, in their order, as from scoring.predict but without generate,
+        normalised and calibrated: a head does not write, and its options have no tokens.
     """
     prompts = [heads.article_ids(tokenizer, head, row["text"]) for row in rows]
     key = {

@@ -17,7 +17,7 @@ from helpers.settings import best_adapter
 
 METHODS = ("hybrid", "model")
 TARGET = 0.1
-"""The share of errors that is allowed unless one says otherwise."""
+"""The share of wrong answers that is allowed by default."""
 
 
 class Classifier:
@@ -26,12 +26,13 @@ class Classifier:
     Args:
         adapter: its folder, below the project's root unless absolute; None for the best on val of
             the newest run.
-        method: "hybrid" (model and linear classifier weighed) or "model"; None for the hybrid
+        method: "hybrid" (model and linear classifier together) or "model"; None takes the hybrid
             where chapter 05 has left one.
-        target: share of wrong answers among those that go out unseen.
+        target: the allowed share of wrong answers among those that nobody checks.
 
     Raises:
-        InputError: for an adapter that is none, an unknown method or target.
+        InputError: when the folder holds no adapter, the hybrid is named but missing, or the method
+            or the target is unknown.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Classifier:
         self.method = method or usual
         self.otherwise = [f"{target:g}"] * (target != TARGET)
         self.otherwise += [self.method] * (self.method != usual)
-        """Target and method where they are not those that are taken unless said otherwise."""
+        """The target and the method, each only if it differs from the default."""
         self.linear = load_linear(self.adapter) if self.method == "hybrid" else None
 
     @cached_property
@@ -82,15 +83,15 @@ class Classifier:
 
     @property
     def threshold(self) -> float | None:
-        """The probability from which an answer goes out unseen; None where none is promised."""
+        """The probability from which nobody needs to check an answer; None if none is promised."""
         return self.learned["threshold"] if self.learned else None
 
     def probabilities(self, rows: list[dict], logprobs: list) -> list[np.ndarray]:
-        """For each row the probabilities of its options.
+        """For each row, the probabilities of its options.
 
         Args:
             rows: with "text" and "category".
-            logprobs: for each row, nats of each of its options.
+            logprobs: for each row, the log-probability (nats) of each of its options.
         """
         if self.method == "hybrid":
             weights = self.decision["hybrid"]["weights"]
@@ -99,7 +100,7 @@ class Classifier:
         return option_probabilities(logprobs, temperature)
 
     def ask(self, rows: list[dict]) -> list[list[float]]:
-        """For each row nats of each of its options.
+        """For each row, the log-probability (nats) of each of its options.
 
         Args:
             rows: with "text" and "category".
@@ -107,7 +108,7 @@ class Classifier:
         return option_logprobs(self.model, self.tokenizer, self.prompt.prompt_format, rows)
 
     def article(self, text: str) -> str:
-        """An article as the adapter learned to read it: without a header where it saw none.
+        """An article as the adapter learned to read it, without its header if it never saw one.
 
         Args:
             text: the article as it came.
@@ -128,7 +129,7 @@ class Classifier:
         return table.sort_values(ascending=False, kind="stable")
 
     def about(self, menus: tuple[int, int] | None = None) -> str:
-        """What a reader must know of how `look` is decided, on one line.
+        """How `look` is decided, in one line for the reader.
 
         Args:
             menus: the fewest and the most options of the rows to answer, where they are known.
@@ -153,7 +154,7 @@ class Classifier:
         )
 
     def doubt(self) -> str:
-        """What to add where the rows that a promise was learned on were not like test rows."""
+        """A clause for `about` if the rows that a promise was learned on differ from test rows."""
         if self.learned.get("on_test") is None:
             return ""
         return (
@@ -163,7 +164,7 @@ class Classifier:
         )
 
     def wider(self, menus: tuple[int, int] | None) -> str:
-        """What to add where rows offer more options than those that a promise was learned on.
+        """A clause for `about` if rows offer more options than those that a promise was learned on.
 
         Args:
             menus: see `about`.

@@ -1,4 +1,4 @@
-"""How a training went: the figures of its log, and what was right after parts of it."""
+"""How a training went: the figures of its log, and how accurate the model was after parts of it."""
 
 import math
 from collections.abc import Callable
@@ -25,14 +25,14 @@ def curve_steps(total: int) -> tuple[int, ...]:
 
 
 def rows_read(steps: int, rows_per_step: int, train_rows: int) -> int:
-    """Rows that a training reads in so many steps, each as often as it comes.
+    """How many rows a training reads in so many steps; a row counts each time that it is read.
 
-    The last step of an epoch reads what is left: no step reaches over into the next one.
+    The last step of an epoch reads only what is left: no step reaches over into the next epoch.
 
     Args:
         steps: of the optimizer.
-        rows_per_step: most rows that one sees.
-        train_rows: how many there are.
+        rows_per_step: the most rows that a step sees.
+        train_rows: how many training rows there are.
     """
     epochs, further = divmod(steps, math.ceil(train_rows / rows_per_step))
     return epochs * train_rows + further * rows_per_step
@@ -46,9 +46,9 @@ def run_figures(
     Args:
         log: see training_log.read_log.
         lengths: tokens of each training row.
-        rows_per_step: most rows an optimizer step sees.
+        rows_per_step: the most rows that an optimizer step sees.
         steps: of the whole training.
-        val_rows: rows that val was looked at with.
+        val_rows: how many validation rows the training looked at.
 
     Returns:
         "rows_seen" (see `rows_read`), "first_loss", "last_loss" (mean of the last five),
@@ -81,7 +81,7 @@ def run_figures(
 
 
 def curve_folders(entrant: Entrant) -> dict[int, Path]:
-    """The adapters that a training kept on its way, by step; none where it kept none.
+    """The folders of adapters that a training kept on its way, by step; empty if it kept none.
 
     Args:
         entrant: a trained setting.
@@ -98,18 +98,19 @@ def learning_curve(
     ask: Callable[[str, Entrant, list[dict]], list[dict]],
     svm: Callable[[list[dict], list[dict]], list[str] | None],
 ) -> list[dict]:
-    """Accuracy after parts of a training, the model's and that of an SVM on as many rows.
+    """Accuracy after parts of a training: the model's, and that of an SVM on as many rows.
 
-    Which rows the model has read by a step is not kept, so the SVM learns from the first rows of
-    the training file, as many of them. It does so for a setting with balanced classes as well.
+    It is not recorded which rows the model has read by a step, so the SVM learns from the first
+    rows of the training file, from as many of them. This is also so for a setting with balanced
+    classes.
 
     Args:
         entrant: a trained setting.
         log: of its training; its "epoch" says how many rows were read.
         train: all training rows.
         test: rows to judge by; the first CURVE_ROWS of them are asked.
-        ask: answers of an entrant to rows, kept in a folder of this name.
-        svm: answers of an SVM that learns from the first rows to the second.
+        ask: takes a folder's name, an entrant and rows, and returns the answers, which it keeps.
+        svm: takes rows to learn from and rows to answer, and returns the answers of an SVM.
 
     Returns:
         For each step "step", "rows", "accuracy", "ci95", "n", "svm" (share right, or None).
@@ -128,12 +129,12 @@ def learning_curve(
 def rows_until(log: pd.DataFrame, step: int, train_rows: int) -> int:
     """How many different rows a training has read by a step.
 
-    Of rows that were drawn class-balanced it is how many were read, repeated ones counted again.
+    Where rows were drawn with balanced classes, a row counts each time that it was read.
 
     Args:
         log: of the training; columns step and epoch.
         step: an optimizer step.
-        train_rows: how many there are.
+        train_rows: how many training rows there are.
     """
     if "epoch" not in log or not len(log):
         return train_rows
@@ -148,7 +149,7 @@ def val_curve(
     val: list[dict],
     svm: Callable[[list[dict], list[dict]], list[str] | None],
 ) -> list[dict]:
-    """As `learning_curve`, from the evaluations on val that a training makes anyway.
+    """Like `learning_curve`, but from the evaluations on val that a training makes anyway.
 
     Args:
         log: of the training.

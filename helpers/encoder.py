@@ -1,4 +1,4 @@
-"""A BERT-like encoder, all of its weights trained: what such tasks got before language models."""
+"""A BERT-like encoder, trained as a whole: the usual way for such tasks before language models."""
 
 import itertools
 import math
@@ -12,9 +12,9 @@ from helpers import InputError, models
 from helpers.baselines import choose_among
 
 POSITIONS = 512
-"""Most tokens of an article: what encoders of this kind have positions for. The rest is cut."""
+"""The most tokens of an article: encoders of this kind have no more positions. The rest is cut."""
 BATCH = 16
-"""Rows at once."""
+"""Rows in a batch."""
 
 
 def encoder_baseline(
@@ -25,15 +25,15 @@ def encoder_baseline(
     learning_rate: float = 5e-5,
     seed: int = 42,
 ) -> tuple[list[str], float]:
-    """Fine-tune all weights of an encoder and a new head on it; answers respect the options.
+    """Fine-tune all weights of an encoder with a new head; it chooses among each row's options.
 
-    It reads articles alone, for its head knows the classes. Batches of 16, three epochs and this
-    rate are among those that Devlin et al. 2019 (BERT, appendix A.3) recommend.
+    It reads only the articles, as its head knows the classes. Batches of 16, three epochs and this
+    learning rate are among those that Devlin et al. 2019 (BERT, appendix A.3) recommend.
 
     Args:
         model: a folder or a ModelScope id; see models.find_model.
         train: rows to learn from.
-        rows: to be answered.
+        rows: to answer.
         epochs: how often it sees each training row.
         learning_rate: at its peak, after a tenth of the steps; it falls linearly to 0.
         seed: of the new head and of the order of the rows.
@@ -42,7 +42,7 @@ def encoder_baseline(
         An option for each row, and the seconds of training.
 
     Raises:
-        InputError: when the training rows have one label only, or it is no model of this kind.
+        InputError: when the training rows have only one label, or the model is not of this kind.
     """
     from transformers import (
         AutoModelForSequenceClassification,
@@ -54,16 +54,16 @@ def encoder_baseline(
     classes = sorted({row["output"] for row in train})
     if len(classes) < 2:
         raise InputError("an encoder needs training rows of two classes at least")
-    folder, own = models.find_model(model), {"trust_remote_code": models.trusts(model)}
+    folder, trust = models.find_model(model), {"trust_remote_code": models.trusts(model)}
     torch.manual_seed(seed)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **own)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **trust)
         network = AutoModelForSequenceClassification.from_pretrained(
             folder,
             num_labels=len(classes),
-            ignore_mismatched_sizes=True,  # a head for other classes makes room for a new one
+            ignore_mismatched_sizes=True,  # a new head replaces one for other classes
             dtype="float32",
-            **own,
+            **trust,
         )
     except (ValueError, OSError) as error:
         raise InputError(
@@ -85,7 +85,7 @@ def encoder_baseline(
     schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(steps / 10), steps)
     started = time.perf_counter()
     network.train()
-    # swift changes the library's own trainer wherever it was imported, so we step by ourselves
+    # swift patches the trainer of transformers wherever it was imported, so we loop by ourselves
     rounds = itertools.chain.from_iterable(itertools.repeat(batches))
     for batch in tqdm(itertools.islice(rounds, steps), total=steps, desc="encoder", unit="step"):
         network(**batch.to(network.device)).loss.backward()

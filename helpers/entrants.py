@@ -1,4 +1,4 @@
-"""Who is compared: a run's trained settings, the untouched model, what the trainings left."""
+"""Who is compared: a run's trained settings and the untouched model, with logs of the trainings."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,11 +46,11 @@ def find_settings(run: Path, names: list[str] | None) -> dict[str, Entrant]:
 
     Args:
         run: the run's folder.
-        names: which ones, in this order; None is all that are there, sorted.
+        names: the settings to take, in this order; None takes all that are there, sorted.
 
     Raises:
-        InputError: when nothing is trained, a named one is missing or was trained on other rows,
-            all of them are heads, or they have several models.
+        InputError: when nothing is trained, a named setting is missing, one was trained on other
+            rows, all of them are heads, or they are of several models.
     """
     if names is None:
         names = [folder.name for folder in whole_settings(run)]
@@ -78,22 +78,23 @@ def find_settings(run: Path, names: list[str] | None) -> dict[str, Entrant]:
 
 
 def digests(tuned: dict[str, Entrant]) -> dict[str, str]:
-    """Digests of the adapters, which tell later whether figures are still theirs.
+    """Digests of the adapters, which tell later whether figures still belong to them.
 
     Args:
-        tuned: see `find_settings`.
+        tuned: the settings; see `find_settings`.
     """
     return {name: adapter_digest(entrant.adapter) for name, entrant in tuned.items()}
 
 
 def refuse_other_rows(name: str, adapter: Path, rows: str | None) -> None:
-    """Raise InputError for a setting that learned from other rows than a run has now: some of them
-    may be what it would be judged by.
+    """Raise InputError for a setting that learned from other rows than its run has now.
+
+    Some of the rows that it learned from may be among those that it would be judged by.
 
     Args:
         name: of the setting.
-        adapter: its folder; what it learned from may not be known.
-        rows: see `training_rows`.
+        adapter: its folder. It passes where it is not known what it learned from.
+        rows: digest of the training rows that the run has now; see `training_rows`.
     """
     if learned_from(adapter.parent) not in (None, rows):
         raise InputError(
@@ -107,11 +108,11 @@ def find_heads(run: Path, names: list[str] | None, model: str | None = None) -> 
 
     Args:
         run: the run's folder.
-        names: of settings, heads among them; None is all that are there.
-        model: of those that they are compared with; None takes heads of any.
+        names: of settings, from which the heads are taken; None takes all heads that are there.
+        model: of the settings that they are compared with; None takes heads of any model.
 
     Raises:
-        InputError: when one was trained on other rows, or is of another model.
+        InputError: when a head was trained on other rows, or is of another model.
     """
     if names is None:
         names = [folder.name for folder in whole_settings(run, HEAD)]
@@ -131,7 +132,7 @@ def find_heads(run: Path, names: list[str] | None, model: str | None = None) -> 
 
 
 def untouched(settings: dict[str, Entrant]) -> dict[str, Entrant]:
-    """The base model once a template, asked as the first setting with that template is.
+    """The base model, once for each template, asked like the first setting with that template.
 
     Args:
         settings: by name; see `find_settings`.
@@ -150,7 +151,7 @@ def base_of(entrant: Entrant) -> str:
 
 
 def entrant_table(entrants: dict[str, Entrant]) -> pd.DataFrame:
-    """Who is asked, and how: one line each."""
+    """A table of who is asked, and how, with one line each."""
     lines = {}
     for name, entrant in entrants.items():
         prompt_format = entrant.prompt.prompt_format
@@ -170,7 +171,7 @@ def read_log(entrant: Entrant) -> pd.DataFrame:
         entrant: a trained setting.
 
     Returns:
-        Columns step, loss, eval_loss, eval_seq_acc, and what else was logged.
+        Columns step, loss, eval_loss, eval_seq_acc, and whatever else was logged.
     """
     path = entrant.adapter.parent / "logging.jsonl"
     if path.is_file() and path.stat().st_size:
@@ -179,16 +180,16 @@ def read_log(entrant: Entrant) -> pd.DataFrame:
 
 
 def read_summary(entrant: Entrant) -> dict:
-    """What a setting's training left; see `settings.training_summary`."""
+    """The summary that a setting's training left; see `settings.training_summary`."""
     return training_summary(entrant.adapter.parent)
 
 
 def rows_judged(settings: dict[str, Entrant], val: list[dict]) -> dict[str, int]:
-    """How many of the first validation rows each training chose its checkpoint by.
+    """How many validation rows, from the first on, each training chose its checkpoint by.
 
     Args:
         settings: by name.
-        val: all validation rows of the run, counted where a training kept no file of its own.
+        val: all validation rows of the run; their number is taken where no file tells it.
     """
     counts = {name: rows_looked_at(own.adapter.parent) for name, own in settings.items()}
     return {name: len(val) if count is None else count for name, count in counts.items()}
@@ -200,22 +201,23 @@ def choose_best(
     val_answers: dict[str, list[dict]],
     counts: dict[str, int],
 ) -> tuple[str, pd.DataFrame]:
-    """The best setting by the validation rows: no test row has a say.
+    """The setting that is best on the validation rows; test rows have no say.
 
-    It is the one whose kept checkpoint had the highest accuracy in training, the lower loss
-    deciding between equals. Where a log holds no evaluation, or trainings looked at unlike many
-    rows (4 of 4 says less than 96 of 100), all are judged by their answers by `score` to the same
-    validation rows instead. Chapter 8 chooses alike, see settings.best_setting.
+    It is the one whose kept checkpoint had the highest accuracy during training; between equals,
+    the lower loss decides. Where a log holds no evaluation, or the trainings looked at different
+    numbers of rows (4 of 4 says less than 96 of 100), all settings are judged instead by their
+    answers by `score` to the same validation rows. Chapter 8 chooses in the same way; see
+    settings.best_setting.
 
     Args:
-        logs: of each setting; see `read_log`.
-        summaries: of each setting; see `read_summary`.
-        val_answers: of each setting to the validation rows.
-        counts: rows that each training looked at; see `rows_judged`.
+        logs: each setting's log; see `read_log`.
+        summaries: each setting's summary; see `read_summary`.
+        val_answers: each setting's answers to the validation rows.
+        counts: how many rows each training looked at; see `rows_judged`.
 
     Returns:
-        Its name, and what it was chosen by: a line a setting, columns "right on val" (share) and
-        "loss on val" (nats).
+        Its name, and the table that it was chosen by: a line for each setting, with the columns
+        "right on val" (share) and "loss on val" (nats).
     """
     chosen = {}
     for name, log in logs.items():
@@ -231,7 +233,7 @@ def choose_best(
             for name, lines in val_answers.items()
         }
     table = pd.DataFrame.from_dict(chosen, orient="index", columns=["right on val", "loss on val"])
-    # of equals the first by name, as in chapter 8, which knows no other order
+    # the first by name wins among equals, as in chapter 8, which knows no other order
     ranked = table.sort_index().sort_values(
         ["right on val", "loss on val"], ascending=[False, True], kind="stable"
     )
@@ -239,7 +241,7 @@ def choose_best(
 
 
 def minutes(summary: dict) -> float:
-    """Minutes of a setting's training; NaN where they were not kept."""
+    """How many minutes a setting's training took; NaN where this was not kept."""
     return summary.get("seconds", np.nan) / 60
 
 
@@ -253,7 +255,7 @@ def costs(trainings: dict[str, dict]) -> dict[str, dict]:
     """Seconds and peak memory (GiB) of each setting's training, where they were kept.
 
     Args:
-        trainings: of each setting; see `read_summary`.
+        trainings: each setting's summary; see `read_summary`.
     """
     return {
         name: {"train_seconds": own["seconds"], "peak_gib": own.get("peak_gib")}

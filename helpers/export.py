@@ -1,4 +1,4 @@
-"""Take a tuned model away: one folder with merged weights that other programs open."""
+"""Export a tuned model: one folder with merged weights that other programs can open."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from helpers.settings import place_of
 from helpers.writers import check_target
 
 TERMS = ("*TERMS*", "NOTICE*", "LICENSE*", "USE_POLICY*")
-"""What a base model's folder may bring of its terms."""
+"""Files in a base model's folder that may hold its terms."""
 SOURCES = {
     models.PACKAGED: (
         "google/gemma-3-270m",
@@ -29,7 +29,7 @@ SOURCES = {
         "lie beside this file.",
     )
 }
-"""Of models that are known by name: their own name, licence, and what to know of them."""
+"""For each model known by name: its original name, its licence, and what to know about it."""
 
 HEAD = """import json
 
@@ -98,7 +98,7 @@ def export_model(adapter: Path | str) -> Path:
     Returns:
         The run's export/<setting>: weights in the base's dtype, tokenizer, generation
         configuration, prompt.json, decision.json and the linear classifier where there are any,
-        the base's terms, README.md. It appears whole or not at all.
+        the base's terms, README.md. The folder appears whole or not at all.
 
     Raises:
         InputError: for a setting that was trained on quantised weights, a model that brings code of
@@ -117,7 +117,7 @@ def export_model(adapter: Path | str) -> Path:
     check_target(target.parent / f"{setting}.folder", (".folder",))
     if target.exists() and not target.is_dir():
         raise InputError(f"{target} is a file where the model's folder would be; move it away")
-    card = model_card(run, setting, adapter, prompt)  # before minutes are spent
+    card = model_card(run, setting, adapter, prompt)  # fails, if it does, before minutes are spent
     scratch = target.with_name(f".{setting}.unfinished")
     shutil.rmtree(scratch, ignore_errors=True)
     try:
@@ -135,7 +135,7 @@ def export_model(adapter: Path | str) -> Path:
 
 @contextmanager
 def reading(path: Path):
-    """Turn what a damaged file ends in into an InputError that names it."""
+    """Turn any error that a damaged file causes into an InputError that names the file."""
     try:
         yield
     except (*DAMAGE, yaml.YAMLError) as error:
@@ -145,7 +145,7 @@ def reading(path: Path):
 
 
 def refuse_unfaithful(adapter: Path, prompt: AdapterPrompt) -> None:
-    """Raise InputError where a merged folder would not be what was trained, or would run code."""
+    """Raise InputError where the merged model would differ from the trained one, or run code."""
     arguments = adapter.parent / "sft.yaml"
     if arguments.is_file():
         with reading(arguments):
@@ -164,7 +164,7 @@ def refuse_unfaithful(adapter: Path, prompt: AdapterPrompt) -> None:
 
 
 def write_model(folder: Path, adapter: Path, prompt: AdapterPrompt) -> None:
-    """Write weights, tokenizer, and what lies beside the adapter and the base."""
+    """Write the weights, the tokenizer, and the files that go with the adapter and its base."""
     from transformers import GenerationConfig
 
     base = Path(models.find_model(prompt.model))
@@ -186,7 +186,7 @@ def write_model(folder: Path, adapter: Path, prompt: AdapterPrompt) -> None:
 
 
 def model_card(run: Path, setting: str, adapter: Path, prompt: AdapterPrompt) -> str:
-    """README.md of an exported folder: what the model is, was measured at, and how it is asked."""
+    """README.md of an exported folder: what the model is, how well it did, and how to ask it."""
     model_name = without_place(prompt.model)
     own_terms = (model_name, "other", f"{model_name}. **Its own terms apply to this model, too.**")
     name, licence, about = SOURCES.get(prompt.model, own_terms)
@@ -223,14 +223,15 @@ def model_card(run: Path, setting: str, adapter: Path, prompt: AdapterPrompt) ->
 
 
 def without_place(name: str) -> str:
-    """A model's or a source's name; of a path on this machine, which is no one else's business,
-    the last part.
+    """The name of a model or a source; for a path on this machine, only its last part.
+
+    The rest of the path is nobody else's business.
     """
     return Path(name).name if Path(name).is_absolute() else name
 
 
 def decision_lines(adapter: Path) -> list[str]:
-    """What decision.json says of the model's probabilities, as items of a list."""
+    """What decision.json says about the model's probabilities, as items of a Markdown list."""
     decision = read_decision(adapter)
     if not decision:
         return []
@@ -251,7 +252,7 @@ def decision_lines(adapter: Path) -> list[str]:
 
 
 def figure_lines(run: Path, setting: str, adapter: Path) -> list[str]:
-    """What the setting was measured at, where chapter 05 has measured it as it is now."""
+    """A table of how well the setting did, if chapter 05 has measured it as it is now."""
     path = run / "eval" / "metrics.json"
     lines = ["| asked by | right, % | 95 % interval | test rows |", "|---|---|---|---|"]
     with reading(path):
@@ -276,7 +277,7 @@ def figure_lines(run: Path, setting: str, adapter: Path) -> list[str]:
 
 
 def data_lines(run: Path) -> list[str]:
-    """What the model learned from, as far as the run has kept it."""
+    """What the model learned from, as far as the run has recorded it."""
     path = run / "data" / "summary.json"
     with reading(path):
         summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -290,7 +291,7 @@ def data_lines(run: Path) -> list[str]:
             "The sample packaged with the project: articles that it wrote itself, with invented "
             "facts. Figures on it say that the method works, and nothing about your articles."
         ]
-    if source == "not shown":  # chapter 1, where the profile keeps its texts to itself
+    if source == "not shown":  # chapter 1 writes this where the profile shows no text
         return ["The run does not name its data. No article of it is in this folder."]
     shown = ", ".join(f"`{name}`" for name in names)
     return [f"Rows of {shown}. No article of it is in this folder."]

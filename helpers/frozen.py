@@ -16,7 +16,7 @@ def last_hidden_states(model, prompts: list[list[int]]) -> np.ndarray:
 
     Args:
         model: a causal language model.
-        prompts: token ids; read one by one.
+        prompts: token ids; prompts are read one by one.
 
     Returns:
         prompts × hidden size.
@@ -32,13 +32,13 @@ def last_hidden_states(model, prompts: list[list[int]]) -> np.ndarray:
 def frozen_baseline(
     tokenizer, adapter_prompt: AdapterPrompt, train: list[dict], rows: list[dict]
 ) -> tuple[list[str], float]:
-    """Logistic regression on the untouched model's last hidden state, options respected.
+    """Logistic regression on the untouched model's last hidden state, choosing among the options.
 
     Args:
         tokenizer: the model's.
         adapter_prompt: the model, and how it is asked.
         train: rows to learn from, of two labels at least.
-        rows: to be answered.
+        rows: to answer.
 
     Returns:
         An option for each row, and the seconds of reading and learning the training rows.
@@ -52,8 +52,8 @@ def frozen_baseline(
         return last_hidden_states(model, [prompt.ids for prompt in fitted])
 
     started = time.perf_counter()
-    learned = features(train)
+    train_features = features(train)
     reading = time.perf_counter() - started
     labels = [row["output"] for row in train]
-    answers, learning = baselines.logistic_baseline(learned, labels, features(rows), rows)
+    answers, learning = baselines.logistic_baseline(train_features, labels, features(rows), rows)
     return answers, reading + learning

@@ -1,7 +1,7 @@
-"""A classification head in place of words: swift trains it, we compute and mask its logits.
+"""A classification head instead of words: swift trains it, we compute and mask its logits.
 
-The head reads the article alone. No options stand in its prompt, so that more of the article fits;
-an answer is the largest logit among the row's own options.
+The head reads the article alone. Its prompt holds no options, so that more of the article fits; its
+answer is the one of the row's own options that has the largest logit.
 """
 
 from hashlib import sha256
@@ -17,9 +17,9 @@ from helpers.models import NO_NUMBERS
 from helpers.templating import encode, start_ids, tokenize
 
 UNLEARNED = -1e4
-"""Nats of an option that a head never learned: finite, and below whatever it did learn."""
+"""Nats for an option that a head never learned: finite, and below those of all learned options."""
 CODE = sha256(Path(__file__).read_bytes()).hexdigest()
-"""Of this file as it was loaded: answers depend on it, too."""
+"""The digest of this file as it was loaded, for answers depend on it, too."""
 
 
 def cut_article(tokenizer, text: str, max_length: int, bos: bool) -> str:
@@ -28,8 +28,8 @@ def cut_article(tokenizer, text: str, max_length: int, bos: bool) -> str:
     Args:
         tokenizer: a fast tokenizer of transformers.
         text: the article.
-        max_length: most tokens, `<bos>` included.
-        bos: whether the model wants its `<bos>` in front.
+        max_length: the most tokens, `<bos>` included.
+        bos: whether the model expects `<bos>` at the start.
     """
     budget, reach, whole = max_length - int(bos), 2 * max_length, text
     while True:
@@ -38,14 +38,14 @@ def cut_article(tokenizer, text: str, max_length: int, bos: bool) -> str:
         if len(offsets) <= budget and len(text) < len(whole):
             reach *= 2
             continue
-        while len(offsets) > budget:  # cut text may fall into other tokens
+        while len(offsets) > budget:  # text that was cut may be split into other tokens
             text = text[: offsets[budget][0]]
             offsets = tokenize(tokenizer, [text])[0].offsets
         return text
 
 
 def article_ids(tokenizer, head: AdapterHead, text: str) -> list[int]:
-    """What a head reads of an article.
+    """The token ids that a head reads of an article.
 
     Args:
         tokenizer: the model's.
@@ -60,7 +60,9 @@ def article_ids(tokenizer, head: AdapterHead, text: str) -> list[int]:
 
 
 def prepare_rows(tokenizer, head: AdapterHead, rows: list[dict]) -> tuple[list[dict], list[int]]:
-    """Rows in swift's layout for a head, the article and its label's place, and each row's tokens.
+    """Rows in swift's layout for a head, and the number of tokens of each.
+
+    A row in this layout holds the article and the place of its label among the head's.
 
     Args:
         tokenizer: a fast tokenizer of transformers.
@@ -83,7 +85,7 @@ def prepare_rows(tokenizer, head: AdapterHead, rows: list[dict]) -> tuple[list[d
 
 
 def learnable(rows: list[dict], labels: list[str]) -> list[dict]:
-    """The rows whose label a head has a place for; a line says how many it has none for.
+    """The rows whose label a head has a place for; a printed line says how many are left out.
 
     Args:
         rows: with a label each.
@@ -103,7 +105,7 @@ def learnable(rows: list[dict], labels: list[str]) -> list[dict]:
 
 
 def label_table(labels: list[str], label: str) -> pd.DataFrame:
-    """The numbers that stand for labels, and which of them is one row's.
+    """A table of the numbers that stand for labels, which marks the label of one row.
 
     Args:
         labels: of the head, in its order.
@@ -114,7 +116,7 @@ def label_table(labels: list[str], label: str) -> pd.DataFrame:
 
 
 def head_arguments(labels: list[str]) -> dict:
-    """What swift is told for a head; see swift_setup.sft_arguments.
+    """The arguments that swift needs for a head, as `head` of swift_setup.sft_arguments.
 
     Args:
         labels: all labels.
@@ -123,9 +125,9 @@ def head_arguments(labels: list[str]) -> dict:
         "task_type": "seq_cls",
         "num_labels": len(labels),
         "problem_type": "single_label_classification",
-        "acc_strategy": None,  # there are no tokens of an answer to be counted
+        "acc_strategy": None,  # there is no answer whose tokens could be counted
         "metric_for_best_model": "acc",
-        "modules_to_save": ["score"],  # else the head's own matrix would not be kept
+        "modules_to_save": ["score"],  # otherwise the head's own matrix would not be saved
     }
 
 
@@ -135,7 +137,7 @@ def load_head(adapter: Path, head: AdapterHead, dtype: str | None = None):
     Args:
         adapter: its folder.
         head: how it is asked.
-        dtype: a torch type's name, `models.pick_dtype()` by default.
+        dtype: the name of a torch type, `models.pick_dtype()` by default.
 
     Raises:
         InputError: see models.load_adapter.
@@ -150,7 +152,7 @@ def load_head(adapter: Path, head: AdapterHead, dtype: str | None = None):
         attn_implementation=models.pick_attention(head.max_length),
         trust_remote_code=models.trusts(head.model),
     )
-    network.config.pad_token_id = None  # rows are asked one by one: the last token is the last
+    network.config.pad_token_id = None  # rows are asked one by one: none is padded
     network = models.load_adapter(network, adapter, head.model)
     return network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
@@ -164,10 +166,10 @@ def head_logits(network, ids: list[int]) -> np.ndarray:
         ids: what it reads; see `article_ids`.
 
     Returns:
-        One number a label.
+        One number for each label.
 
     Raises:
-        InputError: when it returns NaN or infinity.
+        InputError: when the head returns NaN or infinity.
     """
     logits = network(torch.tensor([ids], device=network.device)).logits[0].float().cpu().numpy()
     if not np.isfinite(logits).all():
@@ -179,12 +181,12 @@ def option_logprobs(logits: np.ndarray, labels: list[str], options: list[str]) -
     """Log-probabilities of a row's options, all other labels masked.
 
     Args:
-        logits: one number a label.
+        logits: one number for each label.
         labels: the head's, in its order.
         options: of the row; one that was never learned gets UNLEARNED.
 
     Returns:
-        Nats, one an option; the probabilities of the learned ones add up to 1.
+        Nats, one number for each option; the probabilities of the learned ones add up to 1.
     """
     places = {label: place for place, label in enumerate(labels)}
     own = [logits[places[option]] for option in options if option in places]

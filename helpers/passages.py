@@ -15,11 +15,11 @@ from helpers.templating import fit, render
 END = re.compile(r"([。！？!?；;\n]+[”’」』）)\]]*|(?<!\d)\.[\"'”’)\]]*(?=\s))\s*")
 """Where a sentence ends; a full stop ends one before white space, unless a number stands before."""
 MOST_PASSAGES = 40
-"""Each costs a pass over the article; more sentences are joined with their neighbours."""
+"""Each passage costs a pass over the article; where there are more, neighbours are joined."""
 SUPPORTS, SPEAKS_AGAINST = (31, 119, 180), (214, 39, 40)
-"""Colours, as red, green and blue: blue for the answer, red against it."""
+"""Colours in red, green and blue: a blue one for the answer, a red one against it."""
 STRONGEST = 3
-"""How many passages have their number written behind them."""
+"""How many passages have their number written after them."""
 
 
 class Passage(NamedTuple):
@@ -27,15 +27,15 @@ class Passage(NamedTuple):
 
     text: str
     change: float
-    """Nats by which the answer's log-probability among its options falls when it is left out."""
+    """Nats by which the answer's log-probability among the options falls without the passage."""
 
 
 class Weighed(NamedTuple):
-    """An article with what its passages say for its answer."""
+    """An article, and how much each of its passages speaks for its answer."""
 
     answer: str
     passages: list[Passage]
-    """Together they are what the model read."""
+    """Joined, they are the text that the model read."""
     read: float
     """Share of the article that the model read, 0 to 1."""
     alone: str | None = None
@@ -43,16 +43,16 @@ class Weighed(NamedTuple):
 
 
 def sentences(text: str, most: int = MOST_PASSAGES) -> list[str]:
-    """A text in pieces that end where sentences do; joined they are the text.
+    """A text in pieces that end where sentences do; joined, they are the text again.
 
     Args:
-        text: Chinese or other.
-        most: pieces; where there are more, neighbours are joined.
+        text: in Chinese or any other language.
+        most: the most pieces; where there are more, neighbours are joined.
     """
     ends = [0, *(end.end() for end in END.finditer(text)), len(text)]
     whole: list[str] = []
     for part in (text[start:end] for start, end in pairwise(ends) if start < end):
-        if whole and not part.strip():  # what shows nothing is no passage of its own
+        if whole and not part.strip():  # white space is no passage of its own
             whole[-1] += part
         else:
             whole.append(part)
@@ -65,10 +65,10 @@ def sentences(text: str, most: int = MOST_PASSAGES) -> list[str]:
 def weigh_passages(
     classifier: Classifier, text: str, options: list[str] | None = None, answer: str | None = None
 ) -> Weighed:
-    """How much each passage of an article says for its answer.
+    """How much each passage of an article speaks for its answer.
 
-    What it says is asked of the language model alone: the linear part of a hybrid reads no
-    sentences. The answer is the classifier's all the same.
+    Only the language model is asked about passages, as the linear part of a hybrid does not read
+    sentences. The answer is nevertheless the classifier's.
 
     Args:
         classifier: the adapter at work.
@@ -87,7 +87,7 @@ def weigh_passages(
     prompt_format = classifier.prompt.prompt_format
     row = {"id": "article", "text": classifier.article(text), "category": options}
     prompt = fit(classifier.tokenizer, prompt_format, row)
-    # What the model reads of it: else leaving a sentence out would pull in what was cut away.
+    # Only what the model reads: otherwise a sentence left out would pull in text that was cut away.
     before, after = (render(part, "", options) for part in prompt_format.template.split("{text}"))
     read = prompt.text[len(before) : len(prompt.text) - len(after)]
     parts = sentences(read) or [read]  # long options may leave no room for the article
@@ -108,13 +108,13 @@ def strongest_passages(weighed: Weighed, count: int = STRONGEST) -> list[Passage
 
     Args:
         weighed: see `weigh_passages`.
-        count: how many.
+        count: how many to return.
     """
     return sorted(weighed.passages, key=lambda passage: -abs(passage.change))[:count]
 
 
 def as_html(weighed: Weighed) -> str:
-    """The article with its passages coloured; whatever it holds is shown and never run.
+    """The article as HTML with coloured passages; whatever it holds is shown and never run.
 
     Args:
         weighed: see `weigh_passages`.
@@ -126,7 +126,7 @@ def as_html(weighed: Weighed) -> str:
         red, green, blue = SUPPORTS if passage.change >= 0 else SPEAKS_AGAINST
         strength = 0.6 * abs(passage.change) / strongest
         number = f"{passage.change:+.2f}"
-        words = passage.text.rstrip()  # a number stands before the line's end
+        words = passage.text.rstrip()  # a number goes before a line break
         sign = f"<sub>{number}</sub>" if id(passage) in numbered else ""
         spans.append(
             f'<span class="passage" title="{number} nats" '
@@ -146,11 +146,11 @@ def as_html(weighed: Weighed) -> str:
 
 
 def draw_probabilities(probabilities, threshold: float | None = None):
-    """A bar for each option's probability, the likeliest on top.
+    """A bar for the probability of each of the ten likeliest options, the likeliest on top.
 
     Args:
         probabilities: a Series by option, the likeliest first; see Classifier.answer.
-        threshold: the probability from which an answer goes out; None draws no line.
+        threshold: the probability from which an answer goes out, drawn as a line; None draws none.
 
     Returns:
         A matplotlib Figure.
@@ -170,12 +170,12 @@ def draw_probabilities(probabilities, threshold: float | None = None):
 
 
 def explore(classifier: Classifier, text: str, options: list[str]) -> None:
-    """A field for an article and one for options, in JupyterLab: a button answers.
+    """Show fields for an article and its options in JupyterLab, and a button that classifies.
 
     Args:
         classifier: the adapter at work.
         text: the article to begin with.
-        options: to begin with.
+        options: the options to begin with.
     """
     from IPython.display import HTML, display
     from ipywidgets import Button, HBox, Layout, Output, Textarea

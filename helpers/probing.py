@@ -20,24 +20,24 @@ def token_table(tokenizer, ids: list[int]) -> pd.DataFrame:
         ids: token ids.
 
     Returns:
-        Lines "id" and "piece"; a piece stands in quotes, and a space is written ▁ where the
-        tokenizer writes it so.
+        Lines "id" and "piece"; a piece is in quotes, and a space appears as ▁ where the tokenizer
+        writes it so.
     """
     tokens = tokenizer.convert_ids_to_tokens(ids)
-    # A tokenizer over bytes has names for them that nobody can read: those are decoded.
+    # The names that a byte-level tokenizer has for its tokens are unreadable, so we decode them.
     pieces = [t if "▁" in t else tokenizer.decode([i]) for t, i in zip(tokens, ids)]
     return pd.DataFrame({"id": ids, "piece": list(map(repr, pieces))}).T
 
 
 def another_order(options: list[str], draw: random.Random) -> list[str]:
-    """Options in an order that is not theirs; a single one has no other.
+    """Options in another order than the given one; a single option stays as it is.
 
     Args:
         options: of a row.
-        draw: decides the order.
+        draw: the source of chance that decides the order.
     """
     order = draw.sample(options, len(options))
-    while order == options and len(set(options)) > 1:  # so is every other draw of two options
+    while order == options and len(set(options)) > 1:  # with two options, every other draw is
         order = draw.sample(options, len(options))
     return order
 
@@ -47,7 +47,7 @@ def in_order(row: dict, order: int, seed: int) -> dict:
 
     Args:
         row: with its options.
-        order: 0 leaves them as they are, any other number draws an order that is not theirs.
+        order: 0 leaves them as they are; any other number draws another order than the given one.
         seed: decides the orders.
     """
     if order == 0:
@@ -64,7 +64,7 @@ def shuffled(row: dict) -> dict:
 def option_logprobs(
     model, tokenizer, prompt_format: PromptFormat, rows: list[dict]
 ) -> list[list[float]]:
-    """For each row the log-probabilities of its options, in their order.
+    """For each row, the log-probabilities of its options, in their order.
 
     Args:
         model: a causal language model of transformers.
@@ -87,12 +87,12 @@ def ask_in_orders(
         tokenizer: its tokenizer.
         formats: how the rows are asked, by name.
         rows: with labels.
-        orders: how many, the given one among them.
-        seed: decides the others.
+        orders: how many orders, the given one included.
+        seed: decides the other orders.
 
     Returns:
-        A line an answer: template, order, row (its id), answer, right, and place, where among the
-        options the answer stood (0 first, 1 last, NaN where there is one option).
+        A line for each answer: template, order, row (its id), answer, right, and place, which says
+        where among the options the answer was (0 first, 1 last, NaN where there is one option).
 
     Raises:
         InputError: when there is nothing to ask.
@@ -114,11 +114,11 @@ def ask_in_orders(
 
 
 def steadiness(answers: pd.DataFrame) -> dict[str, float]:
-    """The per cent of rows that get one answer in all orders, by template.
+    """The percentage of rows that get the same answer in all orders, by template.
 
     Args:
-        answers: see `ask_in_orders`; rows of one option are left out, and without any other it is
-            NaN.
+        answers: see `ask_in_orders`. Rows of one option are left out; if there are no others, the
+            percentage is NaN.
     """
     choices = answers.dropna(subset="place")
     same = choices.groupby(["template", "row"])["answer"].nunique().eq(1)
@@ -149,7 +149,7 @@ def steady_words(answers: pd.DataFrame) -> str:
 
 
 def order_table(answers: pd.DataFrame) -> pd.DataFrame:
-    """How many answers are right, a line for each template and order.
+    """How many answers are right, with a line for each template and order.
 
     Args:
         answers: see `ask_in_orders`.
@@ -165,7 +165,7 @@ def order_table(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def place_table(answers: pd.DataFrame) -> pd.DataFrame:
-    """Where among their options the answers stood, a line for each template.
+    """Where among their options the answers were, with a line for each template.
 
     Args:
         answers: see `ask_in_orders`; rows of one option are left out.
@@ -179,7 +179,7 @@ def place_table(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def surprise(model, tokenizer, prompt_format: PromptFormat, rows: list[dict]) -> list[float]:
-    """Nats a token that each row's label costs the model, its end token included.
+    """Nats per token that each row's label costs the model, the end token included.
 
     Args:
         model: a causal language model of transformers.
@@ -196,12 +196,12 @@ def mean_gap(first: Sequence[float], second: Sequence[float], seed: int) -> dict
     """The mean of first minus second, with its 95 % bootstrap interval.
 
     Args:
-        first: one value a row.
-        second: one value a row, of the same rows.
+        first: one value for each row.
+        second: one value for each of the same rows.
         seed: of the resampling.
 
     Returns:
-        "mean", "low" and "high"; of rows that all say the same the interval is the mean itself.
+        "mean", "low" and "high"; where all rows differ by the same, both bounds are the mean.
     """
     from scipy.stats import bootstrap
 
@@ -214,7 +214,7 @@ def mean_gap(first: Sequence[float], second: Sequence[float], seed: int) -> dict
 
 
 def space_left(tokenizer, prompt_format: PromptFormat, rows: list[dict]) -> dict[str, float]:
-    """How much of their articles rows keep, in per cent.
+    """How much of the articles the prompts of rows keep, in per cent.
 
     Args:
         tokenizer: a fast tokenizer of transformers.
@@ -222,7 +222,8 @@ def space_left(tokenizer, prompt_format: PromptFormat, rows: list[dict]) -> dict
         rows: at least one.
 
     Returns:
-        "whole_rows", those that keep all, and "mean_kept", of an article on average.
+        "whole_rows", the rows that keep all, and "mean_kept", what is kept of an article on
+        average.
     """
     shares = [prompt.kept for prompt in templating.fit_all(tokenizer, prompt_format, rows)]
     whole = sum(share == 1 for share in shares)

@@ -10,18 +10,18 @@ from helpers.files import DAMAGE, digest, from_here, from_root, read_jsonl
 from helpers.training_log import read_log
 
 ROWS = "rows.json"
-"""Beside an adapter's folder: the digest of the training rows."""
+"""The file beside an adapter's folder that holds the digest of its training rows."""
 
 
 def val_score(folder: Path) -> tuple[float, float]:
-    """How well a setting's adapter did on val; of two settings the larger one is better.
+    """How well a setting's adapter did on val; a larger score is better.
 
     Args:
         folder: of a trained setting, with summary.json; logging.jsonl may not have been kept.
 
     Returns:
-        Share of right answers (eval_seq_acc) at the step whose weights stayed, and minus the loss
-        there, which decides between equals; what was not measured is minus infinity.
+        The share of right answers (eval_seq_acc) at the step whose weights were kept, and minus the
+        loss there, which decides between equals. What was not measured is minus infinity.
 
     Raises:
         InputError: when a file of the setting is damaged.
@@ -48,8 +48,8 @@ def training_summary(folder: Path) -> dict:
     """What a setting's training left: seconds, best_step and more; empty where nothing was kept.
 
     Args:
-        folder: of a trained setting. Where its summary is gone, as before a chapter is run again,
-            the adapter's folder holds another.
+        folder: of a trained setting. Where its own summary is gone, as before a chapter is run
+            again, the copy in the adapter's folder is read.
 
     Raises:
         OSError, ValueError: when the file cannot be read.
@@ -61,13 +61,13 @@ def training_summary(folder: Path) -> dict:
 
 
 def rows_looked_at(folder: Path) -> int | None:
-    """How many of the first validation rows a training chose its checkpoint by.
+    """How many validation rows, from the first on, a training chose its checkpoint by.
 
     Args:
-        folder: of a trained setting; where it keeps no rows of its own, its run's count.
+        folder: of a trained setting; where it keeps no rows of its own, those of its run count.
 
     Returns:
-        None where neither is there.
+        Their number; None where neither the setting nor the run has kept them.
     """
     for path in (folder / "val.jsonl", folder.parents[1] / "data" / "val.jsonl"):
         if path.is_file():
@@ -76,11 +76,13 @@ def rows_looked_at(folder: Path) -> int | None:
 
 
 def comparable(shares: list[float], counts: list[int | None]) -> bool:
-    """Whether trainings can be ranked by their own looks at val: each looked, at as many rows.
+    """Whether trainings can be ranked by what each of them measured on val.
+
+    They can if all of them looked at val, and at the same number of rows.
 
     Args:
-        shares: of right answers, minus infinity where a training did not look.
-        counts: see `rows_looked_at`.
+        shares: of right answers; minus infinity where a training did not look at val.
+        counts: how many rows each training looked at; see `rows_looked_at`.
     """
     return len(set(counts)) <= 1 and all(math.isfinite(share) for share in shares)
 
@@ -92,7 +94,8 @@ def kept_shares(folders: list[Path]) -> dict[Path, float] | None:
         folders: of trained settings of one run.
 
     Returns:
-        None unless all of them were asked about the same rows, each as its adapter is now.
+        The shares by folder; None unless all settings were asked about the same rows, each with its
+        adapter as it is now.
     """
     shares, row_ids = {}, set()
     for folder in folders:
@@ -110,13 +113,14 @@ def kept_shares(folders: list[Path]) -> dict[Path, float] | None:
 
 
 def best_setting(folders: list[Path]) -> Path:
-    """The setting that did best on val: the figures of test never choose.
+    """The setting that did best on val; figures on test never have a say.
 
-    Where a training did not look at val, or not at as many rows as the others, all are judged by
-    the answers to val that chapter 5 kept, as chapter 5 does. Without these a line says so.
+    Where a training did not look at val, or looked at more or fewer rows than the others, all are
+    judged by the answers to val that chapter 5 kept, as chapter 5 does. Where these are missing, a
+    printed line says so.
 
     Args:
-        folders: of trained settings of one run; of equals the first.
+        folders: of trained settings of one run; among equals, the first is chosen.
     """
     if len(folders) == 1:
         return folders[0]
@@ -151,8 +155,9 @@ def learned_from(folder: Path) -> str | None:
 
 
 def whole_settings(run: Path, kind: str = PROMPT) -> list[Path]:
-    """The folders of a run's settings whose adapter is whole, by name; not what a killed training
-    left.
+    """The folders of a run's settings whose adapter is whole, in order of their names.
+
+    What a killed training left is not among them.
 
     Args:
         run: the run's folder.
@@ -163,10 +168,11 @@ def whole_settings(run: Path, kind: str = PROMPT) -> list[Path]:
 
 
 def trained_settings(run: Path) -> list[Path]:
-    """The folders of a run's settings that can be chosen from, by name.
+    """The folders of a run's settings that can be chosen from, in order of their names.
 
-    Classification heads are not among them, for they can neither be exported nor classify, nor are
-    settings that learned from other rows than the run holds now, unless all did; a line names them.
+    Classification heads are left out, for they can neither be exported nor used to classify. So are
+    settings that learned from other rows than the run holds now, unless all did. Printed lines name
+    them.
     """
     if heads := [folder.name for folder in whole_settings(run, HEAD)]:
         print(f"left out, as classification heads are chapter 5's alone: {', '.join(heads)}")
@@ -204,7 +210,7 @@ def best_adapter(runs: Path = ROOT / "runs") -> Path:
     """The adapter that did best on val in the newest run that has one.
 
     Args:
-        runs: holds a folder a run.
+        runs: the folder that holds a folder for each run.
 
     Raises:
         InputError: when no run has an adapter.
@@ -225,10 +231,10 @@ def adapter_of(given: str | None, profile: str | None) -> Path:
 
     Args:
         given: an adapter's folder, below the current folder unless absolute.
-        profile: the name of the run whose best on val is meant.
+        profile: the name of the run whose best adapter on val is meant.
 
     Raises:
-        InputError: where both are given, or no run has an adapter.
+        InputError: when both are given, or there is no such run or no adapter to choose from.
     """
     if given and profile:
         raise InputError("an adapter belongs to one run: name an adapter or a profile, not both")
@@ -256,8 +262,8 @@ def place_of(adapter: Path) -> tuple[Path, str]:
         adapter: its folder; in a run it is train/<setting>/adapter.
 
     Returns:
-        The run's folder and the setting's name; for an adapter that lies elsewhere the folder
-        above it, and its own name.
+        The run's folder and the setting's name; for an adapter that lies elsewhere, the folder
+        above it and the name of its own folder.
     """
     adapter = adapter.resolve()
     if adapter.name == "adapter" and adapter.parent.parent.name == "train":

@@ -11,7 +11,7 @@ from helpers import InputError
 from helpers.adapters import BASE_CHANGING, adapter_digest
 
 OUTSIDE = -1
-"""Stands for the block of a layer that belongs to none, such as the output matrix."""
+"""The block number of a layer that belongs to no block, such as the output matrix."""
 
 
 def left_out(folder: str | Path) -> str | None:
@@ -37,7 +37,8 @@ def left_out(folder: str | Path) -> str | None:
 def adapter_spectra(folder: str | Path) -> np.ndarray:
     """Singular values of every correction scale · B A of a LoRA adapter.
 
-    A layer with a smaller rank than others has zeros at its end, as its correction does.
+    The values of a layer with a smaller rank than others end in zeros, as those of its correction
+    do.
 
     Args:
         folder: the adapter's.
@@ -56,10 +57,10 @@ def adapter_spectra(folder: str | Path) -> np.ndarray:
 
 
 def layer_changes(folder: str | Path) -> pd.DataFrame:
-    """How much a typical weight of every corrected layer is changed by a LoRA adapter.
+    """How much a LoRA adapter changes a typical weight of each layer that it corrects.
 
-    A norm grows with the number of a matrix's entries, so that of a large layer says little beside
-    that of a small one. The root mean square of the entries can be compared.
+    A norm grows with the number of entries of a matrix, so norms of large and small layers can
+    hardly be compared. The root mean square of the entries can.
 
     Args:
         folder: the adapter's.
@@ -81,11 +82,11 @@ def layer_changes(folder: str | Path) -> pd.DataFrame:
 
 
 def energy_share(spectra: np.ndarray, directions: int = 4) -> float:
-    """Share of a correction's energy in its strongest directions, the mean over layers.
+    """Share of a correction's energy in its strongest directions, averaged over the layers.
 
     Args:
         spectra: layers × rank; a layer whose correction is zero does not count.
-        directions: how many of them.
+        directions: how many directions are taken.
 
     Returns:
         0 to 1; 0 where no layer has a correction.
@@ -97,11 +98,11 @@ def energy_share(spectra: np.ndarray, directions: int = 4) -> float:
 
 
 def used_rank(spectra: np.ndarray, share: float = 0.9) -> int:
-    """Directions that hold `share` of the energy, in the middle layer of all.
+    """How many directions hold `share` of the energy, in the median layer.
 
     Args:
         spectra: layers × rank, largest first.
-        share: of the squared singular values' sum, 0 to 1.
+        share: of the sum of the squared singular values, 0 to 1.
 
     Returns:
         The (upper) median over layers; 0 where no layer has a correction.
@@ -114,15 +115,15 @@ def used_rank(spectra: np.ndarray, share: float = 0.9) -> int:
 
 
 def relative_spectra(folders: dict[str, Path]) -> dict[str, np.ndarray]:
-    """Singular values of several adapters, each layer's divided by its largest.
+    """Singular values of several adapters, those of each layer divided by its largest one.
 
-    An adapter that cannot be taken apart is left out, and a line says so.
+    An adapter that cannot be taken apart is left out, and a printed line says so.
 
     Args:
         folders: of the adapters, by name.
 
     Returns:
-        By name layers × rank, at most 1.
+        For each name, layers × rank, with values of at most 1.
     """
     relative = {}
     for name, folder in folders.items():
@@ -136,7 +137,7 @@ def relative_spectra(folders: dict[str, Path]) -> dict[str, np.ndarray]:
 
 
 def corrections(folder: str | Path) -> list[tuple[str, np.ndarray, np.ndarray, float]]:
-    """Layer, A (rank × d_in), B (d_out × rank) and scale of every correction, by layer's name.
+    """Layer, A (rank × d_in), B (d_out × rank) and scale of each correction, sorted by layer name.
 
     Args:
         folder: the adapter's.
@@ -158,7 +159,7 @@ def corrections(folder: str | Path) -> list[tuple[str, np.ndarray, np.ndarray, f
             a = saved.get_tensor(name).float().numpy()
             b = saved.get_tensor(name.replace("lora_A", "lora_B")).float().numpy()
             alpha = alphas.get(get_pattern_key(alphas, layer), config["lora_alpha"])
-            rank = len(a)  # its own: another one may be given to some layers
+            rank = len(a)  # the layer's own, which may differ from others'
             layers.append((layer, a, b, alpha / rank ** (0.5 if config.get("use_rslora") else 1)))
     if not layers:
         raise InputError(f"the adapter in {folder} corrects no linear layer")
@@ -166,8 +167,9 @@ def corrections(folder: str | Path) -> list[tuple[str, np.ndarray, np.ndarray, f
 
 
 def product_spectrum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Singular values of B A, from two small triangles: with A' = Q R and B = P S it has those of
-    S R'.
+    """Singular values of B A, computed from two small triangular matrices.
+
+    With A' = Q R and B = P S, they are the singular values of S R'.
 
     Args:
         a: rank × d_in.
@@ -179,20 +181,21 @@ def product_spectrum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def read_config(folder: str | Path) -> dict:
     """An adapter's adapter_config.json."""
-    adapter_digest(folder)  # names the file that is missing
+    adapter_digest(folder)  # refuses a folder, naming the file that is missing
     return json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
 
 
 def learned_figures(relative: dict[str, np.ndarray], changes: pd.DataFrame) -> dict:
-    """What the page of one training says of its adapter.
+    """The figures and words that the page of one training says about its adapter.
 
     Args:
         relative: of this adapter alone; see `relative_spectra`. Empty where it was left out.
         changes: see `layer_changes`; empty where it was left out.
 
     Returns:
-        "energy" (of its four strongest directions, per cent), "used_rank", "strongest" and the
-        sentences "learned_words", which say nothing of four where there are no more.
+        "energy" (of its four strongest directions, per cent), "used_rank", "strongest" (the kind of
+        layer that was changed most), and the sentences "learned_words", which mention the four
+        directions only if there are more.
     """
     spectra = next(iter(relative.values()), np.zeros((0, 0)))
     if not len(spectra) or changes.empty:

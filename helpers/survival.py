@@ -1,4 +1,4 @@
-"""What each way of cutting a row leaves of it, reckoned from the tokens of its parts."""
+"""What each way of cutting a row leaves of it, computed from how many tokens its parts have."""
 
 import numpy as np
 import pandas as pd
@@ -7,17 +7,17 @@ from helpers.templating import encode, encode_answer, tokenize
 
 
 def part_lengths(tokenizer, template: str, rows: list[dict], bos: bool) -> pd.DataFrame:
-    """Tokens of each part of whole rows.
+    """How many tokens each part of an uncut row has.
 
     Args:
         tokenizer: a fast tokenizer of transformers.
         template: the template's text, {text} before {options}.
         rows: with a label each.
-        bos: whether `<bos>` stands in front.
+        bos: whether `<bos>` comes first.
 
     Returns:
-        One line a row: before (the body), body, options (from the body to the last option), rest,
-        answer.
+        A line for each row: before (what precedes the body), body, options (from the body to the
+        last option), rest, answer.
     """
     opening, closing = template.split("{text}")
     upto, rest = closing.split("{options}")
@@ -38,9 +38,9 @@ def survival(parts: pd.DataFrame, limits: list[int]) -> pd.DataFrame:
         limits: values of max_length.
 
     Returns:
-        A line for each limit and way of cutting: swift's delete (longer rows are dropped), right
-        (what stands behind the limit is lost), left (what stands before), and body only. Columns
-        way, max_length, instruction, options, answer, all (shares, 0 to 1).
+        A line for each limit and way of cutting: swift's delete (rows that are too long are
+        dropped), right (they lose their end), left (they lose their beginning), and body only.
+        Columns way, max_length, instruction, options, answer, all (shares, 0 to 1).
     """
     total, fixed = parts.sum(axis=1), parts.drop(columns="body").sum(axis=1)
     behind_options = parts["rest"] + parts["answer"]

@@ -1,6 +1,7 @@
-"""What a setting may tell swift: nothing that a parameter or this book decides.
+"""Arguments that a setting may pass to swift: none that a parameter or this book decides.
 
-Checked when a profile is read, before anything runs, and once more where the arguments are made.
+They are checked when a profile is read, before anything runs, and again where the arguments are
+made.
 """
 
 import math
@@ -25,12 +26,12 @@ SAID_ELSEWHERE = {
     "seed": "seed",
     "data_seed": "seed",
 }
-"""Arguments of swift, and the parameter that says the same: both at once may contradict."""
+"""Arguments of swift, each with the parameter that decides it; the two might contradict."""
 OWN = (
     "dataset val_dataset output_dir add_version tuner_type resume_from_checkpoint ENV "
     "external_plugins"
 ).split()
-"""Arguments of swift that this book decides: where everything lies, and that it is a LoRA."""
+"""Arguments of swift that this book decides, such as where files lie and that it is a LoRA."""
 DECIDED_BY_TASK = ("task_type", "num_labels", "problem_type")
 """Arguments of swift that follow from the parameter task and the rows."""
 GIVEN = (
@@ -43,7 +44,7 @@ GIVEN = (
 
 
 def check_swift_arguments(given: dict) -> None:
-    """Check what a setting tells swift, as far as its parameters alone allow.
+    """Check what a setting passes to swift, as far as its parameters alone allow.
 
     Args:
         given: all parameters of chapter 4 by name, swift_arguments among them.
@@ -54,7 +55,7 @@ def check_swift_arguments(given: dict) -> None:
     extra, arguments = dict(given["swift_arguments"]), decided(given)
     by_epochs = extra.get("num_train_epochs") is not None
     steps = total_steps(given["steps"], extra, train_rows=1, rows_per_step=1)
-    if not by_epochs:  # else nobody knows yet how many rows there are
+    if not by_epochs:  # else the steps depend on how many rows there are, which nobody knows yet
         arguments |= rhythm(steps, given["evaluations"])
     refuse_contradictions(arguments, extra)
     refuse_unreadable(extra)
@@ -65,7 +66,7 @@ def decided(given: dict) -> dict:
 
     Args:
         given: rank, alpha, dropout, max_length, learning_rate, rows_per_step, batch_size, nproc and
-            seed by name, sound ones.
+            seed by name, already checked.
     """
     at_once = given["batch_size"] * given["nproc"]
     return {
@@ -77,7 +78,7 @@ def decided(given: dict) -> dict:
         "gradient_accumulation_steps": given["rows_per_step"] // at_once,
         "learning_rate": given["learning_rate"],
         "seed": given["seed"],
-        "data_seed": given["seed"],  # swift draws the order of rows by it alone
+        "data_seed": given["seed"],  # this alone decides swift's order of rows
     }
 
 
@@ -86,28 +87,27 @@ def rhythm(max_steps: int, evaluations: int) -> dict:
 
     Args:
         max_steps: see `total_steps`.
-        evaluations: the most that there shall be, evenly spread; swift adds one at the end.
+        evaluations: the most evaluations, evenly spread; swift adds one at the end.
     """
     every = math.ceil(max_steps / evaluations)
     return {"max_steps": max_steps, "eval_steps": every, "save_steps": every}
 
 
 def refuse_contradictions(arguments: dict, extra: dict) -> None:
-    """Refuse further arguments that say anew, or under half a name, what is said already.
+    """Refuse further arguments that decide again, be it under a shortened name, what is decided.
 
     Args:
         arguments: of swift, as the parameters decide them.
-        extra: further ones; None takes one away.
+        extra: further arguments; a value of None takes one away.
 
     Raises:
-        InputError: for an argument that a parameter or this book decides, if its value is another
-            or taken away; for a name that swift would complete or that it
-            spells with underscores; for a name or a value that YAML made of a slip.
+        InputError: for an argument that a parameter or this book decides, if it gets another value
+            or is taken away; for a name that swift would complete, or that it spells with
+            underscores; for a name or a value that YAML made of a slip.
     """
-    known = [*arguments, *SAID_ELSEWHERE, *OWN, *GIVEN, *DECIDED_BY_TASK]
-    known += ["num_train_epochs", "max_epochs"]
+    known = [*arguments, *SAID_ELSEWHERE, *OWN, "num_train_epochs", "max_epochs"]
     for name, value in extra.items():
-        refuse_slip(name, value, known)
+        refuse_slip(name, value, [*known, *GIVEN, *DECIDED_BY_TASK])
         whole = str(name).replace("-", "_")
         if name not in known and (meant := [own for own in known if own.startswith(whole)]):
             raise InputError(f"swift would read the argument {name} as {meant[0]}; write it whole")
@@ -151,14 +151,14 @@ def refuse_slip(name, value, known: list[str]) -> None:
 
 
 def refuse_unreadable(extra: dict) -> None:
-    """Refuse arguments after which the adapter, read onto its base model, is not what was trained.
+    """Refuse arguments with which the adapter, loaded onto its base, would not be what was trained.
 
     Args:
         extra: further arguments of swift.
 
     Raises:
-        InputError: for an adapter to begin with, new tokens, corrections of the embedding or of the
-            output matrix, and a beginning that is taken out of the base model.
+        InputError: for an adapter to start from, new tokens, corrections of the embedding or of the
+            output matrix, and an initial correction that is subtracted from the base model.
     """
     for name in ("adapters", "new_special_tokens"):
         if extra.get(name):
@@ -182,12 +182,12 @@ def refuse_unreadable(extra: dict) -> None:
 
 
 def contradiction(name: str, value, decided) -> InputError:
-    """What to say of an argument of swift whose value is not the one that a parameter decides.
+    """The error for an argument of swift whose value is not the one that a parameter decides.
 
     Args:
         name: a key of SAID_ELSEWHERE.
-        value: that the argument was given.
-        decided: what the parameter makes of it.
+        value: the value given to the argument.
+        decided: the value that the parameter gives it.
     """
     return InputError(
         f"{name} {value} contradicts {decided}, which the parameter {SAID_ELSEWHERE[name]} "
@@ -196,16 +196,17 @@ def contradiction(name: str, value, decided) -> InputError:
 
 
 def total_steps(steps: int | None, extra: dict, train_rows: int, rows_per_step: int) -> int:
-    """Optimizer steps of a run, out of steps or epochs; epochs and max_steps leave `extra`.
+    """Optimizer steps of a run, from steps or epochs; takes epochs and max_steps out of `extra`.
 
     Args:
         steps: optimizer steps, or None.
-        extra: swift's arguments that may hold num_train_epochs, and max_steps in place of steps.
-        train_rows: how many rows there are.
-        rows_per_step: rows a step sees.
+        extra: arguments of swift, which may hold num_train_epochs, and max_steps in place of steps.
+        train_rows: how many training rows there are.
+        rows_per_step: how many rows each step sees.
 
     Raises:
-        InputError: when both are given, or neither, or two numbers of steps, or max_epochs.
+        InputError: when steps and epochs are both given, or neither, or one of them is not above 0;
+            for two different numbers of steps, and for max_epochs.
     """
     if extra.get("max_epochs") is not None:  # it would end a training before its last step
         raise InputError("max_epochs would end the training early; say steps or num_train_epochs")

@@ -1,4 +1,4 @@
-"""What swift loads by its `--external_plugins`: the frame around prompts, and kept adapters."""
+"""What swift loads through `--external_plugins`: a frame for prompts, and what keeps adapters."""
 
 import json
 import os
@@ -14,19 +14,19 @@ from helpers.templating import tokenize
 
 
 class NewsTemplate(Template):
-    """Tokenises as `helpers.templating` does: an article that says <eos> is text here, too."""
+    """Tokenises as `helpers.templating` does: <eos> in an article is plain text here, too."""
 
     def _tokenize(self, context, **kwargs):
         return tokenize(self.tokenizer, [context])["input_ids"][0]
 
     @staticmethod
     def _concat_context_list(*contexts, round0=None, **parts):
-        # the number of a round would be written over each {{ROUND0}} that an article says
+        # otherwise swift would replace every {{ROUND0}} in an article by the number of the round
         Template._concat_context_list(*contexts, **parts)
 
 
 def watch(pid: int) -> None:
-    """End this process when process `pid` has gone: nobody would read what it goes on to write."""
+    """End this process when process `pid` is gone: nobody would read what it goes on to write."""
     while True:
         time.sleep(1)
         try:
@@ -42,11 +42,11 @@ if parent := os.environ.get("CHINESE_NEWS_BOOK_PARENT"):
 class KeepAdapters(TrainerCallback):
     """Saves the adapter alone after the steps that keep_steps.json in swift's folder lists.
 
-    A learning curve needs the weights of many steps, and none of their optimizers.
+    A learning curve needs the weights of many steps, but not their optimizers.
     """
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
-        steps = Path("keep_steps.json")  # who repeats a run by hand has none, and keeps none
+        steps = Path("keep_steps.json")  # there is none in a run repeated by hand
         if steps.exists() and state.global_step in json.loads(steps.read_text(encoding="utf-8")):
             adapted = self.trainer.accelerator.unwrap_model(model)
             adapted.save_pretrained(f"curve/step-{state.global_step}")

@@ -18,15 +18,15 @@ EDITOR = (
     + "\n\n### Response:\n"
 )
 TEMPLATES = {"plain": PLAIN, "editor": EDITOR}
-"""Named templates; `{text}` is the article's body, `{options}` the row's options joined by a
-full-width comma.
+"""Templates by name. `{text}` stands for the article's body, `{options}` for the row's options,
+joined by a full-width comma.
 """
 CUTS = CHOICES["cut"]
 """What is kept of a body that is too long: its beginning, or its beginning and its end."""
 KEPT = dict(zip(CUTS, ("its beginning", "beginning and end")))
-"""The same in words, by the cut."""
+"""What each cut keeps, in words."""
 GAP = "……"
-"""Stands between beginning and end where the middle was cut."""
+"""The sign between beginning and end where the middle was cut out."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class PromptFormat:
     template: str
     """The template's text, with {text} and {options} in it."""
     max_length: int
-    """Most tokens of a prompt and its answer together."""
+    """The most tokens of a prompt and its answer together."""
     bos: bool
-    """Whether the model wants its `<bos>` in front."""
+    """Whether the model expects `<bos>` at the start."""
     cut: str = "head"
-    """What stays of a body that is too long; see CUTS."""
+    """What is kept of a body that is too long; see CUTS."""
 
 
 class Prompt(NamedTuple):
@@ -49,7 +49,7 @@ class Prompt(NamedTuple):
     text: str
     """As the model reads it, without `<bos>`."""
     ids: list[int]
-    """Its token ids, `<bos>` included where the model wants one."""
+    """Its token ids, `<bos>` included where the model expects one."""
     kept: float
     """Share of the body's characters that is left, 0 to 1."""
 
@@ -61,15 +61,15 @@ def find_template(name: str) -> str:
         name: a key of TEMPLATES, or a text file, relative to the project's root.
 
     Raises:
-        InputError: when there is no such template, it is no text, its placeholders are not exactly
-            one {text} and one {options}, or a file holds another.
+        InputError: when there is no such template, its file is not text or holds other
+            placeholders, or there is not exactly one {text} and one {options}.
     """
     if name in TEMPLATES:
         return TEMPLATES[name]
     try:
         path = below_root(name)
         content = path.read_bytes() if path.is_file() else None
-    except (InputError, OSError):  # a template's own text in place of a file's name
+    except (InputError, OSError):  # such as for a template's text in place of a file's name
         content = None
     if content is None:
         raise InputError(
@@ -77,7 +77,7 @@ def find_template(name: str) -> str:
             "or give a text file with {text} and {options}"
         )
     try:
-        template = decode(content).replace("\ufeff", "")  # it would stand in every prompt
+        template = decode(content).replace("\ufeff", "")  # else the BOM would stand in every prompt
     except Fault as fault:
         raise InputError(f"template file {name}: {fault.reason}; save it as UTF-8") from None
     template = template.replace("\r\n", "\n").replace("\r", "\n")
@@ -96,14 +96,14 @@ def refuse_placeholders(template: str, what: str) -> None:
 
     Args:
         template: its text.
-        what: the message calls it.
+        what: what the message calls it.
     """
     if sorted(re.findall(r"\{(text|options)\}", template)) != ["options", "text"]:
         raise InputError(f"{what} must hold {{text}} once and {{options}} once")
 
 
 def template_name(template: str) -> str:
-    """What to call a template: its key in TEMPLATES, else "own-" and a digest of its text.
+    """The name of a template: its key in TEMPLATES, or else "own-" and a digest of its text.
 
     Args:
         template: the template's text.
@@ -113,7 +113,7 @@ def template_name(template: str) -> str:
 
 
 def render(template: str, text: str, options: list[str]) -> str:
-    """The template with body and options in place; neither is searched for placeholders.
+    """The template with body and options filled in; neither is searched for placeholders.
 
     Args:
         template: the template's text.
@@ -125,11 +125,11 @@ def render(template: str, text: str, options: list[str]) -> str:
 
 
 def tokenize(tokenizer, texts: list[str]):
-    """A batch of encodings; an article that says <eos> is text, for no special token is recognised.
+    """A batch of encodings in which no special token is recognised: <eos> in an article is text.
 
     Args:
         tokenizer: a fast tokenizer of transformers.
-        texts: none is given a special token in front or behind.
+        texts: to be encoded; no special token is added before or after them.
     """
     return tokenizer(
         texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False
@@ -156,10 +156,10 @@ def start_ids(tokenizer, bos: bool) -> list[int]:
 
     Args:
         tokenizer: the model's.
-        bos: whether it wants its `<bos>`.
+        bos: whether the model expects `<bos>`.
 
     Raises:
-        InputError: when it wants one and the tokenizer has none.
+        InputError: when the model expects one and the tokenizer has none.
     """
     if bos and tokenizer.bos_token_id is None:
         raise InputError("the profile asks for <bos>, but the tokenizer has none; set bos: false")
@@ -169,8 +169,9 @@ def start_ids(tokenizer, bos: bool) -> list[int]:
 def fit_all(tokenizer, prompt_format: PromptFormat, rows: list[dict]) -> list[Prompt]:
     """The prompts of rows, each body cut so that prompt and any answer stay within the budget.
 
-    The longest of a row's options is reserved for the answer, so that the prompt does not depend on
-    the label. Every prompt is tokenised as assembled: tokens may merge across the seams.
+    Room for the longest of a row's options is reserved for the answer, so that the prompt does not
+    depend on the label. Every prompt is tokenised as a whole, for tokens may merge across its
+    seams.
 
     Args:
         tokenizer: a fast tokenizer of transformers.
@@ -178,8 +179,8 @@ def fit_all(tokenizer, prompt_format: PromptFormat, rows: list[dict]) -> list[Pr
         rows: with "text" and "category".
 
     Raises:
-        InputError: when the budget cannot hold the fixed parts of a row, naming the least that
-            would do; when there is no such cut; when the tokenizer has no `<bos>`.
+        InputError: when the budget cannot hold the fixed parts of a row (the message names the
+            least that would do); when there is no such cut; when the tokenizer lacks `<bos>`.
     """
     template, max_length = prompt_format.template, prompt_format.max_length
     cut, bos = prompt_format.cut, prompt_format.bos
@@ -220,18 +221,18 @@ def fit_all(tokenizer, prompt_format: PromptFormat, rows: list[dict]) -> list[Pr
 
 
 def answer_lengths(tokenizer, rows: list[dict]) -> list[int]:
-    """For each row the tokens of its longest option, end token included."""
+    """For each row, the number of tokens of its longest option, end token included."""
     options = dict.fromkeys(option for row in rows for option in row["category"])
     known = {option: len(encode_answer(tokenizer, option)) for option in options}
     return [max(known[option] for option in row["category"]) for row in rows]
 
 
 def span(size: int, reach: int, cut: str) -> tuple[int, int]:
-    """Which characters of a body stay: text[:head] and text[tail:].
+    """Which characters of a body are kept: text[:head] and text[tail:].
 
     Args:
         size: characters of the body.
-        reach: characters that may stay.
+        reach: how many characters may be kept.
         cut: see CUTS.
 
     Returns:
@@ -243,7 +244,7 @@ def span(size: int, reach: int, cut: str) -> tuple[int, int]:
 
 
 def body(text: str, kept: tuple[int, int]) -> str:
-    """What is left of a text; see `span`."""
+    """What is left of a text, given the characters that are kept; see `span`."""
     head, tail = kept
     if head == tail:
         return text
@@ -253,7 +254,7 @@ def body(text: str, kept: tuple[int, int]) -> str:
 def shorter(
     encoding, before: int, size: int, kept: tuple[int, int], over: int, cut: str
 ) -> tuple[int, int]:
-    """A span with about `over` tokens less, by at least one character.
+    """A span that is shorter by about `over` tokens, and by at least one character.
 
     Args:
         encoding: of the prompt, as the tokenizers library gives it.
@@ -265,7 +266,7 @@ def shorter(
     """
     tokens = range(len(encoding))
 
-    def start(token: int) -> int:  # asked one by one: a list of all takes long to build
+    def start(token: int) -> int:  # called when needed: a list of all starts takes long to build
         return encoding.token_to_chars(token)[0]
 
     def tokens_from(character: int) -> int:
@@ -275,7 +276,7 @@ def shorter(
     # the tokens that begin inside text[:head]
     first_token, end_token = tokens_from(before), tokens_from(before + head)
     count = end_token - first_token
-    if head == tail and cut == "head+tail":  # whole until now: the middle goes
+    if head == tail and cut == "head+tail":  # nothing was cut yet: the middle goes
         left = max(0, count - over - 4)
         first, last = left - left // 2, left // 2
         new_tail = start(end_token - last) - before if last else size

@@ -19,8 +19,8 @@ from helpers.templating import encode, encode_answer
 def best_step(log: pd.DataFrame, metric: str, saved: list[int]) -> int:
     """The step with a checkpoint that did best on val; on a tie we keep the later one.
 
-    On few validation rows ties are frequent, and the learning rate has fallen furthest at the
-    latest, so that its weights hang least on the last rows it saw.
+    With few validation rows, ties are frequent. The learning rate has fallen furthest at the latest
+    of the steps, so that its weights depend least on the last rows that were seen.
 
     Args:
         log: see `read_log`.
@@ -37,12 +37,12 @@ def best_step(log: pd.DataFrame, metric: str, saved: list[int]) -> int:
 
 
 def explain(code: int, log: Path, arguments: dict) -> str:
-    """One line on a swift run that failed: its exception, or, out of memory, the levers.
+    """One line on a swift run that failed: its exception or, if memory ran out, what would help.
 
     Args:
         code: swift's exit status.
-        log: what it printed.
-        arguments: it was given.
+        log: the file that holds what swift printed.
+        arguments: those that swift was given.
     """
     text = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
     lines = [line.rstrip() for line in text.split("\n") if line.strip()]
@@ -64,11 +64,11 @@ def explain(code: int, log: Path, arguments: dict) -> str:
 
 
 def last_exception(lines: list[str]) -> str | None:
-    """The exception that ended a program, whole and on one line, out of what it printed.
+    """The exception that ended a program, whole and on one line, taken from what it printed.
 
     Args:
-        lines: without empty ones. Launchers put "[rank0]: " before a line, and end with an
-            exception of their own that says only that a process failed.
+        lines: what it printed, without empty lines. Launchers put "[rank0]: " before a line, and
+            end with an exception of their own that says only that a process failed.
     """
     lines = [re.sub(r"^\[rank\d+\]:\s?", "", line) for line in lines]
     begins = re.compile(r"((\w+\.)*\w*(Error|Exception|Exit|Interrupt)|\S+: error)(: |$)")
@@ -89,7 +89,7 @@ def last_exception(lines: list[str]) -> str | None:
 
 
 def show_progress(log: Path, bar: tqdm) -> float:
-    """Move the bar to the last step that swift has logged; its loss, 0 before the first."""
+    """Move the bar to the last step that swift has logged; return its loss, or 0 without a step."""
     text = log.read_text(encoding="utf-8") if log.is_file() else ""
     for line in reversed(text.split("\n")):
         try:
@@ -115,8 +115,8 @@ def look_at_first_row(folder: Path, tokenizer) -> bool:
         False while swift has not printed them yet.
 
     Raises:
-        InputError: when no row that was prepared has these ids: `<bos>` lost, an option cut, or an
-            answer that is not supervised.
+        InputError: when no prepared row has these ids, as when `<bos>` is lost or an option is cut,
+            or when the answer is not supervised.
     """
     text = (folder / "swift.log").read_text(encoding="utf-8", errors="replace")
     ids, labels = (
@@ -151,14 +151,14 @@ def look_at_first_row(folder: Path, tokenizer) -> bool:
 
 
 def read_log(path: Path) -> pd.DataFrame:
-    """swift's logging.jsonl as a frame, one line a logged step or evaluation.
+    """swift's logging.jsonl as a frame, with a line for each logged step or evaluation.
 
     Args:
         path: of logging.jsonl.
 
     Returns:
-        Columns step, loss, eval_loss, eval_seq_acc (share of right answers, a classification
-        head's too; empty where a line has none), and whatever else swift logged, such as
+        Columns step, loss, eval_loss, eval_seq_acc (share of right answers, also of a
+        classification head; empty where a line has none), and whatever else swift logged, such as
         learning_rate.
     """
     entries = [entry for entry in read_jsonl(path) if "loss" in entry or "eval_loss" in entry]
@@ -169,6 +169,7 @@ def read_log(path: Path) -> pd.DataFrame:
         if column not in frame:
             frame[column] = float("nan")
     frame.insert(0, "step", frame["global_step/max_steps"].str.split("/").str[0].astype(int))
-    kind = frame["loss"].isna()  # a step that was repeated after a resumption counts once
-    repeated = pd.DataFrame({"step": frame["step"], "kind": kind}).duplicated(keep="last")
+    is_evaluation = frame["loss"].isna()
+    # a step that was repeated after a resumption counts once
+    repeated = pd.DataFrame({"step": frame["step"], "kind": is_evaluation}).duplicated(keep="last")
     return frame[~repeated].reset_index(drop=True)

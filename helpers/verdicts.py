@@ -1,4 +1,4 @@
-"""What a comparison lets us say: tests of pairs, and figures and words for the pages."""
+"""What a comparison allows us to say: tests of pairs, and figures and words for the pages."""
 
 from itertools import combinations
 
@@ -9,19 +9,20 @@ from helpers import metrics
 from helpers.parameters import without_seed
 
 STUDY = (0, 9, 10)
-"""Right answers of the study before and after its training, and how many were compared."""
+"""Right answers in the study before and after its training, and how many answers were compared."""
 
 
 def verdict(first, second) -> dict:
-    """Whether one is better than the other on the same rows, in words.
+    """Whether one classifier is better than another on the same rows, in words.
 
     Args:
-        first: which rows it got right.
-        second: which rows the other got right.
+        first: for each row, whether the first one got it right.
+        second: for each row, whether the second one got it right.
 
     Returns:
-        "p" (exact McNemar test), "gained" and "lost" (rows that only one of them got right), and
-        "says": first "is better than", "is worse than" or "cannot be told apart from" second.
+        "p" (exact McNemar test), "gained" and "lost" (how many rows only the first and only the
+        second got right), and "says": first "is better than", "is worse than" or "cannot be told
+        apart from" second.
     """
     first, second = np.asarray(first, bool), np.asarray(second, bool)
     gained, lost = int((first & ~second).sum()), int((second & ~first).sum())
@@ -31,17 +32,17 @@ def verdict(first, second) -> dict:
 
 
 def pair_tests(hits: dict[str, np.ndarray], pairs: list[tuple[str, str]]) -> list[dict]:
-    """Exact McNemar tests: for each pair "a", "b" and "p".
+    """Exact McNemar tests: for each pair, the names "a" and "b" and the p value "p".
 
     Args:
-        hits: which rows each got right.
-        pairs: names.
+        hits: by name, which rows each got right.
+        pairs: names from `hits`.
     """
     return [{"a": a, "b": b, "p": verdict(hits[a], hits[b])["p"]} for a, b in pairs]
 
 
 def pair_table(tests: list[dict]) -> pd.DataFrame:
-    """McNemar tests for people; see `pair_tests`."""
+    """McNemar tests as a table for readers; see `pair_tests`."""
     lines = [(test["a"], test["b"], f"{test['p']:.2g}") for test in tests]
     return pd.DataFrame(lines, columns=["a", "b", "p"]).set_index(["a", "b"])
 
@@ -53,7 +54,7 @@ def all_pairs(bases: list[str], settings: list[str]) -> list[tuple[str, str]]:
 
 
 def headline(results: dict, base: str, best: str) -> dict:
-    """The numbers and words of a comparison's sentences, by the names the pages use.
+    """The numbers and words for sentences about a comparison, by the names that the pages use.
 
     Args:
         results: all of eval/metrics.json.
@@ -90,11 +91,11 @@ def headline(results: dict, base: str, best: str) -> dict:
 
 
 def among_settings(tests: list[dict], settings: list[str]) -> str:
-    """Whether any two settings differ, in one sentence: Holm's first step over all of their pairs.
+    """A sentence on whether any two settings differ, by Holm's first step over all their pairs.
 
     Args:
-        tests: see `pair_tests`; pairs with others are passed by.
-        settings: names; two seeds of one setting are no pair, for they differ by chance alone.
+        tests: see `pair_tests`; pairs with anything else than settings are ignored.
+        settings: names. Two seeds of one setting are no pair, for they differ by chance alone.
     """
     own = {name: without_seed(name) for name in settings}
     p = [
@@ -117,26 +118,26 @@ def in_per_cent(name: str, value: dict) -> dict:
 
 
 def in_words(p: float, ahead: float) -> str:
-    """A verdict in words: at 5 %, by McNemar's p and the difference of the accuracies."""
+    """A verdict in words at the 5 % level, from McNemar's p and the difference of accuracies."""
     if p > 0.05:
         return "cannot be told apart from"
     return "is better than" if ahead > 0 else "is worse than"
 
 
 def p_words(p: float) -> str:
-    """A p value for a sentence: "p = 0.012", and "p < 0.001" below that, for no p is 0."""
+    """A p value for a sentence: "p = 0.012", but "p < 0.001" for anything below, as no p is 0."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def reading(base: dict, rows: list[dict]) -> dict:
-    """What the untouched model's answers say of what it knows, beside guessing.
+    """What the untouched model's answers tell about its knowledge, compared with guessing.
 
     Args:
         base: its accuracy by mode, "generate" and "score" among them; see metrics.accuracy.
-        rows: that were asked, with their options.
+        rows: those that it was asked about, with their options.
 
     Returns:
-        "chance" (per cent right by guessing) and "reading", in words.
+        "chance" (per cent right by guessing), and "reading", what the answers tell in words.
     """
     chance = float(np.mean([1 / len(row["category"]) for row in rows]))
     low, high = base["score"]["ci95"]
