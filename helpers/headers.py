@@ -19,7 +19,7 @@ def header_end(text: str) -> int:
     """Where the body of an article begins; 0 where no header is recognised.
 
     The header of an archive's record opens with fields such as 【 分 类 名 】 and ends with
-    【 正 文 】. The header of a journal's page is its masthead, title and names, up to the abstract.
+    【 正 文 】. The header of a journal's page is masthead, title and names, up to the abstract.
 
     Args:
         text: an article.
