@@ -35,7 +35,7 @@ def out_of_sample(rows: list[dict], clusters: list[int]) -> list[np.ndarray | No
         labels = [rows[i]["output"] for i in fit]
         known_labels = set(labels)
         if len(known_labels) > 1:
-            # the label of a row whose class was not learned is believed least: it would come first
+            # the margin of a class that was not learned is below all others and would come first
             held = [i for i in held if rows[i]["output"] in known_labels]
             model = fit_linear([rows[i]["text"] for i in fit], labels)
             for i, values in zip(held, option_margins(model, [rows[i] for i in held])):

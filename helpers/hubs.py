@@ -15,7 +15,7 @@ DATA = [
     for form in ("jsonl", "json", "csv", "tsv", "xlsx", "parquet")
     for end in ("", ".gz")
 ]
-"""Patterns of a data set's files of rows."""
+"""Patterns of a data set's files of rows, which are fetched."""
 
 
 def fetch_model(model: str) -> str:

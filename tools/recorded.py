@@ -193,7 +193,7 @@ def svm_verdicts(metrics: dict) -> dict[str, tuple[str, float]]:
 
 
 def verdict_lines(metrics: dict) -> str:
-    """What McNemar's test allows to say about each setting and the linear SVM, in words."""
+    """What McNemar's test says about each setting and the linear SVM, in words."""
     lines = [
         f"* **{name}** {said} the linear SVM (p = {p:.2g})."
         for name, (said, p) in svm_verdicts(metrics).items()

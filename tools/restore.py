@@ -1,4 +1,4 @@
-"""Have pages made anew that no longer describe what a run holds: `python -m tools.restore sample`.
+"""Have pages remade that no longer describe what a run holds: `python -m tools.restore sample`.
 
 A chapter that is run by hand in a run's folder, with values of one's own, leaves other rows,
 another adapter or other figures there than the book's page describes. A run that was copied under
