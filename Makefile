@@ -3,32 +3,33 @@ PROFILE ?= sample
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := runs/$(PROFILE)
-# A lock that the kernel holds dies with its process: no stale one can be left behind.
+# The kernel drops this lock when its process ends, so that no stale lock can be left behind.
 LOCK := $(shell command -v flock >/dev/null 2>&1 && echo "flock --nonblock --conflict-exit-code 9 runs/.lock")
-# !!str: where a profile is called 2024.10, Snakemake would read a number.
+# !!str: without it, Snakemake would read the name of a profile such as 2024.10 as a number.
 SNAKEMAKE = mkdir -p runs && $(LOCK) $(BIN)/python -m snakemake --nolock --rerun-incomplete --cores all --quiet host progress reason rules --config 'profile=!!str $(PROFILE)'
-# What was said on the command line alone, as it stands there, a $ included: a shell may hold a COLUMNS of its own, the width of its
-# window. What is empty was not said.
+# Only what was given on make's command line, exactly as it stands there, even with a $. A variable of the shell does not count, because
+# a shell may have a COLUMNS of its own, the width of its window. An empty value counts as not given.
 said = $(if $(filter command,$(firstword $(origin $(1)))),$(if $(value $(1)),--$(2)='$(subst ','\'',$(value $(1)))'))
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONPATH := $(CURDIR)
 export PYTHONUNBUFFERED := 1
-# Whatever a shell says: texts and what is printed are UTF-8, figures are drawn into notebooks, no start-up file runs in
-# them, and Snakemake gets its options here alone.
+# Whatever the shell sets: texts and output are UTF-8, figures are drawn into the notebooks, no start-up file runs in
+# them, warnings stay warnings, and Snakemake gets its options from here alone.
 export PYTHONUTF8 := 1
 export PYTHONIOENCODING := utf-8
 unexport MPLBACKEND PYTHONSTARTUP PYTHONWARNINGS SNAKEMAKE_PROFILE
-# How long a waiting thread of torch spins before it sleeps: a twentieth slower where it is alone, many times faster beside any other load.
+# How long a waiting thread of torch spins before it sleeps. This is a twentieth slower on an idle machine, but many times faster beside
+# any other load.
 export GOMP_SPINCOUNT ?= 1000
-# Memory that torch gives back is kept for its next tensor: fetched from the system anew, it is zeroed page by page each time, and
-# answers take an eighth longer.
+# Memory that torch gives back is kept for its next tensor. If it were fetched from the system anew, it would be zeroed page by page each
+# time, and answers would take an eighth longer.
 export MALLOC_TRIM_THRESHOLD_ ?= 1073741824
 export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
-# Empty is off: a book starts some twenty Python processes, which shall find their modules compiled.
+# Empty means off: a book starts some twenty Python processes, which should find their modules compiled.
 export PYTHONDONTWRITEBYTECODE :=
 
-# A misspelled TARGET= would be passed over. What holds an underscore (OMP_NUM_THREADS=1) is for other programs.
+# Without this check, a misspelled TARGET= would be ignored. Names with an underscore (OMP_NUM_THREADS=1) are for other programs.
 KNOWN := PROFILE PYTHON FILE ADAPTER OUT COLUMNS SHEET TARGET REVIEW
 UNKNOWN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(if $(findstring _,$(name)),,$(filter-out $(KNOWN) HOME PATH SHELL TMPDIR MAKEFLAGS MAKEOVERRIDES,$(name)))))
 $(if $(strip $(UNKNOWN)),$(error unknown: $(strip $(UNKNOWN)); known are $(KNOWN)))
@@ -40,7 +41,7 @@ help: ## list these commands
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
 	@echo "  PROFILE=name chooses a file of profiles/: $(basename $(notdir $(wildcard profiles/*.yml)))"
 
-# What failed is said when it fails, and once more below what Snakemake says of it.
+# A failure is reported when it happens, and again below what Snakemake says about it.
 book: .venv/.ready ## run the notebooks of a profile and publish the book
 	@$(BIN)/python -m tools.restore '$(subst ','\'',$(PROFILE))'
 	@$(BIN)/python -m tools.expect '$(subst ','\'',$(PROFILE))'
@@ -56,7 +57,7 @@ classify: .venv/.ready ## answer the articles of one file, FILE=my.xlsx [PROFILE
 export: .venv/.ready ## merge ADAPTER= (or the best of PROFILE=) into a model's folder that other programs can serve
 	@$(BIN)/python -m tools.export $(call said,PROFILE,profile) $(call said,ADAPTER,adapter)
 
-# One thread a test. How many at once, and in which order, says tests/conftest.py.
+# Each test gets one thread; tests/conftest.py decides how many run at once, and in which order.
 test: .venv/.ready-test ## run the tests, the tiny profile among them
 	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check .
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
@@ -67,11 +68,11 @@ bench: .venv/.ready-test ## time this book's parts beside others', by hand, alon
 clean: ## remove what runs and builds left (not the virtual environment)
 	rm -rf runs .snakemake *.egg-info
 
-# The only set-up there is: a virtual environment with the pinned dependencies; the tests bring some more.
+# The whole set-up: a virtual environment with the pinned dependencies. The tests need some more.
 .venv/.ready: requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11")'
-	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv .venv  # once more where one was begun and not finished
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=26'  # the one that Python 3.11 brings needs twice the time
+	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv .venv  # made again where one was begun but not finished
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=26'  # the pip that comes with Python 3.11 takes twice as long
 	$(BIN)/python -m pip install --no-compile -r requirements.txt
 	@touch $@
 

@@ -1,4 +1,4 @@
-"""The order of a profile's runs; what a profile is stands in helpers/profiles.py.
+"""The order of a profile's runs; helpers/profiles.py says what a profile is.
 
     snakemake --cores all --config profile=sample
 """
@@ -19,25 +19,26 @@ except InputError as error:
     sys.exit(str(error))
 SETTINGS = PROFILE.settings
 RUN = PROFILE.run_dir
-# On a cluster a notebook gets one core, or what --set-threads says. On one machine it gets all: two that both want all of a few slow
-# each other more than twofold. A profile whose model is small may have notebooks run side by side, each with its share of the cores,
-# as far as there is memory: each then waits less for its own threads, and while one starts up, another computes.
+# On a cluster a notebook gets one core, or what --set-threads says. On one machine it gets all cores, because two notebooks that both
+# want all of a few cores slow each other down more than twofold. A profile with a small model may have notebooks run side by side, each
+# with its share of the cores, as far as there is memory: each then waits less for its own threads, and while one starts up, another
+# computes.
 CORES = 1 if workflow.remote_exec else workflow.resource_settings.cores or 1
 BESIDE = PROFILE.values["side_by_side"]
 FREE_GIB = available_bytes() / 2**30
 AT_ONCE = max(1, min(BESIDE["notebooks"], CORES, int(FREE_GIB / BESIDE["gib"])))
 SHARE = next(share for share in range(CORES // AT_ONCE, CORES + 1) if CORES // share <= AT_ONCE)
-# Where this interpreter lies is no part of what a rule is: a moved project would run everything again.
+# Rules do not name the path of this interpreter, or a project that was moved would run everything again.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 PYTHON = "python"
-# Where one setting is all there is, nothing else is left to do when it has been trained; else the chapters that wait for no training
-# fill the other cores to the end.
+# With a single setting, nothing else is left to do once it has been trained. With several, the chapters that wait for no training fill
+# the other cores to the end.
 LATE_SHARE = CORES if len(SETTINGS) == 1 else SHARE
 NOTEBOOKS = [f"{RUN}/notebooks/{name}.ipynb" for name in profiles.notebook_names(SETTINGS)]
 
 
 def needs(chapter):
-    """A notebook and the helpers that it imports: what its run depends on beside its inputs."""
+    """A notebook and the helpers that it imports: what its run depends on besides its inputs."""
     notebook = f"notebooks/{chapter}.ipynb"
     return [notebook, *profiles.imported_helpers(Path(workflow.basedir) / notebook)]
 
@@ -107,14 +108,14 @@ rule train:
         summary=f"{RUN}/train/{{setting}}/summary.json",
     params:
         given=lambda wildcards: given("04-training", wildcards.setting),
-    priority: 3  # the longest first: what is short fills the gaps that are left
+    priority: 3  # the longest first, so that short ones fill the gaps that are left
     threads: SHARE
     shell:
         RUN_NOTEBOOK
 
 
-# The untouched model waits for no training, and each tuned one only for its own: what is asked here fills cores that would idle.
-# Answers lie where chapter 5 looks for them; the marks only say that they are there.
+# The untouched model waits for no training, and each tuned model only for its own, so asking them here uses cores that would be idle.
+# Answers are put where chapter 5 looks for them; the marks only say that they are there.
 rule ask_base:
     input:
         ASKING,
@@ -175,7 +176,7 @@ rule memory:
         report=f"{RUN}/memory/report.json",
     params:
         given=given("06-out-of-memory"),
-    priority: 1  # the longest of what fills gaps
+    priority: 1  # the longest of those that fill gaps
     threads: SHARE
     shell:
         RUN_NOTEBOOK
@@ -200,7 +201,7 @@ rule classify:
     input:
         needs("08-classify-your-articles"),
         rules.dataset.output.splits,
-        rules.evaluate.output.metrics,  # it leaves beside each adapter how sure an answer must be
+        rules.evaluate.output.metrics,  # evaluating also stores beside each adapter how sure an answer must be
     output:
         notebook=f"{RUN}/notebooks/08-classify-your-articles.ipynb",
     params:

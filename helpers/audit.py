@@ -2,8 +2,9 @@
 
 The published rule (Northcutt, Jiang and Chuang 2021): a class's threshold is the mean probability
 that its own rows give it, and a row is a suspect when the likeliest of the classes whose thresholds
-it reaches is another than its label. We ask more: that class must also be likelier than the label.
-They are ranked by self-confidence, the probability of their own label: the least believed first.
+it reaches is not its label. We ask for more: that class must also be likelier than the label.
+Suspects are ranked by self-confidence, the probability of their own label, the least believed
+first.
 """
 
 import numpy as np
@@ -16,14 +17,15 @@ FOLDS = 5
 
 
 def out_of_sample(rows: list[dict], clusters: list[int]) -> list[np.ndarray | None]:
-    """For each row the probabilities of its options by a linear classifier that never saw it.
+    """The probabilities of each row's options, by a linear classifier that never saw the row.
 
     Args:
         rows: with a label each.
-        clusters: near copies share one, and are held out together.
+        clusters: one per row; near copies share one and are held out together.
 
     Returns:
-        None for a row that nothing could be learned for: its class stands in its own fold alone.
+        One array per row, or None where nothing could be learned for a row, as where its class
+        occurs only in the fold that is held out.
     """
     from sklearn.model_selection import GroupKFold
 
@@ -33,7 +35,7 @@ def out_of_sample(rows: list[dict], clusters: list[int]) -> list[np.ndarray | No
         labels = [rows[i]["output"] for i in fit]
         known_labels = set(labels)
         if len(known_labels) > 1:
-            # a class that was not learned has a margin below all others, and would top the list
+            # the margin of a class that was not learned is below all others and would come first
             held = [i for i in held if rows[i]["output"] in known_labels]
             model = fit_linear([rows[i]["text"] for i in fit], labels)
             for i, values in zip(held, option_margins(model, [rows[i] for i in held])):
@@ -56,7 +58,7 @@ def suspects(
         rows: with a label each.
         clusters: see `out_of_sample`.
         probabilities: of each row's options, from a classifier that never saw the row; by default
-            the linear one's.
+            those of `out_of_sample`.
 
     Returns:
         Columns id, source_id, label, suggested, self_confidence (probability of the label) and
@@ -66,7 +68,7 @@ def suspects(
         probabilities = out_of_sample(rows, clusters)
     own: dict[str, list[float]] = {}
     for row, values in zip(rows, probabilities):
-        if values is not None and len(values) > 1:  # one option says nothing of the others
+        if values is not None and len(values) > 1:  # one option says nothing about others
             share = float(values[row["category"].index(row["output"])])
             own.setdefault(row["output"], []).append(share)
     thresholds = {label: float(np.mean(shares)) for label, shares in own.items()}

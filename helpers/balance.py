@@ -1,4 +1,4 @@
-"""Class-balanced training rows: each class equally often, rare ones by repeating their rows."""
+"""Class-balanced training rows: all classes occur equally often, as rows of rare ones repeat."""
 
 import random
 
@@ -6,8 +6,9 @@ import random
 def balanced_rows(rows: list[dict], seed: int) -> list[dict]:
     """As many rows as there are, drawn so that every class occurs equally often.
 
-    A class with too few rows has them repeated, all of them before any comes once more; one with
-    too many loses some. What cannot be shared out evenly goes to classes by chance, one row each.
+    A class with too few rows has them repeated, each of them once before any comes again; one with
+    too many loses some. If the rows cannot be shared out evenly, some classes, chosen at random,
+    get one row more.
 
     Args:
         rows: with a label each.
@@ -31,7 +32,7 @@ def balance_note(rows: list[dict], drawn: list[dict]) -> str:
     """One sentence on what balancing did.
 
     Args:
-        rows: as they were.
+        rows: those before balancing.
         drawn: see `balanced_rows`.
     """
     counts = {row["output"]: 0 for row in rows}

@@ -10,22 +10,22 @@ from helpers.hybrid import fit_linear, option_margins
 
 
 def choose(rows: list[dict], scores: list) -> list[str]:
-    """For each row the option with the highest score, the first of equals.
+    """For each row, the option with the highest score; the first one where several are equal.
 
     Args:
         rows: with their options.
-        scores: for each row, one number an option.
+        scores: for each row, one number per option.
     """
     return [row["category"][int(np.argmax(values))] for row, values in zip(rows, scores)]
 
 
 def choose_among(rows: list[dict], classes: list[str], values: np.ndarray) -> list[str]:
-    """For each row its option with the highest score; one that training never saw comes last.
+    """For each row, the option with the highest score; options that training never saw come last.
 
     Args:
         rows: with their options.
-        classes: that were learned.
-        values: rows × classes.
+        classes: those that were learned.
+        values: the scores, rows × classes.
     """
     places = {label: place for place, label in enumerate(classes)}
     scores = [
@@ -36,7 +36,7 @@ def choose_among(rows: list[dict], classes: list[str], values: np.ndarray) -> li
 
 
 def svm_baseline(train: list[dict], test: list[dict]) -> list[str]:
-    """Predictions of a linear SVM over characters and their pairs, of whole articles.
+    """Predictions of a linear SVM on the characters and character pairs of whole articles.
 
     Args:
         train: rows to learn from.
@@ -55,16 +55,17 @@ def majority_baseline(train: list[dict], test: list[dict]) -> list[str]:
 def logistic_baseline(
     train_features: np.ndarray, labels: list[str], test_features: np.ndarray, rows: list[dict]
 ) -> tuple[list[str], float]:
-    """Predictions of a logistic regression on a frozen model's features, and its seconds.
+    """Predictions of a logistic regression on a frozen model's features, and seconds of training.
 
     Args:
         train_features: training rows × features.
         labels: of the training rows.
         test_features: test rows × features.
-        rows: the test rows; an option that training never saw is the answer only if all are.
+        rows: the test rows. An option that training never saw is the answer only where no other is
+            offered.
 
     Raises:
-        InputError: when there is one class only.
+        InputError: when there is only one class.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -83,12 +84,12 @@ def logistic_baseline(
 def cross_validated(rows: list[dict], clusters: list[int]) -> list[bool]:
     """Whether the SVM is right about each row when it learns from the others.
 
-    Rows are left out that it could learn nothing for: everything is one cluster, or all the others
-    have one label.
+    Rows for which nothing can be learned are left out: where all rows are one cluster, or where all
+    the others have one label.
 
     Args:
         rows: with a label each.
-        clusters: rows of one cluster are held out together; five parts at most.
+        clusters: one per row; rows of one cluster are held out together, in five parts at most.
     """
     from sklearn.model_selection import GroupKFold
 
@@ -102,11 +103,11 @@ def cross_validated(rows: list[dict], clusters: list[int]) -> list[bool]:
 
 
 def svm_answers(train: list[dict], rows: list[dict]) -> list[str] | None:
-    """Answers of the linear SVM that learns from some rows; None where they have one label only.
+    """Answers of a linear SVM that learns from some rows; None where these have only one label.
 
     Args:
         train: rows to learn from.
-        rows: to be answered.
+        rows: those to answer.
     """
     if len({row["output"] for row in train}) < 2:
         return None

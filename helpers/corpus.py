@@ -11,7 +11,7 @@ from datasets import Dataset, concatenate_datasets, disable_progress_bars
 from helpers import InputError, baselines, duplicates, files, headers, sources, templating
 from helpers.survival import part_lengths
 
-disable_progress_bars()  # of passes that take no time: they would stand on the page
+disable_progress_bars()  # they would appear on the page for passes that take no time
 BATCH = 500
 """Rows held in memory at once."""
 COPIED = "rows that repeat an earlier one, exactly or nearly"
@@ -25,7 +25,7 @@ def sizes(splits: dict[str, Dataset]) -> pd.DataFrame:
         splits: rows by split, as `sources.read_source` returns them.
 
     Returns:
-        One column a split.
+        One column for each split.
     """
     counts = {name: [len(rows), len(places(rows, True))] for name, rows in splits.items()}
     return pd.DataFrame(counts, index=["rows", "of them labelled"])
@@ -36,13 +36,13 @@ def places(rows: Dataset, labelled: bool) -> list[int]:
 
     Args:
         rows: of one split.
-        labelled: which of the two.
+        labelled: whether to return those that have a label.
     """
     return [i for i, label in enumerate(rows["output"]) if (label is not None) == labelled]
 
 
 def without_headers(splits: dict[str, Dataset]) -> dict[str, Dataset]:
-    """The rows with recognised headers taken off their texts.
+    """The rows with recognised headers removed from their texts.
 
     Args:
         splits: rows by split.
@@ -52,13 +52,13 @@ def without_headers(splits: dict[str, Dataset]) -> dict[str, Dataset]:
 
 
 def labelled(splits: dict[str, Dataset]) -> tuple[Dataset, list[str]]:
-    """The rows that have a label, those of one split behind those of another.
+    """The rows that have a label, one split after the other.
 
     Args:
         splits: rows by split.
 
     Returns:
-        The rows, and for each the split that it came from.
+        The rows, and for each of them the split that it came from.
 
     Raises:
         InputError: when no row has a label.
@@ -73,7 +73,7 @@ def labelled(splits: dict[str, Dataset]) -> tuple[Dataset, list[str]]:
 
 
 def unlabelled(splits: dict[str, Dataset]) -> Dataset:
-    """The rows that have none.
+    """The rows that have no label.
 
     Args:
         splits: rows by split.
@@ -84,12 +84,13 @@ def unlabelled(splits: dict[str, Dataset]) -> Dataset:
 def without_classes(
     splits: dict[str, Dataset], classes: Collection[str], menu: Sequence[str]
 ) -> dict[str, Dataset]:
-    """The rows of all other classes, and those without a label; who is offered all labels is
-    offered these no longer.
+    """The rows of all classes but some, together with the rows without a label.
+
+    Where a row is offered all labels, those of the left-out classes are removed from its options.
 
     Args:
         splits: rows by split.
-        classes: to be left out.
+        classes: those to leave out.
         menu: all labels; see `sources.Source`.
     """
     remaining_labels = [label for label in menu if label not in classes]
@@ -105,7 +106,7 @@ def without_classes(
 
 
 def texts(rows: Dataset) -> Iterator[str]:
-    """The articles, a few hundred in memory at once.
+    """The articles of rows, a few hundred in memory at once.
 
     Args:
         rows: any number.
@@ -114,7 +115,7 @@ def texts(rows: Dataset) -> Iterator[str]:
 
 
 def nearest_in_length(rows: Dataset, characters: int) -> dict:
-    """The row whose article comes closest to a length, the first of equals.
+    """The row whose article comes closest to a length; the first one where several are as close.
 
     Args:
         rows: at least one.
@@ -130,10 +131,10 @@ def copies(
     """How many copies a corpus has, and how many of them disagree.
 
     Args:
-        fingerprints: one a row; see `duplicates.digests`.
-        clusters: one a row; see `duplicates.near_duplicate_clusters`.
-        labels: one a row.
-        torn: clusters that a split row by row would tear; see `duplicates.straddling`.
+        fingerprints: one per row; see `duplicates.digests`.
+        clusters: one per row; see `duplicates.near_duplicate_clusters`.
+        labels: one per row.
+        torn: how many clusters a split row by row would tear apart; see `duplicates.straddling`.
     """
     disagreeing = duplicates.conflicting_copies
     return {
@@ -146,14 +147,14 @@ def copies(
 
 
 def header_fields(row_headers: list[str], most: int = 8) -> pd.DataFrame:
-    """The fields that stand in headers, most frequent first.
+    """The fields that occur in headers, the most frequent first.
 
     Args:
-        row_headers: one a row, "" where there is none.
-        most: fields to list.
+        row_headers: one per row, "" where there is none.
+        most: how many fields to list.
 
     Returns:
-        One column a field, the per cent of all rows that have it.
+        One column for each field, with the per cent of all rows that have it.
     """
     counts = Counter(
         field for header in row_headers for field in set(headers.header_fields(header))
@@ -168,8 +169,8 @@ def header_alone(rows: Dataset, row_headers: list[str], clusters: list[int]) -> 
 
     Args:
         rows: with labels.
-        row_headers: one a row, "" where there is none; rows without are left out.
-        clusters: one a row; rows of one cluster are held out together.
+        row_headers: one per row, "" where there is none; rows without a header are left out.
+        clusters: one per row; rows of one cluster are held out together.
 
     Returns:
         0 to 1, by cross-validation; None where too few have a header.
@@ -186,10 +187,10 @@ def write_splits(
     """Write train.jsonl, val.jsonl and test.jsonl, and unlabelled.jsonl if there are such rows.
 
     Args:
-        folder: of the run's data. An unlabelled.jsonl of an earlier source goes.
+        folder: of the run's data. An unlabelled.jsonl of an earlier source is removed.
         rows: with labels.
         drawn: places of each split's rows; see `splits.make_splits`.
-        without_label: rows that nobody can be judged by.
+        without_label: rows that nothing can be judged by.
     """
     for name, split_places in drawn.items():
         files.write_jsonl(folder / f"{name}.jsonl", rows.select(split_places))
@@ -200,14 +201,14 @@ def write_splits(
 
 
 def class_counts(labels: list[str], drawn: dict[str, list[int]]) -> pd.DataFrame:
-    """Rows by class and split, the class with most training rows first.
+    """How many rows each class has in each split, the class with the most training rows first.
 
     Args:
-        labels: one a row.
+        labels: one per row.
         drawn: places of each split's rows.
 
     Returns:
-        A line a class, a column a split.
+        One line for each class, one column for each split.
     """
     names = pd.Series(labels, dtype=object)
     counts = {name: names.iloc[split_places].value_counts() for name, split_places in drawn.items()}
@@ -216,8 +217,9 @@ def class_counts(labels: list[str], drawn: dict[str, list[int]]) -> pd.DataFrame
 
 
 def unlearned(counts: pd.DataFrame) -> list[str]:
-    """Classes that have rows to be judged by and none to learn from, as where all of their training
-    rows are copies of held-out ones.
+    """Classes that have rows to be judged by but none to learn from.
+
+    An example is a class whose training rows are all copies of held-out ones.
 
     Args:
         counts: see `class_counts`.
@@ -226,18 +228,18 @@ def unlearned(counts: pd.DataFrame) -> list[str]:
 
 
 def menu_table(menus: list[list[str]], labels: list[str], guessed: float) -> pd.DataFrame:
-    """How many options rows offer, and where among them the label stands.
+    """How many options rows offer, and where the label stands among them.
 
     Args:
         menus: the options of each row.
-        labels: one a row. Rows of one option say nothing about places, and are left out there.
+        labels: one per row. Rows with one option say nothing about places; there they are left out.
         guessed: the share that guessing gets right on the test rows, 0 to 1.
     """
     offered = [len(menu) for menu in menus]
     place = [
         menu.index(label) / (len(menu) - 1) for menu, label in zip(menus, labels) if len(menu) > 1
     ]
-    place = pd.Series(place, dtype=float)  # the mean of none is NaN, without a warning
+    place = pd.Series(place, dtype=float)  # its mean is NaN without a warning where it is empty
     facts = {
         "options a row, fewest": min(offered),
         "mean": np.mean(offered),
@@ -251,15 +253,15 @@ def menu_table(menus: list[list[str]], labels: list[str], guessed: float) -> pd.
 
 
 def measure(tokenizer, rows: Dataset, bos: bool) -> pd.DataFrame:
-    """Tokens of every part of every row, under the `editor` template, nothing cut.
+    """How many tokens each part of each row has under the `editor` template, with nothing cut.
 
     Args:
         tokenizer: a fast tokenizer of transformers.
         rows: with labels.
-        bos: whether a `<bos>` stands in front.
+        bos: whether each row begins with `<bos>`.
 
     Returns:
-        A line a row; see `survival.part_lengths` for the columns.
+        One line for each row; see `survival.part_lengths` for the columns.
     """
     batches = (sources.as_rows(batch) for batch in rows.iter(BATCH))
     parts = [part_lengths(tokenizer, templating.EDITOR, batch, bos) for batch in batches]
@@ -267,20 +269,20 @@ def measure(tokenizer, rows: Dataset, bos: bool) -> pd.DataFrame:
 
 
 def length_table(lengths: pd.DataFrame) -> pd.DataFrame:
-    """What the lengths of rows are like, a line a tokenizer.
+    """How the lengths of rows are distributed, one line for each tokenizer.
 
     Args:
-        lengths: tokens of whole rows, a column a tokenizer.
+        lengths: tokens of whole rows, one column for each tokenizer.
     """
     table = lengths.describe(percentiles=[0.5, 0.9, 0.99]).T
-    return table.fillna(0).round(0).astype(int)  # one row alone has no spread
+    return table.fillna(0).round(0).astype(int)  # a single row has no standard deviation
 
 
 def lengths_by_class(labels: list[str], tokens: np.ndarray) -> pd.DataFrame:
-    """The same a line a class, the class with the longest rows first.
+    """How the lengths of rows are distributed, one line for each class, the longest median first.
 
     Args:
-        labels: one a row.
+        labels: one per row.
         tokens: of whole rows.
     """
     by_class = pd.DataFrame({"class": labels, "tokens": tokens}).groupby("class")["tokens"]
@@ -318,10 +320,10 @@ def summary(
     too_long: dict[int, float],
     survival: pd.DataFrame,
 ) -> dict:
-    """What data/summary.json holds.
+    """The content of data/summary.json.
 
     Args:
-        source: where the rows came from, or words in its place.
+        source: where the rows came from, or a description in its place.
         strip_header: whether recognised headers were removed from the articles.
         drawn: places of each split's rows.
         classes: how many there are.
@@ -330,7 +332,7 @@ def summary(
         headed: rows with a recognised header.
         alone: see `header_alone`.
         guessed: the share that guessing gets right on the test rows, 0 to 1.
-        lengths: tokens of whole rows, a column a tokenizer.
+        lengths: tokens of whole rows, one column for each tokenizer.
         too_long: see `longer`.
         survival: see `survival.survival`.
     """
@@ -364,7 +366,7 @@ def findings(facts: dict, model: str, labelled_rows: int) -> dict:
     Args:
         facts: see `summary`.
         model: the tokenizer whose counts are quoted.
-        labelled_rows: of all splits, before any limit.
+        labelled_rows: how many all splits have, before any limit.
     """
     first_limit, first_longer = next(iter(facts["longer"].items()))
     alone, tokens = facts["header_alone"], facts["tokens"][model]

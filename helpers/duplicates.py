@@ -7,17 +7,17 @@ from collections.abc import Iterable
 from hashlib import blake2b
 
 FEW_SHINGLES = 50
-"""Of fewer shingles all are looked at: of a third of them, one or two would decide."""
+"""Of fewer shingles than this, all are looked at: in a third of them, one or two would decide."""
 
 
 def digests(texts: Iterable[str]) -> list[bytes]:
-    """A fingerprint of each text, white space aside.
+    """A fingerprint of each text, which ignores white space.
 
     Args:
-        texts: streamed.
+        texts: read one by one.
 
     Returns:
-        16 bytes a text.
+        16 bytes for each text.
     """
     return [
         blake2b("".join(text.split()).encode(errors="surrogatepass"), digest_size=16).digest()
@@ -29,8 +29,8 @@ def conflicting_copies(fingerprints: list, labels: list) -> int:
     """How many groups of copies carry more than one label.
 
     Args:
-        fingerprints: one a row; numbers of clusters do as well.
-        labels: one a row, or what else rows may differ in.
+        fingerprints: one per row; numbers of clusters will do, too.
+        labels: one per row, or anything else in which rows may differ.
     """
     groups = defaultdict(set)
     for fingerprint, label in zip(fingerprints, labels):
@@ -43,21 +43,22 @@ def near_duplicate_clusters(
 ) -> list[int]:
     """A cluster number for each text, the same for texts that are nearly the same.
 
-    Estimated by MinHash with locality-sensitive hashing (datasketch). Of the shingles a third is
-    looked at (of few all), chosen by their hash and so the same third in every text: that makes
-    4,000 long articles a matter of seconds. A pair that shares a part s of its shingles is found
-    with a chance of about 1 - (1 - s^8)^8: 99 in 100 at 0.9, 38 in 100 at 0.7.
+    Likeness is estimated by MinHash with locality-sensitive hashing (datasketch). Only a third of
+    the shingles is looked at, or all where they are few. Their hash decides which, so that it is
+    the same third in every text. So 4,000 long articles take only seconds. A pair that shares a
+    part s of its shingles is found with a probability of about 1 - (1 - s^8)^8: 99 in 100 at 0.9,
+    38 in 100 at 0.7.
 
     Args:
-        texts: streamed.
-        threshold: share of their 8-character shingles near which pairs begin to be found.
-        permutations: of MinHash; more are slower and closer.
+        texts: read one by one.
+        threshold: the share of 8-character shingles in common at which pairs begin to be found.
+        permutations: of MinHash; more are slower and more exact.
     """
     from datasketch import MinHash, MinHashLSH
     from scipy.cluster.hierarchy import DisjointSet
 
     index, clusters = MinHashLSH(threshold=threshold, num_perm=permutations), DisjointSet()
-    firsts: dict[bytes, int] = {}  # of exact copies, which would all be found by one another
+    firsts: dict[bytes, int] = {}  # exact copies stay out of the index, where all would match all
     for i, text in enumerate(texts):
         text = "".join(text.split())
         [fingerprint] = digests([text])
@@ -82,9 +83,9 @@ def straddling(clusters: list[int], share: float, seed: int) -> int:
     """How many clusters a split that draws row by row would tear apart.
 
     Args:
-        clusters: one number a row, as `near_duplicate_clusters` gives them.
-        share: of the rows that are drawn.
-        seed: decides which.
+        clusters: one number per row, as `near_duplicate_clusters` gives them.
+        share: the part of the rows that the split draws.
+        seed: decides which rows.
     """
     held = set(random.Random(seed).sample(range(len(clusters)), round(share * len(clusters))))
     return conflicting_copies(clusters, [i in held for i in range(len(clusters))])

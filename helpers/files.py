@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and are not written when nothing would change."""
+"""Files: written whole or not at all, and left alone when nothing would change."""
 
 import errno
 import json
@@ -13,25 +13,25 @@ from pathlib import Path
 from helpers import ROOT, InputError, one_line
 
 DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""What reading a damaged file may end in."""
+"""The exceptions that reading a damaged file may raise."""
 
 
 def write_jsonl(path: Path | str, rows: Iterable[dict]) -> None:
-    """Write one JSON object a line; see `write_text`.
+    """Write one JSON object per line; see `write_text`.
 
     Args:
         path: the file.
-        rows: one object a line; a generator is fine.
+        rows: the objects, in order; a generator is fine.
     """
     write_text(path, (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def write_json(path: Path | str, value) -> None:
-    """Write one JSON value, indented, its keys sorted; see `write_text`.
+    """Write one JSON value, indented and with sorted keys; see `write_text`.
 
     Args:
         path: the file.
-        value: what `json.dumps` takes.
+        value: anything that `json.dumps` takes.
     """
     write_text(path, [json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n"])
 
@@ -39,10 +39,11 @@ def write_json(path: Path | str, value) -> None:
 def write_text(path: Path | str, parts: Iterable[str]) -> None:
     """Write a text file that appears whole or not at all.
 
-    A file that holds the same already is left alone: what depends on it need not be made again.
+    A file that already holds the same text is left alone, so that nothing that depends on it is
+    made again.
 
     Args:
-        path: the file; folders above it are made.
+        path: the file; missing folders above it are made.
         parts: the text, piece by piece.
     """
     path = Path(path)
@@ -58,7 +59,7 @@ def write_text(path: Path | str, parts: Iterable[str]) -> None:
 
 
 def digest(*paths: Path) -> str:
-    """SHA-256 of the contents of files, one behind the other, in hexadecimal digits.
+    """SHA-256 of the contents of files, one after the other, in hexadecimal digits.
 
     Args:
         *paths: of the files.
@@ -71,11 +72,11 @@ def digest(*paths: Path) -> str:
 
 
 def replace_folder(scratch: Path, target: Path) -> None:
-    """Put a whole folder where another may be, which is aside for a moment and then gone.
+    """Put a finished folder in the place of another, which is set aside first and then deleted.
 
     Args:
-        scratch: the new one, beside the target.
-        target: where it shall be.
+        scratch: the new folder, beside the target.
+        target: its place, where another folder may be.
     """
     old = set_aside(target)
     shutil.rmtree(old, ignore_errors=True)
@@ -86,20 +87,20 @@ def replace_folder(scratch: Path, target: Path) -> None:
 
 
 def set_aside(folder: Path) -> Path:
-    """Where a folder lies while another one takes its place."""
+    """The path at which an old folder lies while a new one takes its place."""
     return folder.with_name(f".{folder.name}.replaced")
 
 
 def save_model(network, tokenizer, folder: Path) -> None:
-    """Save a model with its tokenizer, readable as other new files are.
+    """Save a model with its tokenizer, in files that are as readable as other new files.
 
     Args:
-        network: of transformers.
+        network: a model of transformers.
         tokenizer: the model's.
-        folder: gets their files.
+        folder: where the files go.
 
     Raises:
-        OSError: when they cannot be written, by a full disk for instance.
+        OSError: when they cannot be written, for instance because the disk is full.
     """
     from safetensors import SafetensorError
 
@@ -107,32 +108,34 @@ def save_model(network, tokenizer, folder: Path) -> None:
         network.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     except Exception as error:
-        if type(error) not in (SafetensorError, Exception):  # the latter is what tokenizers raises
+        if type(error) not in (SafetensorError, Exception):  # tokenizers raises a bare Exception
             raise
         raise OSError(errno.EIO, one_line(error)) from None
     share(folder)
 
 
 def share(folder: Path) -> None:
-    """Give a folder's files the mode of new files: safetensors writes its own for their owner only.
+    """Give a folder's safetensors files the mode of new files.
+
+    The library safetensors lets only their owner read them.
 
     Args:
         folder: of a model or an adapter.
     """
-    mask = os.umask(0o077)  # only setting it tells what it was
+    mask = os.umask(0o077)  # the only way to read the mask is to set it
     os.umask(mask)
     for path in folder.glob("*.safetensors"):
         path.chmod(0o666 & ~mask)
 
 
 def read_jsonl(path: Path | str) -> list[dict]:
-    """The objects of a file that this project wrote, one a line.
+    """The objects of a file that this project wrote, one per line.
 
     Args:
-        path: the file. Lines end at "\\n" only: other line ends of Unicode may stand inside a text.
+        path: the file. Lines end at "\\n" only: Unicode's other line ends may stand inside a text.
 
     Raises:
-        InputError: when a line is no JSON, naming it.
+        InputError: when a line is not JSON; the message names the line.
     """
     rows = []
     with Path(path).open(encoding="utf-8", newline="\n") as file:
@@ -145,14 +148,17 @@ def read_jsonl(path: Path | str) -> list[dict]:
 
 
 def below_root(name: Path | str) -> Path:
-    """A path that a reader gives: below the project's root unless absolute; ~ is the home.
+    """The path that a reader means: below the project's root unless absolute; ~ is the home folder.
+
+    Args:
+        name: as the reader gives it.
 
     Raises:
-        InputError: for what no path can be, such as a name that is too long.
+        InputError: for what cannot be a path, such as a name that is too long.
     """
     if "\0" in str(name):
         raise InputError(f"{str(name)[:60]!r}: no file has such a name")
-    path = ROOT / os.path.expanduser(name)  # "~$my.xlsx" begins no home, and stays
+    path = ROOT / os.path.expanduser(name)  # "~$my.xlsx" names no home folder and stays as it is
     try:
         path.exists()
     except OSError as error:
@@ -161,32 +167,35 @@ def below_root(name: Path | str) -> Path:
 
 
 def from_here(name: str) -> str:
-    """A file or folder that is to be read: in the current folder if it is there, else as it was
-    given, for `below_root`.
+    """The name of a file or folder to read, as `below_root` takes it.
+
+    What is found from the current folder becomes an absolute path; any other name stays as it is.
 
     Args:
-        name: as a reader gives it on a command line; ~ is the home.
+        name: as a reader gives it on a command line; ~ is the home folder.
     """
     path = Path(os.path.expanduser(name))
-    with suppress(OSError):  # what is no path is refused where it is read
+    with suppress(OSError):  # what cannot be a path is refused later, where it is read
         return str(path.absolute()) if path.exists() else name
     return name
 
 
 def from_root(path: Path) -> str:
-    """A path, relative to the project's root where it lies below: a moved project changes none."""
+    """A path, relative to the project's root if it lies below, so that moving the project changes
+    nothing.
+    """
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def need(path: Path | str, notebook: str) -> Path:
-    """The path, if something is there.
+    """Return the path if a file or folder is there.
 
     Args:
-        path: a file or folder.
+        path: of the file or folder.
         notebook: the chapter that makes it, such as "01-dataset-exploration".
 
     Raises:
-        InputError: when nothing is there, naming the chapter.
+        InputError: when nothing is there; the message names the chapter.
     """
     path = Path(path)
     if not path.exists():

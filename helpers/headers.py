@@ -7,18 +7,19 @@ MASTHEAD = re.compile(
     r"(?=摘\s*要[\s：:；;】\]］〕）)>—–-]|ABSTRACT\W|Abstract(?:[：:.】\]］—–-]|\s\s|\s*\n)))",
     re.DOTALL,
 )
-"""Title and names of a journal's page, up to the word for its abstract. The word stands alone
-there; within a sentence it says nothing."""
+"""The title and names on a journal's page, up to the word for its abstract. The word must stand
+alone: within a sentence it says nothing.
+"""
 
 ISSUE = re.compile(r"第\s*\d+\s*[卷期]|\b(Vol|No)\b|【[^】]{1,12}[号名题]\s*】")
 """A volume or an issue of a journal, or a field of an archive's record."""
 
 
 def header_end(text: str) -> int:
-    """Where the body begins; 0 where no header is recognised.
+    """Where the body of an article begins; 0 where no header is recognised.
 
     The header of an archive's record opens with fields such as 【 分 类 名 】 and ends with
-    【 正 文 】. That of a journal's page is masthead, title and names, up to the abstract.
+    【 正 文 】. The header of a journal's page is masthead, title and names, up to the abstract.
 
     Args:
         text: an article.
@@ -33,7 +34,7 @@ def header_end(text: str) -> int:
     if record:
         return record.end()
     masthead = MASTHEAD.match(text)
-    # sentences before it: the journal's number must say that this is one's page, and no report
+    # after sentences, only a journal's number shows that this is its page and not a report
     if masthead and "。" in masthead[0] and not ISSUE.search(text, 0, 200):
         return 0
     return masthead.end() if masthead else 0
@@ -43,7 +44,7 @@ def header_fields(header: str) -> list[str]:
     """Names of the fields of an archive's header, spaces removed: 【 分 类 名 】 gives 分类名.
 
     Args:
-        header: what stands before the body.
+        header: the part of an article before its body.
     """
     return ["".join(name.split()) for name in re.findall(r"【([^】]{1,12})】", header)]
 

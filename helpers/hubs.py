@@ -1,6 +1,6 @@
-"""Fetch models and data sets from ModelScope or Hugging Face; what is fetched is files, no code.
+"""Fetch the files of models and data sets from ModelScope or Hugging Face, and run none of them.
 
-A data set's files are read by this project's own strict readers (helpers.sources), whichever hub
+A data set's files are read by this project's own strict readers (helpers.readers), whichever hub
 they come from, so that a row is checked in one way only and no script of a repository ever runs.
 """
 
@@ -9,20 +9,20 @@ from pathlib import Path
 from helpers import InputError, one_line
 
 HUGGING_FACE = "hf:"
-"""Stands before a data set's id on Hugging Face; others are ModelScope's."""
+"""The prefix of a data set's id on Hugging Face; ids without it are ModelScope's."""
 DATA = [
     f"*.{form}{end}"
     for form in ("jsonl", "json", "csv", "tsv", "xlsx", "parquet")
     for end in ("", ".gz")
 ]
-"""Files of a data set that are fetched."""
+"""Patterns of a data set's files of rows, which are fetched."""
 
 
 def fetch_model(model: str) -> str:
-    """The folder of a model on ModelScope, fetched on first use into its cache.
+    """The folder of a model on ModelScope, fetched into ModelScope's cache on first use.
 
     Args:
-        model: an id such as "01ai/Yi-6B". A download that broke off goes on.
+        model: an id such as "01ai/Yi-6B". A download that broke off is continued.
 
     Raises:
         InputError: when it cannot be fetched.
@@ -39,15 +39,15 @@ def fetch_model(model: str) -> str:
 
 
 def fetch_dataset(source: str, revision: str | None = None) -> Path:
-    """The folder of a data set's files, fetched on first use into its hub's cache.
+    """The folder of a data set's files, fetched into its hub's cache on first use.
 
     Args:
         source: an id on ModelScope such as "swift/zh_cls_fudan-news", or "hf:owner/name".
-        revision: a branch, tag or commit; the hub's default without.
+        revision: a branch, tag or commit; None for the hub's default.
 
     Raises:
-        InputError: when it cannot be fetched, or holds no file of rows: a data set that is made by
-            a script of its repository is not run.
+        InputError: when it cannot be fetched, or holds no file of rows, as where rows are made by a
+            script of its repository, which is not run.
     """
     name = source.removeprefix(HUGGING_FACE)
     try:

@@ -1,4 +1,4 @@
-"""What is answered so far, kept so that an interrupted run goes on where it was."""
+"""The answers given so far, kept so that an interrupted run can go on where it stopped."""
 
 import fcntl
 import json
@@ -11,11 +11,13 @@ from helpers import InputError
 
 
 class Journal:
-    """What is answered so far: a line a row, block by block, behind a line that says of what.
+    """The answers so far: a header that says what they are about, then one line per row.
+
+    Lines are added block by block.
 
     Args:
-        path: the file, locked and open for reading and writing.
-        file: as it was opened.
+        path: of the journal.
+        file: the same, locked and open for reading and writing.
     """
 
     def __init__(self, path: Path, file):
@@ -23,8 +25,13 @@ class Journal:
         self.numbers: set[int] = set()
 
     def begin(self, header: dict) -> None:
-        """Go on behind what is there; a last line that was cut off goes, and so does a journal that
-        is damaged or about something else. A file that was moved is the same one.
+        """Go on after the lines that are there.
+
+        A last line that was cut off is removed, and so are all lines of a journal that is damaged
+        or about something else. A file of articles that was moved counts as the same one.
+
+        Args:
+            header: what the journal is about; see `open_journal`.
         """
         self.file.seek(0)
         content = self.file.read()
@@ -34,7 +41,7 @@ class Journal:
             sound = first | {"file": None} == header | {"file": None}
             sound = sound and all("logprobs" in line or "note" in line for line in lines)
             self.numbers = {line["row"] for line in lines} if sound else set()
-        except (ValueError, TypeError, KeyError):  # what a crash of the machine may leave
+        except (ValueError, TypeError, KeyError):  # a crash of the machine may leave anything
             sound, self.numbers = False, set()
         whole = whole if sound else b""
         self.file.truncate(len(whole))
@@ -43,11 +50,11 @@ class Journal:
             self.write([header])
 
     def write(self, lines: list[dict]) -> None:
-        """Add lines; the system has them when this returns, or none of them."""
+        """Add lines; when this returns the system has all of them, and on a fault none of them."""
         end = self.file.seek(0, os.SEEK_END)
         left = "".join(json.dumps(line) + "\n" for line in lines).encode()
         try:
-            while left:  # nothing is buffered, and a disk may take a part only
+            while left:  # the file is not buffered, and a disk may take only a part
                 left = left[self.file.write(left) :]
         except OSError as error:
             os.truncate(self.path, end)
@@ -57,20 +64,20 @@ class Journal:
             ) from None
 
     def read(self) -> Iterator[dict]:
-        """The lines of rows."""
+        """The lines of rows, without the header."""
         with self.path.open("rb") as file:
             next(file)
             for line in file:
                 yield json.loads(line)
 
     def remove(self) -> None:
-        """The table is whole: nothing is needed any more."""
+        """Delete the journal: once the table is complete, it is no longer needed."""
         self.path.unlink()
 
 
 @contextmanager
 def open_journal(folder: Path, key: str, about: dict, say: Callable) -> Iterator[Journal]:
-    """The journal of one piece of work, locked against another process.
+    """The journal of one piece of work, locked against other processes.
 
     Args:
         folder: of the table.
@@ -78,11 +85,11 @@ def open_journal(folder: Path, key: str, about: dict, say: Callable) -> Iterator
         about: the file, how it is read, and the adapter. An interrupted run that is about the same
             but has another key is mentioned and forgotten: the file's content has changed, or the
             prompt, the base model or its precision.
-        say: takes a line for the reader.
+        say: is given a line to show to the reader.
     """
     path = folder / f".answers-{key[:16]}.jsonl"
     for other in folder.glob(".answers-*.jsonl"):
-        with suppress(OSError), other.open("r+b") as file:  # another's may not be for us
+        with suppress(OSError), other.open("r+b") as file:  # another user's may not be open to us
             same = file.readline() == (json.dumps(about) + "\n").encode()
             if same and other != path and lock(file):
                 name = Path(about["file"]).name
@@ -105,7 +112,7 @@ def open_journal(folder: Path, key: str, about: dict, say: Callable) -> Iterator
 
 
 def lock(file) -> bool:
-    """Lock a file until it is closed; False where another process has it."""
+    """Lock a file until it is closed; False where another process has locked it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

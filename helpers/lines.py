@@ -1,6 +1,6 @@
-"""Lines: text files of any encoding as lines, and what is wrong with their bytes.
+"""Lines: text files in UTF-8, GB18030 or UTF-16 as lines, and what is wrong with their bytes.
 
-Files are streamed and bounded.
+Files are streamed. How long a line may be, and how much a packed file may grow, is limited.
 """
 
 import codecs
@@ -14,10 +14,10 @@ from helpers import InputError, one_line
 from helpers.rows import Fault, decodes, encoding_of, shown
 
 LINE_LIMIT = 64 * 2**20
-"""Longest line, or row, that is read, in characters."""
+"""The longest line, or row, that is read, in characters."""
 EXPANSION_LIMIT = 200
-"""A packed file beyond 256 MiB may grow by this factor; text grows by three to ten, a bomb by a
-thousand.
+"""How many times its size a packed file may grow once it is unpacked to more than 256 MiB. Text
+grows by a factor of three to ten, a decompression bomb by a thousand.
 """
 OTHER_KINDS = {
     b"PK\x03\x04": "a workbook (.xlsx) or a .zip by its content; name it so, or unpack it",
@@ -30,26 +30,26 @@ OTHER_KINDS = {
     b"<html": "a web page, not the data; download the file itself",
     b"<table": "a table of a web page; save it as .xlsx or .csv",
 }
-"""What a file holds, by how it begins (in lower case where it is text), and what to do where its
-name says something else.
+"""What a file really is, by its first bytes (text in lower case), and what to do about a name that
+says something else.
 """
 ESCAPED = re.compile("[\udc80-\udcff]")
-"""A byte that is not sound in the file's encoding, as the codec lets it through."""
+"""A character that stands for a byte that is not sound in the file's encoding."""
 
 
 def form_of(path: Path) -> str:
-    """The ending that says a file's format, without .gz, in lower case."""
+    """The ending of a file's name that tells its format: in lower case, without .gz."""
     name = path.name.lower().removesuffix(".gz")
     return Path(name).suffix
 
 
 def open_bytes(path: Path):
-    """The file, unpacked, for reading bytes."""
+    """Open a file for reading bytes, unpacked where it is gzipped."""
     return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
 
 
 def refuse_bomb(path: Path, size: int) -> None:
-    """Raise InputError when a packed file has grown to `size` bytes, which no text does."""
+    """Raise InputError when a packed file has grown to `size` bytes, more than any text would."""
     if size > max(2**28, EXPANSION_LIMIT * path.stat().st_size):
         raise InputError(
             f"{path}: grows more than {EXPANSION_LIMIT}-fold when unpacked, which no text does; "
@@ -58,12 +58,12 @@ def refuse_bomb(path: Path, size: int) -> None:
 
 
 def refuse_other_kind(path: Path, content: bytes, own: bytes | None = None) -> None:
-    """Raise InputError when a file holds something else than its name says.
+    """Raise InputError when a file holds something other than its name says.
 
     Args:
-        path: what the message calls it.
-        content: its beginning.
-        own: how files of its kind begin, one of OTHER_KINDS; None for text.
+        path: of the file, for the message.
+        content: the file's beginning.
+        own: how files of its kind begin, a key of OTHER_KINDS; None for text.
     """
     begins = content[:64].removeprefix(codecs.BOM_UTF8).lstrip()
     for mark, kind in OTHER_KINDS.items():
@@ -75,15 +75,15 @@ def read_text(path: Path) -> Iterator[str]:
     """The text of a file, a megabyte at a time, without a byte-order mark.
 
     UTF-8 and GB18030 are told apart by the first megabyte that is not all ASCII; UTF-16 has a mark.
-    A byte that is not sound comes as a character of ESCAPED.
+    A byte that is not sound comes as a character that ESCAPED matches.
     """
     size = 0
     with open_bytes(path) as file:
         chunk = file.read(2**20)
         refuse_other_kind(path, chunk)
         wide = chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        chunk = chunk.removeprefix(codecs.BOM_UTF8)  # some programs put it before GBK, too
-        # without a mark: a line end of two bytes, and no byte of 0 but as a second one
+        chunk = chunk.removeprefix(codecs.BOM_UTF8)  # some programs put it even before GBK
+        # in UTF-16 without a mark a line end has two bytes, and only second bytes are 0
         unmarked = not wide and b"\n\0" in chunk and 0 not in chunk[::2]
         if chunk[:4].count(0) >= 2 or unmarked:
             raise InputError(f"{path} is UTF-32, or UTF-16 without a mark; save it as UTF-8")
@@ -107,11 +107,11 @@ def read_text(path: Path) -> Iterator[str]:
 
 
 def decoder_of(path: Path, chunk: bytes) -> codecs.IncrementalDecoder:
-    """A decoder for a file's encoding, UTF-8 or GB18030; bytes that are not sound pass as ESCAPED.
+    """A decoder for a file's encoding, UTF-8 or GB18030; see `read_text` for bytes not sound in it.
 
     Args:
-        path: what the message calls it.
-        chunk: the first megabyte with something to tell by.
+        path: of the file, for the message.
+        chunk: the first megabyte that is not all ASCII.
     """
     try:
         encoding = encoding_of(chunk)
@@ -121,7 +121,7 @@ def decoder_of(path: Path, chunk: bytes) -> codecs.IncrementalDecoder:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines of a text file with their ends: "\\n", "\\r\\n" or "\\r" and no other."""
+    """Numbered lines of a text file, each with its end: "\\n", "\\r\\n" or "\\r", but no other."""
     number, parts = 0, []
     for chunk in read_text(path):
         parts.append(chunk)
@@ -146,7 +146,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def line_fault(text: str) -> Fault | None:
-    """What is wrong with a line's bytes: one is not sound, or they are in another encoding."""
+    """The fault of a line's bytes, if any: one is not sound, or they are in another encoding."""
     if place := ESCAPED.search(text):
         byte = ord(place[0]) - 0xDC00
         before = text[max(0, place.start() - 8) : place.start()]
@@ -157,8 +157,8 @@ def line_fault(text: str) -> Fault | None:
                 "iconv -f CP1252 -t UTF-8 old > new"
             )
         return Fault("a byte that is not sound in the file's encoding", detail)
-    # Where files were joined, lines of UTF-8 decode as GB18030, to other characters. What is left
-    # out is a sign for such damage itself, which any file may hold.
+    # Where files were joined, lines of UTF-8 may decode as GB18030, but to other characters. The
+    # characters left out here are a trace of older damage of this kind, which any file may hold.
     text = text.replace("锟斤拷", "")
     content = b"" if text.isascii() else text.encode("gb18030", "surrogatepass")
     if len(content.translate(None, bytes(range(128)))) >= 12 and decodes(content, "utf-8"):

@@ -1,4 +1,4 @@
-"""Locations: where a source's rows lie, by split: files, folders with shards, hubs' folders."""
+"""Locations: where a source keeps the rows of each split, in files, in shards or on a hub."""
 
 import re
 from collections.abc import Callable
@@ -14,9 +14,9 @@ from helpers.readers import READERS, Rows, read_file
 
 SAMPLE = ROOT / "data" / "sample"
 SPLITS = {"train": ("train",), "val": ("val", "valid", "validation", "dev"), "test": ("test",)}
-"""Splits, and the names that files and hubs give them."""
+"""The splits, and the names that files and hubs give them."""
 SHARD = r"[-_](\d+)[-_]of[-_](\d+)(-[0-9a-f]+)?"
-"""What hubs put behind a split's name: train-00000-of-00002-0123456789abcdef.parquet."""
+"""What hubs add to a split's name, as in train-00000-of-00002-0123456789abcdef.parquet."""
 WORD = r"(?<![a-z])({})(sets?|data|[sab])?(?![a-z])|({})(集|数据|数据集)?"
 LIKE_SPLITS = {
     "val": re.compile(
@@ -24,44 +24,47 @@ LIKE_SPLITS = {
     ),
     "test": re.compile(WORD.format("test|testing|holdout|eval|evaluation", "测试|评测")),
 }
-"""What names hold that a person takes for those of a split."""
+"""Parts of a file's name that make a person take the file for that split."""
 TRAIN = re.compile("train(ing)?(sets?|data)?|训练(集|数据|数据集)?")
 MORE = set(
     "part extra more new v aug augmented copy of old rest all full small clean final".split()
 )
 MORE |= set("add additional fold shard split a b c d 副本 的副本 新 补充 增强 备份 全部".split())
-"""Words beside the one of `TRAIN` where a file holds more training rows, or a copy of them."""
+"""Words that stand beside one of `TRAIN` in the name of a file with more training rows, or with a
+copy of them.
+"""
 UNREAD = (
     *("", ".txt", ".xls", ".xlsm", ".et", ".ods", ".ndjson", ".jsonlines", ".feather", ".pkl"),
     *(".arrow", ".zip", ".zst", ".bz2", ".xz", ".7z", ".rar", ".tar", ".tgz", ".bak"),
 )
-"""Endings of files that may hold rows and are not read."""
+"""Endings of files that may hold rows but are not read."""
 
 
 class Part(NamedTuple):
-    """Rows of one split in one file or on a hub."""
+    """Rows of one split in one file."""
 
     name: str
-    """What messages call it."""
+    """The name that messages give it."""
     read: Callable[[], Rows]
     columns: dict[str, str | None]
     source: str
-    """Which of the sources it belongs to."""
+    """The source that it belongs to."""
 
 
 def local_path(source: str) -> Path:
-    """Where a source lies, if it lies on this machine."""
+    """The path of a source, if it lies on this machine."""
     return SAMPLE if source == "sample" else below_root(source)
 
 
 def find_splits(source: str) -> dict[str, list[Path]] | None:
-    """Files by split for a local source, None for a hub's id.
+    """The files of each split of a local source; None for a hub's id.
 
     Args:
-        source: see `read_source`.
+        source: see `sources.read_source`.
 
     Raises:
-        InputError: when there is no such file, or a folder holds a split twice or in part.
+        InputError: when there is no such file, or when a folder holds a split twice, in part, or
+            in a file that would not be read.
     """
     path = local_path(source)
     if path.is_dir():
@@ -79,20 +82,20 @@ def find_splits(source: str) -> dict[str, list[Path]] | None:
 
 
 def is_hub_id(source: str) -> bool:
-    """Whether a name that is no file's here may be a data set's on a hub."""
+    """Whether a name that belongs to no file here may be the id of a data set on a hub."""
     name = source.removeprefix("hf:")
     ending = name.lower().endswith((*READERS, ".gz", ".xls", ".txt"))
     return bool(re.fullmatch(r"[\w][\w.-]*/[\w.-]+", name)) and not ending
 
 
 def one_file(name: Path | str) -> Path:
-    """The file of a reader's own articles.
+    """The path of a reader's own file of articles.
 
     Args:
         name: below the project's root unless absolute.
 
     Raises:
-        InputError: for what is no file, with the way from it to one.
+        InputError: when it is not a file; the message says how to get to one.
     """
     path, source = below_root(name), str(name)
     if path.is_file():
@@ -113,10 +116,10 @@ def one_file(name: Path | str) -> Path:
 
 
 def listed(folder: Path) -> list[Path]:
-    """What lies in a folder and in its `data`, in order, without what systems keep there.
+    """The contents of a folder and of its `data` folder, in order, without what systems keep there.
 
     Raises:
-        InputError: when it cannot be read.
+        InputError: when the folder cannot be read.
     """
     try:
         return [
@@ -124,14 +127,14 @@ def listed(folder: Path) -> list[Path]:
             for place in (folder, folder / "data")
             if place.is_dir()
             for file in sorted(place.iterdir())
-            if not file.name.startswith((".", "~$"))  # of systems, and locks of open files
+            if not file.name.startswith((".", "~$"))  # hidden files, and locks of open ones
         ]
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {one_line(error)}") from None
 
 
 def folder_splits(folder: Path) -> dict[str, list[Path]]:
-    """Files by split in a folder and in its `data`; shards in their order."""
+    """The files of each split in a folder and in its `data` folder; shards in their order."""
     there = listed(folder)
     files = [file for file in there if file.is_file()]
     forms = "|".join(re.escape(form) for form in READERS)
@@ -155,7 +158,7 @@ def folder_splits(folder: Path) -> dict[str, list[Path]]:
             first = 1 if count in numbers and 0 not in numbers else 0  # hubs count from 0
             if missing := sorted(set(range(first, count + first)) - set(numbers)):
                 there = f"{len(numbers)} of {count} are there"
-                if not {0, count} & set(numbers):  # counted from 0 or from 1, who knows
+                if not {0, count} & set(numbers):  # whether from 0 or from 1 cannot be told
                     there = f"or {count:0{len(said)}}-of-{said}; {there}"
                 raise InputError(
                     f"{folder}: shard {missing[0]:0{len(said)}}-of-{said} of {split} is missing; "
@@ -170,11 +173,13 @@ def folder_splits(folder: Path) -> dict[str, list[Path]]:
 
 
 def refuse_unread(folder: Path, there: list[Path], splits: dict[str, list[Path]]) -> None:
-    """Raise InputError when what seems to be the val or test split would be left unread.
+    """Raise InputError when a file would be left unread that seems to hold a split's rows.
+
+    That is a file with more training rows, or one that seems to be the val or test split.
 
     Args:
-        folder: what is shown above a file.
-        there: what lies in it and in its `data`.
+        folder: that is read.
+        there: its contents; see `listed`.
         splits: the files that are read.
     """
     if "train" not in splits:
@@ -203,8 +208,12 @@ def refuse_unread(folder: Path, there: list[Path], splits: dict[str, list[Path]]
 
 
 def holds_more_training(stem: str) -> bool:
-    """Whether a file's name says that it holds training rows, or a copy of them, and no more than
-    that, as in "train (2)", "train_b" or "训练集 - 副本".
+    """Whether a file's name says nothing but that it holds training rows, or a copy of them.
+
+    Examples are "train (2)", "train_b" and "训练集 - 副本".
+
+    Args:
+        stem: the name in lower case, without endings.
     """
     words = re.findall(r"[a-z]+|[\u4e00-\u9fff]+", stem)
     others = [word for word in words if not TRAIN.fullmatch(word)]
@@ -212,8 +221,10 @@ def holds_more_training(stem: str) -> bool:
 
 
 def other_place(folder: Path) -> str:
-    """What to give in place of a folder, where one below it holds training rows: hubs keep the
-    configurations of a data set so; or its files, one by one.
+    """What a message proposes in place of a folder in which no training rows were found.
+
+    That is a folder below it that holds some, because hubs keep each configuration of a data set in
+    a folder of its own, or else the files that are there.
     """
     for below in sorted(path for path in folder.glob("*") if path.is_dir()):
         if any(form_of(file) in READERS for file in below.glob("train*")):
@@ -228,14 +239,14 @@ def other_place(folder: Path) -> str:
 
 
 def split_by_name(file: Path) -> str:
-    """The split that a file holds by its name, or else by that of its folder; train where neither
-    says one.
+    """The split that a file's name says, or else its folder's name; train where neither says one.
 
     Args:
         file: one of several that are read as one source.
 
     Raises:
-        InputError: when the name only resembles that of a split, which would be learned from.
+        InputError: when the name only resembles that of val or test, so that rows of that split
+            would be trained on.
     """
     stem = file.name.lower().partition(".")[0]
     for split, names in SPLITS.items():
@@ -248,7 +259,7 @@ def split_by_name(file: Path) -> str:
                 f"trained on; if it is that split, call it {split}{form_of(file)}, else something "
                 "else"
             )
-    folder = file.parent.name.lower()  # as where hubs keep test/0000.parquet
+    folder = file.parent.name.lower()  # hubs keep files such as test/0000.parquet
     return next((split for split, names in SPLITS.items() if folder in names), "train")
 
 
@@ -259,17 +270,17 @@ def source_parts(
     sheet: str | None,
     alone: bool,
 ) -> dict[str, list[Part]]:
-    """The parts of one source by split; see `read_source`.
+    """The parts of one source by split; see `sources.read_source`.
 
     Args:
-        source: one of them.
-        columns: its layout.
+        source: a file, a folder or a hub's id.
+        columns: the layout of its columns.
         revision: of a hub's data set.
         sheet: of an .xlsx file.
         alone: whether no other source is read with it, so that it must hold training rows.
 
     Raises:
-        InputError: for a folder without rows, with what it holds.
+        InputError: for a folder without rows; the message says what it holds instead.
     """
     files = find_splits(source)
     folder = local_path(source)

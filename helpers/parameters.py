@@ -1,6 +1,6 @@
-"""What a notebook may be given: names and types stand in its parameters cell.
+"""The parameters that a notebook takes: its parameters cell declares their names and types.
 
-A line there reads `rank: int = 8  # LoRA rank r`.
+A line of that cell reads `rank: int = 8  # LoRA rank r`.
 """
 
 import ast
@@ -20,27 +20,27 @@ LEAST = {"seed": 0, "dropout": 0} | dict.fromkeys(
     "train_limit val_limit test_limit probe_rows val_rows orders".split(),
     1,
 )
-"""The least that a number may be, by parameter."""
-MOST = {"seed": 2**32 - 2}  # an exercise draws with the next one, too
+"""The smallest number allowed, by parameter."""
+MOST = {"seed": 2**32 - 2}  # an exercise also draws with the next higher seed
 LENGTHS = ("lengths", "candidate_lengths")
-"""Lists of whole numbers of tokens."""
+"""Parameters that are lists of whole numbers of tokens."""
 CHOICES = {
     "on_bad_row": ("error", "skip"),
     "rare_classes": ("error", "train", "drop"),
     "cut": ("head", "head+tail"),
     "task": ("causal_lm", "seq_cls"),
 }
-"""The values that there are, by parameter. A task is called as swift calls it: an answer in words,
-or a classification head.
+"""The values allowed, by parameter. Tasks have the names that swift gives them: `causal_lm` answers
+in words, `seq_cls` by a classification head.
 """
 HELD_OUT = ("val_share", "test_share")
-"""Shares of the rows that are not learned from: half at most."""
+"""Parameters that are shares of the rows not learned from, each at most a half."""
 SETTING = re.compile(r"(?!base-|(majority|encoder|rows)$)[a-z0-9][a-z0-9.-]{0,99}(?<!-varied)")
-"""How a setting may be called: chapter 5 has entrants and folders of its own."""
+"""The names allowed for a setting; they leave out those of chapter 5's own entrants and folders."""
 
 
 class PlainLoader(yaml.SafeLoader):
-    """YAML as people read it: 1e-4 is a number, 0256 and 12:30 are none, no key stands twice."""
+    """YAML as people read it: 1e-4 is a number, 0256 and 12:30 are not, and no key may repeat."""
 
     yaml_implicit_resolvers: ClassVar = {
         first: [
@@ -76,13 +76,13 @@ PlainLoader.add_implicit_resolver(
 
 
 def read_yaml(text: str):
-    """A value written as YAML or JSON.
+    """The value of a text in YAML or JSON.
 
     Args:
         text: of a profile, or of an argument on a command line.
 
     Raises:
-        ValueError: for what is no YAML, or says something twice; the message is one line.
+        ValueError: when the text is not YAML or repeats a key; the message is one line.
     """
     try:
         return yaml.load(text, PlainLoader)
@@ -93,13 +93,13 @@ def read_yaml(text: str):
 
 
 def declared_types(code: str) -> dict[str, str]:
-    """Types by name, out of the code of a parameters cell."""
+    """The types of parameters by name, from the code of a parameters cell."""
     lines = (line for line in ast.parse(code).body if isinstance(line, ast.AnnAssign))
     return {line.target.id: ast.unparse(line.annotation).strip("'") for line in lines}
 
 
 def parameters_of(notebook: Path) -> dict[str, str]:
-    """Types by name, as a notebook declares them.
+    """The types of parameters by name, as a notebook declares them.
 
     Args:
         notebook: an .ipynb file.
@@ -108,7 +108,7 @@ def parameters_of(notebook: Path) -> dict[str, str]:
 
 
 def defaults_of(notebook: Path) -> dict:
-    """Values by name, as a notebook has them where it is given none.
+    """The default values of a notebook's parameters, by name.
 
     Args:
         notebook: an .ipynb file.
@@ -125,14 +125,15 @@ def parameters_cell(notebook: Path) -> str:
 
 
 def refuse_wrong(given: dict, declared: dict[str, str]) -> None:
-    """Check what a notebook is given against what it declares.
+    """Check the parameters that a notebook is given against those that it declares.
 
     Args:
         given: values by name.
         declared: types by name, such as "int" or "int or None".
 
     Raises:
-        InputError: for a name that is not declared, a value of another type, or one out of range.
+        InputError: for a name that is not declared, a value of another type or out of range, and
+            a step that cannot be divided into equal batches.
     """
     if unknown := sorted(map(str, given.keys() - declared.keys())):
         raise InputError(
@@ -141,7 +142,7 @@ def refuse_wrong(given: dict, declared: dict[str, str]) -> None:
     for name, value in given.items():
         kind = "None" if value is None else type(value).__name__
         allowed = declared[name].split(" or ")
-        if declared[name] == "None":  # so papermill calls a type that is not declared
+        if declared[name] == "None":  # papermill's word for a type that is not declared
             continue
         if kind not in allowed and not (kind == "int" and "float" in allowed):
             way = ""
@@ -173,12 +174,14 @@ def refuse_wrong(given: dict, declared: dict[str, str]) -> None:
 
 
 def refuse_out_of_range(name: str, value) -> None:
-    """Raise InputError for a number that is none or means nothing, for what is none of a
-    parameter's choices, and for a setting's bad name.
+    """Raise InputError for a value that its parameter does not allow.
+
+    That may be a number that is not finite or is out of range, a value that is none of the
+    parameter's choices, or a bad name of a setting or of a run's folder.
 
     Args:
         name: of a parameter.
-        value: of the type that is declared.
+        value: one of the declared type.
     """
     if name == "setting":
         refuse_setting(value)
@@ -205,13 +208,13 @@ def refuse_out_of_range(name: str, value) -> None:
 
 
 def refuse_file(folder: str) -> None:
-    """Raise InputError where a run's folder cannot be one, below the project's root."""
+    """Raise InputError if a run's folder, below the project's root, cannot be a folder."""
     path = ROOT / folder
     try:
         if any(place.is_file() for place in (path, *path.parents)):
             raise InputError(f"run_dir {folder!r} is a file, or below one; name a folder")
         with suppress(FileNotFoundError):
-            path.stat()  # from Python 3.13 on, is_file passes over a name that is too long
+            path.stat()  # since Python 3.13, is_file does not report a name that is too long
     except OSError as error:
         raise InputError(
             f"run_dir {folder[:60]!r} … is no folder's name: {error.strerror}"
@@ -219,7 +222,7 @@ def refuse_file(folder: str) -> None:
 
 
 def refuse_setting(name: str) -> None:
-    """Raise InputError where a setting's name would be another's, or no folder's."""
+    """Raise InputError if a setting's name is taken by something else, or cannot name a folder."""
     if not isinstance(name, str):
         raise InputError(f"setting {name!r} must be a text; write its name in quotes")
     if not SETTING.fullmatch(name):
@@ -230,24 +233,24 @@ def refuse_setting(name: str) -> None:
 
 
 def without_seed(name: str) -> str:
-    """The setting that a training is of: rank8 and rank8-seed7 are one with two seeds."""
+    """The setting that a training belongs to: rank8 and rank8-seed7 are one, with two seeds."""
     return name.split("-seed")[0]
 
 
 def check_parameters() -> None:
-    """Refuse wrong parameters before anything runs: the cell behind them calls this.
+    """Refuse wrong parameters before anything runs; the cell after the parameters calls this.
 
-    papermill itself only warns of a name that it does not know. Its inspection is not used here: to
-    load it takes seconds.
+    papermill itself only warns of a name that it does not know. Its inspection is not used here,
+    because loading it takes seconds.
     """
     from IPython import get_ipython
 
     values = get_ipython().user_ns
     declared, given = {}, set()
-    # the parameters cell, and the one that papermill injects behind it
+    # the parameters cell, and the one that papermill injects after it
     for source in values["In"][-3:-1]:
         declared |= declared_types(source)
         if source.startswith("# Parameters"):
             given |= {line.targets[0].id for line in ast.parse(source).body}
-    if declared:  # not when this cell alone is run once more
+    if declared:  # empty when this cell alone is run once more
         refuse_wrong({name: values[name] for name in given | declared.keys()}, declared)

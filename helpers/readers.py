@@ -1,6 +1,7 @@
-"""Readers: one for each format of file. Every row comes with its place, as columns or as a fault.
+"""Readers: one for each file format. Every row comes with its place in the file, as columns or as a
+fault.
 
-Files are streamed. What may be read in two ways is refused with file and line, never guessed.
+Files are streamed. What can be read in two ways is refused, naming file and line, never guessed.
 """
 
 import io
@@ -29,7 +30,7 @@ from helpers.tables import CellError, Rows, mended, read_csv, read_xlsx
 
 SPACE = re.compile(r"[ \t\r\n]*")
 LIST_BEHIND = re.compile(r'\{\s*"(\w+)"\s*:\s*\[\s*\{')
-"""How a file begins whose rows stand in a list within an object."""
+"""The beginning of a file whose rows are in a list within an object."""
 
 
 def read_file(path: Path, sheet: str | None = None) -> Rows:
@@ -40,7 +41,7 @@ def read_file(path: Path, sheet: str | None = None) -> Rows:
         sheet: of a workbook; None for its first.
 
     Raises:
-        InputError: for a file that cannot be read as what its name says.
+        InputError: when the file is of no known kind, or cannot be read as what its name says.
     """
     form = form_of(path)
     packed = path.name.lower().endswith(".gz")
@@ -61,7 +62,7 @@ def read_file(path: Path, sheet: str | None = None) -> Rows:
         )
     magic_bytes = b"\x1f\x8b" if packed else {".xlsx": b"PK\x03\x04", ".parquet": b"PAR1"}.get(form)
     try:
-        if magic_bytes:  # what is text is looked at when it is read
+        if magic_bytes:  # text formats are checked as they are read
             with path.open("rb") as file:
                 refuse_other_kind(path, file.read(64), magic_bytes)
         yield from read_xlsx(path, sheet) if form == ".xlsx" else READERS[form](path)
@@ -70,12 +71,12 @@ def read_file(path: Path, sheet: str | None = None) -> Rows:
 
 
 def column_names(file: Path | str, sheet: str | None = None, most: int | None = 100) -> list[str]:
-    """Names of the columns of a file's first rows, in order.
+    """Names of the columns in a file's first rows, in order.
 
     Args:
-        file: below the project's root unless absolute; see `read_file`.
+        file: a path below the project's root unless absolute; see `read_file`.
         sheet: of a workbook; None for its first.
-        most: rows that are looked at; None for all.
+        most: how many rows to look at; None for all.
     """
     names: dict[str, None] = {}
     for _, raw in islice(read_file(below_root(file), sheet), most):
@@ -84,7 +85,11 @@ def column_names(file: Path | str, sheet: str | None = None, most: int | None = 
 
 
 def with_unique_names(pairs: list[tuple[str, object]]) -> dict | Fault:
-    """A JSON object; a fault when it names a column twice, of which the last wins in its `raw`."""
+    """A JSON object, or a fault when it names a column twice; the last one is in the fault's `raw`.
+
+    Args:
+        pairs: names and values, as they stand in the file.
+    """
     row = dict(pairs)
     if len(row) == len(pairs):
         return row
@@ -93,7 +98,7 @@ def with_unique_names(pairs: list[tuple[str, object]]) -> dict | Fault:
 
 
 def json_fault(error: Exception) -> Fault:
-    """What is wrong with a text that is no JSON."""
+    """The fault that says why a text is not JSON."""
     if isinstance(error, json.JSONDecodeError):
         return Fault("invalid JSON", f" ({error.msg} at column {error.colno})")
     deep = isinstance(error, RecursionError)
@@ -101,7 +106,12 @@ def json_fault(error: Exception) -> Fault:
 
 
 def as_object(value, text: str) -> dict | Fault:
-    """A JSON value as a row."""
+    """A JSON value as a row, or the fault that keeps it from being one.
+
+    Args:
+        value: as parsed, with the faults of `with_unique_names`.
+        text: what it was parsed from.
+    """
     raw = value.raw if isinstance(value, Fault) else value
     if not isinstance(raw, dict):
         way = '; columns need names, as in {"text": …}' if isinstance(value, list) else ""
@@ -116,7 +126,7 @@ def as_object(value, text: str) -> dict | Fault:
 
 
 def without_faults(value):
-    """A JSON value in which an object within a column may name something twice: the last wins."""
+    """A JSON value within a column, where an object may name something twice and the last wins."""
     if isinstance(value, Fault):
         value = value.raw
     if isinstance(value, dict):
@@ -125,12 +135,12 @@ def without_faults(value):
 
 
 def read_jsonl(path: Path) -> Rows:
-    """Rows of a file with one JSON object a line."""
+    """Rows of a file with one JSON object per line."""
     for number, line in read_lines(path):
         if not clean(line):
             continue
         try:
-            # files that were joined may have marks of byte order between them
+            # where files were joined, a byte-order mark may stand between them
             value = json.loads(line.lstrip("\ufeff"), object_pairs_hook=with_unique_names)
             row = as_object(value, line)
         except (ValueError, RecursionError) as error:
@@ -145,8 +155,9 @@ def read_jsonl(path: Path) -> Rows:
 
 
 def read_json(path: Path) -> Rows:
-    """Rows of a file that is one JSON array of objects, an element at a time; or one with an object
-    a line, which some programs call so.
+    """Rows of a file that is one JSON array of objects, read an element at a time.
+
+    Some programs give the same ending to a file with one object per line; this is read, too.
     """
     decoder = json.JSONDecoder(object_pairs_hook=with_unique_names)
     chunks, number, place = read_text(path), 0, 1
@@ -173,7 +184,7 @@ def read_json(path: Path) -> Rows:
             end = SPACE.match(text, end).end()
         except (ValueError, RecursionError) as error:
             fault, end = json_fault(error), len(text)
-        if end == len(text):  # an element is whole once what follows it is there
+        if end == len(text):  # only what follows an element shows that it is complete
             chunk = next(chunks, None)
             if chunk is None or len(text) - place > LINE_LIMIT:
                 raise InputError(f"{path} row {number + 1}: {fault}")
@@ -191,8 +202,9 @@ def read_json(path: Path) -> Rows:
 
 
 def is_json_lines(text: str) -> bool:
-    """Whether a file has an object a line, by its first one; a single one around a list of rows is
-    no row.
+    """Whether a file has one object per line, judging by its first line.
+
+    A single object around a list of rows does not count as a row.
 
     Args:
         text: the file's beginning.
@@ -207,7 +219,7 @@ def is_json_lines(text: str) -> bool:
 
 
 def read_parquet(path: Path) -> Rows:
-    """Rows of a Parquet file, a small batch at a time."""
+    """Rows of a Parquet file, read a small batch at a time."""
     import pyarrow
     from pyarrow import parquet
 
@@ -236,7 +248,7 @@ def read_parquet(path: Path) -> Rows:
 
 
 def class_names(metadata: dict[bytes, bytes] | None) -> dict[str, list[str]]:
-    """What numbers of classes stand for, by column, where the library `datasets` wrote it down.
+    """The names that class numbers stand for, by column, where the library `datasets` kept them.
 
     Args:
         metadata: of the file's Arrow schema.
@@ -251,15 +263,16 @@ def class_names(metadata: dict[bytes, bytes] | None) -> dict[str, list[str]]:
 
 
 def class_feature(feature) -> dict:
-    """What `datasets` wrote down of a column, or of the elements of one that holds lists."""
+    """What `datasets` recorded about a column, or about the elements of a column of lists."""
     while isinstance(feature, list) or "feature" in feature:
         feature = feature[0] if isinstance(feature, list) else feature["feature"]
     return feature
 
 
 def with_names(row: dict, classes: dict[str, list[str]]) -> dict | Fault:
-    """A row with the names of its classes, alone or in a list; -1 is none. A fault for a number
-    beyond them.
+    """A row with names in place of its class numbers, whether these are alone or in a list.
+
+    The number -1 means no class. A number beyond the classes makes the row a fault.
 
     Args:
         row: of a Parquet file.
@@ -280,7 +293,7 @@ def with_names(row: dict, classes: dict[str, list[str]]) -> dict | Fault:
 
 
 def column_values(column) -> list:
-    """Values of an Arrow column; one that Python cannot hold comes as a sign of that."""
+    """Values of an Arrow column; if Python cannot hold one, all but gaps become a CellError."""
     try:
         return column.to_pylist()
     except UnicodeDecodeError:
@@ -290,11 +303,13 @@ def column_values(column) -> list:
 
 
 def encodings_of(table) -> dict[str, str]:
-    """The encoding of each column that holds texts as bytes: the one that they have together, for
-    a short label may be sound in two. A column of other bytes, such as pictures, has none.
+    """The encoding of each column that holds texts as bytes.
+
+    It is told from all texts of a column together, because a short label may be sound in two
+    encodings. A column of other bytes, such as pictures, has none.
 
     Args:
-        table: an open Parquet file; such columns of it are read up to a megabyte of different
+        table: an open Parquet file. Each such column is read until there is a megabyte of different
             texts beyond ASCII.
     """
     from pyarrow.types import is_nested
@@ -321,18 +336,18 @@ def encodings_of(table) -> dict[str, str]:
 
 
 def decoded(value, encoding: str | None):
-    """A value of a column. Bytes become text where they are sound in the column's encoding."""
+    """A value of a column; bytes become text if they are sound in the column's encoding."""
     if isinstance(value, bytes) and encoding and decodes(value, encoding):
         return value.decode(encoding)
     return value
 
 
 def batch_rows(batch, encodings: dict[str, str]) -> list[dict | Fault]:
-    """Rows of an Arrow batch; one whose text is no UTF-8 comes as a fault.
+    """Rows of an Arrow batch; a row whose text is not UTF-8 comes as a fault.
 
     Args:
         batch: of a Parquet file.
-        encodings: of its columns of bytes; see `encodings_of`.
+        encodings: of the columns that hold texts as bytes; see `encodings_of`.
     """
     names = batch.schema.names
     try:

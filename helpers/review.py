@@ -1,7 +1,8 @@
 """A review file: the rows that a person should look at, least certain first, with drop-downs.
 
-Filled in, it is a source as it stands: `text`, `category` (the options) and `output` (the label)
-are called what helpers.sources calls them, and rows without a label count as unlabelled.
+Once filled in, it can be used as a source as it is: `text`, `category` (the options) and `output`
+(the label) have the names that helpers.sources expects, and rows without a label count as
+unlabelled.
 """
 
 import json
@@ -18,9 +19,9 @@ COLUMNS = ("id", "text", "answer", "probability", "second", "output", "category"
 """The sheet's columns; `output` is empty, for the person's label."""
 WIDTHS = {"id": 18, "text": 90, "answer": 18, "second": 18, "output": 18, "category": 40}
 UNLEARNED = "no label that the adapter learned"
-"""The note beside an answer that only the row itself offers."""
+"""The note beside an answer that is among the row's options but that was never learned."""
 MOST_ROWS = 10_000
-"""More than a person looks through; the rest waits for the next round."""
+"""The most rows in a file, more than a person looks through; the rest wait for the next round."""
 
 
 class Review:
@@ -29,7 +30,7 @@ class Review:
     Args:
         path: the .xlsx file.
         scratch: a binary file.
-        every: whether all rows are meant, not those alone whose `look` is set.
+        every: whether to collect all rows, not only those whose `look` is set.
     """
 
     def __init__(self, path: Path, scratch, every: bool):
@@ -38,7 +39,7 @@ class Review:
         self.unasked = self.cut = 0
 
     def watch(self, rows: Iterable) -> Iterator:
-        """The rows as they are; those for a person are taken down.
+        """Pass the rows on as they are, and take down those that a person should see.
 
         Args:
             rows: see classify.Judged.
@@ -49,7 +50,7 @@ class Review:
             yield judged
 
     def add(self, judged) -> None:
-        """Take a row down; one that cannot be asked has no article or no choice to make."""
+        """Take a row down; one that cannot be asked, without article or choice, is only counted."""
         row = judged.article.row
         if row is None:
             self.unasked += 1
@@ -62,7 +63,7 @@ class Review:
         self.scratch.write(json.dumps(values).encode() + b"\n")
 
     def rows(self) -> Iterator[dict]:
-        """The rows, least certain first."""
+        """The rows for the sheet, least certain first."""
         for _, place in sorted(self.places)[:MOST_ROWS]:
             self.scratch.seek(place)
             values = json.loads(self.scratch.readline())
@@ -100,12 +101,12 @@ class Review:
             cells = [xlsx_cell(page, shown(name, values.get(name))) for name in COLUMNS]
             for cell in cells:
                 cell.alignment = Alignment(wrap_text=True, vertical="top")
-            # text: Excel would make a date of the label 1-2, and 1 of 01
+            # as text: otherwise Excel turns the label 1-2 into a date, and 01 into 1
             cells[COLUMNS.index("output")].number_format = "@"
             page.append(cells)
 
     def about(self) -> str:
-        """What a person is to do with the file, on one line."""
+        """What a person should do with the file, on one line."""
         listed_rows = min(len(self.places), MOST_ROWS)
         way = (
             "the least certain first; choose a label in the column output, and the file is a source"
@@ -123,10 +124,10 @@ class Review:
 
 
 def refuse_filled(path: Path) -> None:
-    """Raise InputError where a workbook is there that holds what a person wrote, or may hold it.
+    """Raise InputError if the file is there already and holds, or may hold, what a person wrote.
 
     Args:
-        path: of a review file that would be written anew.
+        path: of the review file that is to be written.
     """
     from openpyxl import load_workbook
 
@@ -136,10 +137,10 @@ def refuse_filled(path: Path) -> None:
         with closing(load_workbook(path, read_only=True)) as book:
             first, *_ = sheets = book.worksheets
             for sheet in sheets:
-                sheet.reset_dimensions()  # what a file says of its size may be wrong
+                sheet.reset_dimensions()  # the size that a file states may be wrong
             ours = next(first.iter_rows(values_only=True), ()) == COLUMNS
             others = [sheet for sheet in sheets[1:] if sheet.title != "options"] if ours else sheets
-            # a table may be long: no more of it is read than up to what is found
+            # a table may be long, so reading stops at the first value
             filled = any(
                 value is not None
                 for sheet in others
@@ -148,11 +149,11 @@ def refuse_filled(path: Path) -> None:
             )
             if ours and not filled:
                 filled = any(map(is_filled, first.iter_rows(min_row=2, values_only=True)))
-    except Exception:  # whatever openpyxl meets in a file that is no workbook
+    except Exception:  # openpyxl may raise anything for a file that is not a workbook
         with path.open("rb") as file:
             content = file.read(2**16).strip()
         packed = content[:4] in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # with a password, or damaged
-        if packed or b"\n" in content or b"\r" in content:  # or rows under a wrong ending
+        if packed or b"\n" in content or b"\r" in content:  # or rows in a file misnamed .xlsx
             raise InputError(
                 f"{path} cannot be read, so what a person wrote into it may be lost; write to "
                 "another file"
@@ -164,23 +165,23 @@ def refuse_filled(path: Path) -> None:
 
 
 def is_filled(values: tuple) -> bool:
-    """Whether a row of the sheet holds a label, or a note that was not written here."""
+    """Whether a row of the sheet holds a label, or a note that this project did not write."""
     row = dict(zip(COLUMNS, values))
     own_note = row["answer"] is None or row["note"] in (None, UNLEARNED)
     return row["output"] is not None or not own_note
 
 
 def drop_down(row: int, count: int):
-    """A choice among the cells of a row of the hidden sheet.
+    """A drop-down that offers the cells of one row of the hidden sheet.
 
     Args:
-        row: of the sheet "options".
-        count: how many options stand there.
+        row: the row's number in the sheet "options".
+        count: how many options the row holds.
     """
     from openpyxl.utils import get_column_letter
     from openpyxl.worksheet.datavalidation import DataValidation
 
-    # Not a list in the formula itself: that ends after 255 characters, and at every comma.
+    # A list in the formula itself may have 255 characters at most, and is split at every comma.
     return DataValidation(
         type="list",
         formula1=f"options!$A${row}:${get_column_letter(count)}${row}",
@@ -192,17 +193,17 @@ def drop_down(row: int, count: int):
 
 
 def shown(name: str, value):
-    """A value as the sheet holds it: options as a JSON list, probabilities to four digits."""
+    """A value as the sheet shows it: options as a JSON list, probabilities to four digits."""
     if name == "category":
         return json.dumps(value, ensure_ascii=False)
     return round(value, 4) if isinstance(value, float) else value
 
 
 def cell_text(text: str) -> str:
-    """The beginning of a text that fits into a cell of Excel."""
+    """As much of the beginning of a text as fits into a cell of Excel."""
     text = text[:EXCEL_TEXT]
     while (over := excel_length(text) - EXCEL_TEXT) > 0:
-        text = text[: -max(1, over // 7)]  # an escaped character is seven long
+        text = text[: -max(1, over // 7)]  # an escaped character takes seven
     return text
 
 
@@ -211,11 +212,11 @@ def write_review(path: Path, every: bool = False) -> Iterator[Review]:
     """Take rows down while a table is written; the review file is there when the block ends.
 
     Args:
-        path: an .xlsx file in a folder that is there.
-        every: whether all rows are meant, not those alone whose `look` is set.
+        path: an .xlsx file in an existing folder.
+        every: whether to collect all rows, not only those whose `look` is set.
 
     Raises:
-        InputError: when the disk is full.
+        InputError: when a file cannot be written, for instance because the disk is full.
     """
     try:
         with tempfile.TemporaryFile(dir=path.parent) as scratch:

@@ -1,4 +1,4 @@
-"""Splits: who learns, who is chosen by, who is judged by; near copies always on one side."""
+"""Splits: rows to learn from, to choose by and to judge by; near copies are always on one side."""
 
 import random
 import warnings
@@ -11,14 +11,14 @@ from helpers.rows import shown
 
 SPLITS = ("train", "val", "test")
 MORE_ROWS = "add rows to the classes, or give files of val and test rows beside train"
-"""What helps where too little can be divided."""
+"""The remedy where too few rows can be divided."""
 
 
 def groups_of(rows: list[int], labels: list[str], clusters: list[int]) -> dict[str, set[int]]:
     """The clusters of each class.
 
     Args:
-        rows: places in the other two.
+        rows: places in `labels` and `clusters`.
         labels: of all rows.
         clusters: numbers of near copies, of all rows.
     """
@@ -31,8 +31,9 @@ def groups_of(rows: list[int], labels: list[str], clusters: list[int]) -> dict[s
 def find_rare(given: list[str], labels: list[str], clusters: list[int]) -> dict[str, int]:
     """Classes that cannot be both learned and judged, with their number of training rows.
 
-    These are classes with one training row, or with rows that are all near copies of one another,
-    where a split must be cut from the training rows and no row of the class is held out already.
+    Where a split must be cut from the training rows, these are the classes with a single training
+    row, or with rows that are all near copies of one another, unless a row of the class is already
+    held out.
 
     Args:
         given: the source's split of each row.
@@ -52,16 +53,16 @@ def find_rare(given: list[str], labels: list[str], clusters: list[int]) -> dict[
 
 
 def fold_counts(share: float) -> tuple[int, int]:
-    """How many folds to take, of how many, so that they hold about a share of the rows.
+    """How many folds to take, and of how many, so that they hold about a given share of the rows.
 
-    One of the fewest, where that comes within an eighth of the share; else several.
+    A single fold is taken where it comes within an eighth of the share, otherwise several.
 
     Args:
         share: above 0 and at most 0.5.
     """
     single = round(1 / share)
     several = ((round(share * folds), folds) for folds in range(2, single + 10))
-    tried = chain([(1, single)], several)  # a small share is met at once, by very many folds
+    tried = chain([(1, single)], several)  # one of many folds always meets a small share
     return next((k, n) for k, n in tried if k and abs(k / n / share - 1) < 1 / 8)
 
 
@@ -73,21 +74,22 @@ def hold_out(
     seed: int,
     classes: int = 2,
 ) -> tuple[list[int], list[int]]:
-    """Rows in two: those that stay and about a share of them, stratified, no cluster on both sides.
+    """Rows in two parts: those that stay, and about a given share of them that is held out.
 
-    A class of one cluster stays whole. Where no class has enough rows for so small a share, the
-    second part is as small as it can be.
+    Classes have about the same shares in both parts, and no cluster is in both. A class that is a
+    single cluster stays whole. Where no class has enough rows for so small a share, the part held
+    out is as small as it can be.
 
     Args:
         rows: places in `labels` and `clusters`.
         labels: of all rows.
         clusters: numbers of near copies, of all rows.
-        share: of the rows to hold out.
-        seed: decides which.
-        classes: the fewest that must have more than one cluster.
+        share: the part of the rows to hold out.
+        seed: decides which rows.
+        classes: how many classes at least must have more than one cluster.
 
     Raises:
-        InputError: when too little can be divided.
+        InputError: when too few rows can be divided.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -109,7 +111,7 @@ def hold_out(
         )
     splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        # a class rarer than the folds is absent from some: no harm here
+        # a class with fewer rows than folds is absent from some, which does no harm here
         warnings.simplefilter("ignore", UserWarning)
         parts = [part for _, part in splitter.split(free, ours, theirs)]
     aim = share * len(free)
@@ -118,7 +120,7 @@ def hold_out(
     places = sorted(int(place) for part in parts[:taken] for place in part)
     held = {clusters[free[place]] for place in places}
     for label, group in groups.items():
-        if group <= held:  # nobody would learn the class
+        if group <= held:  # no row would be left to learn the class from
             held -= {min(clusters[i] for i in rows if labels[i] == label)}
     if not held:
         raise InputError(
@@ -140,22 +142,22 @@ def make_splits(
 ) -> dict[str, list[int]]:
     """Places of the train, val and test rows among labelled rows.
 
-    A test or val split of the source stays; what is missing is cut from its training rows. A row in
-    a cluster with a held-out row never stays in train.
+    A test or val split of the source is kept; one that is missing is cut from its training rows. A
+    row in a cluster with a held-out row never stays in train.
 
     Args:
         given: the source's split of each row.
         labels: of each row.
         clusters: numbers of near copies, of each row.
-        val_share: of the training rows, held out for choices.
-        test_share: of the training rows, held out for judging.
+        val_share: the part of the training rows that is held out for choices.
+        test_share: the part of the training rows that is held out for judging.
         limits: the most rows of each split, drawn with `seed`; None for all.
         seed: decides the splits.
-        rare_classes: what is done with those of `find_rare`: "error" names them, "train" keeps them
-            in training alone, "drop" leaves their rows out.
+        rare_classes: what happens to the classes of `find_rare`: "error" names them, "train" keeps
+            them in training alone, "drop" leaves their rows out.
 
     Raises:
-        InputError: for a rare class, too few rows, or a split that another has whole.
+        InputError: for a rare class, too few rows, or a split that only repeats another's rows.
     """
     given_values = {"val_share": val_share, "test_share": test_share, "rare_classes": rare_classes}
     given_values |= {f"{split}_limit": limit for split, limit in limits.items()}
@@ -177,7 +179,7 @@ def make_splits(
         raise InputError("the training split has no labelled row")
     for split, share in (("test", test_share), ("val", val_share)):
         if not sides[split]:
-            # a class of two rows has one for test, and none is left for val
+            # a class of two rows gives one to test, and then has none to give to val
             classes = 1 if len({labels[i] for i in sides["test"]}) > 1 else 2
             sides["train"], sides[split] = hold_out(
                 sides["train"], labels, clusters, share, seed, classes
@@ -202,11 +204,12 @@ def make_splits(
 
 
 def rare_message(rare: dict[str, int], remedies: bool) -> str:
-    """What to do about rare classes, in one line.
+    """A message that names rare classes and says what to do about them, in one line.
 
     Args:
         rare: see `find_rare`.
-        remedies: whether two other classes are there, so that the book can do without these.
+        remedies: whether at least two other classes are left, so that the book can do without the
+            rare ones.
     """
     names = ", ".join(
         f"{label!r} ({count} row{'s, near copies' if count > 1 else ''})"

@@ -14,10 +14,10 @@ from helpers.templating import PromptFormat, find_template
 
 
 def base_prompt(profile: Profile, name: str) -> AdapterPrompt:
-    """How the untouched model is asked.
+    """The prompt by which the untouched model is asked.
 
     Args:
-        profile: the run's.
+        profile: of the run.
         name: base-<template>; see Profile.bases.
 
     Raises:
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("name", help="base-<template>, or a setting")
     arguments = parser.parse_args()
     run, name = arguments.run, arguments.name
-    print(f"▶ asking {name}\n", end="", flush=True)  # in one piece, see notebooks
+    print(f"▶ asking {name}\n", end="", flush=True)  # in one piece; see helpers.notebooks
     try:
         profile = read_profile(run.name)
         test = sources.read_rows(run / "data" / "test.jsonl")

@@ -18,12 +18,12 @@ from helpers.parameters import read_yaml
 
 
 def file_to_write(name: str | None) -> Path | None:
-    """A file that is to be written: below the current folder unless absolute; ~ is the home."""
+    """The path of a file to write: below the current folder unless absolute; ~ is one's home."""
     return Path(os.path.expanduser(name)).absolute() if name else None
 
 
 def mapping(text: str) -> dict:
-    """--columns as JSON or YAML."""
+    """The value of --columns, which is JSON or YAML."""
     try:
         value = read_yaml(text)
     except ValueError as error:
@@ -34,7 +34,7 @@ def mapping(text: str) -> dict:
 
 
 def share(text: str) -> float:
-    """--target as a number."""
+    """The value of --target, which is a number."""
     try:
         return float(text)
     except ValueError:
@@ -42,7 +42,7 @@ def share(text: str) -> float:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line's arguments."""
+    """Parse the command line's arguments; None stands for those of this process."""
     parser = argparse.ArgumentParser(prog="classify", description="Answer the articles of a file.")
     parser.add_argument(
         "--file", required=True, help="one file of articles: .xlsx, .csv, .jsonl, …"
@@ -61,7 +61,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> None:
     given = parse(arguments)
-    from helpers import classify  # torch takes seconds: not before the arguments are sound
+    from helpers import classify  # loads torch for seconds: only once the arguments are sound
     from helpers.classifier import Classifier
     from helpers.settings import adapter_of
 
@@ -91,5 +91,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # a file's name may be no valid text
+        stream.reconfigure(errors="backslashreplace")  # a file's name may not be valid text
     main()

@@ -1,13 +1,13 @@
 """Say how long a book will take on this machine: `python -m tools.expect sample`.
 
 The rate at which this machine multiplies matrices is measured for a second; the profile says how
-many tokens are learned from and read. A token costs its products and, on any machine, the moving of
-its activations between them, which a faster product does not shorten. Both costs were fitted to
-epochs of the Fudan corpus on three machines (0.087 TFLOP/s a core in float32, 0.2 and 1.2 in
-bfloat16), and lowered by hand twice, for the book has become faster since: on a fourth (0.47 in
-bfloat16) the sample took 10.4 minutes where 11.5 are said. What moving costs in float32 was
-measured on a fifth (0.12 in float32), where the sample took 35 minutes. How long a notebook takes
-to start was measured on two cores.
+many tokens are learned from and read. A token costs the time of its matrix products and, on any
+machine, the time to move its activations between them, which faster products do not shorten. Both
+costs were fitted to epochs of the Fudan corpus on three machines (0.087 TFLOP/s a core in float32,
+0.2 and 1.2 in bfloat16). They were lowered by hand twice, because the book has become faster since:
+on a fourth machine (0.47 in bfloat16) the sample took 10.4 minutes where 11.5 are predicted. The
+cost of moving in float32 was measured on a fifth machine (0.12 in float32), where the sample took
+35 minutes. How long a notebook takes to start was measured on two cores.
 """
 
 import json
@@ -21,24 +21,26 @@ from helpers.parameters import defaults_of
 from helpers.swift_arguments import total_steps
 
 PRODUCT_SHARE = 0.8
-"""Of the product rate, reached by the products of a training step or of a pass over prompts."""
+"""The part of the measured rate that products reach in training and in a pass over prompts."""
 TRAINING_MOVES, ASKING_MOVES = {2: 0.8e-3, 4: 2.2e-3}, {2: 0.15e-3, 4: 0.6e-3}
-"""Seconds a token, on one core, of everything that is not a product, by a number's bytes."""
+"""Seconds per token, on one core, for everything but matrix products, by the bytes of a number."""
 MANY_ROWS = 1000
-"""Supposed to be tested on, and learned from, where nothing says how many there are."""
+"""The most rows of a split that we assume to be asked about, and how many are learned from where
+nothing says how many there are.
+"""
 START_SECONDS = 13
-"""For a notebook's kernel, its imports and the tokenizer, on one core."""
+"""Seconds to start a notebook's kernel and to load its imports and the tokenizer, on one core."""
 
 
 def product_rate(dtype: str, seconds: float = 1.0) -> float:
-    """Floating-point operations a second in a product of 2048 × 2048 matrices.
+    """Floating-point operations per second in a product of 2048 × 2048 matrices.
 
     Args:
         dtype: a torch type's name.
         seconds: how long to measure.
     """
     left = torch.randn(2048, 2048).to(getattr(torch, dtype))
-    left @ left  # the first one sets up
+    left @ left  # the first product sets things up, and is not timed
     times, started = [], time.perf_counter()
     while time.perf_counter() - started < seconds or not times:
         begun = time.perf_counter()
@@ -48,7 +50,7 @@ def product_rate(dtype: str, seconds: float = 1.0) -> float:
 
 
 def operations_a_token(config: dict) -> float:
-    """Operations of a forward pass for one token, the output matrix left out.
+    """Operations of a forward pass for one token, without the output matrix.
 
     Args:
         config: the content of a model's config.json.
@@ -62,13 +64,13 @@ def operations_a_token(config: dict) -> float:
 
 
 def rows_at_most(files: list[str]) -> int:
-    """No more rows than this stand in a source's files.
+    """How many rows a source's files hold at most, as far as their lines tell.
 
     Args:
         files: see profiles.local_files.
 
     Returns:
-        The lines of text files together; MANY_ROWS where a row is no line or no file lies here.
+        The number of lines in all files; MANY_ROWS where rows are not lines or no file lies here.
     """
     lines = 0
     for path in map(ROOT.joinpath, files):
@@ -86,10 +88,10 @@ def expected_minutes(
 
     Args:
         profile: what is trained and asked.
-        rate: operations a second of all cores; see `product_rate`.
+        rate: operations per second of all cores together; see `product_rate`.
         config: the content of the model's config.json.
-        cores: that share the work.
-        number_bytes: of an activation's number, 2 in bfloat16 and 4 in float32.
+        cores: how many share the work.
+        number_bytes: the size of one number of an activation, 2 in bfloat16 and 4 in float32.
     """
     values, once = profile.values, operations_a_token(config)
     settings = [profile.training_parameters(name) for name in profile.settings]
@@ -113,7 +115,7 @@ def expected_minutes(
             asked += len(curve_steps(steps)) * CURVE_ROWS * setting["max_length"]
     read = asked * 1.2
     products = once / (PRODUCT_SHARE * rate)
-    # a single training leaves the other notebook's cores to what else there is to do
+    # a single training keeps its share of the cores and leaves the rest to other work
     at_once = min(values["side_by_side"]["notebooks"], cores)
     busy = min(at_once, len(settings)) / at_once
     # forward and backward for the inputs of frozen layers: twice a forward pass
@@ -123,16 +125,16 @@ def expected_minutes(
 
 
 def say_how_long(name: str) -> None:
-    """Print how long a profile's book takes here, after what would end it at once was looked at.
+    """Print how long a profile's book takes here, after checking what would stop it at once.
 
     Args:
-        name: the profile's.
+        name: of the profile.
 
     Raises:
         InputError: for a profile or a model that is not sound, or a cache that cannot be written.
     """
     profile = profiles.read_profile(name)
-    models.refuse_closed(models.cache_dir().parent)  # where Snakemake keeps something, too
+    models.refuse_closed(models.cache_dir().parent)  # Snakemake keeps files there, too
     cores = torch.get_num_threads()
     if torch.cuda.is_available() or profile.values["model"] != models.PACKAGED:
         print(f"▶ {profile.values['title']}: how long it takes here is not known")

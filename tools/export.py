@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--adapter", help="an adapter's folder; default: best on val, newest run")
     parser.add_argument("--profile", help="the run whose best adapter is merged")
     given = parser.parse_args(arguments)
-    from helpers import export, settings  # torch takes seconds: not before the arguments are sound
+    from helpers import export, settings  # loads torch for seconds: once the arguments are sound
 
     try:
         adapter = settings.adapter_of(given.adapter, given.profile)

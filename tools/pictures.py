@@ -1,4 +1,4 @@
-"""Pictures of recorded figures, as SVG files that pages and READMEs show."""
+"""Pictures of recorded results, as SVG files that the book's pages and the READMEs show."""
 
 import itertools
 from pathlib import Path
@@ -12,7 +12,7 @@ from helpers.files import write_text
 
 
 def draw_shares(metrics: dict, target: Path) -> None:
-    """The picture of what came out, for the READMEs: shares of right answers with intervals.
+    """Draw the result for the READMEs: the shares of right answers, with their intervals.
 
     Args:
         metrics: the content of eval/metrics.json.
@@ -38,14 +38,14 @@ def draw_shares(metrics: dict, target: Path) -> None:
 
 
 def draw_corpus(metrics: dict, target: Path) -> None:
-    """Panels of one run: who learns faster (if kept), what a second buys, the cascade.
+    """Draw the panels of one run: who learns faster (if recorded), what seconds buy, the cascade.
 
     Args:
         metrics: the content of eval/metrics.json.
         target: an SVG file.
     """
     plotting.style()
-    curves = metrics.get("curve", {})  # only where a training kept adapters on its way
+    curves = metrics.get("curve", {})  # only where a training kept adapters along its way
     names = list(dict.fromkeys([*metrics["cost"], *metrics.get("hybrid", {})]))
     colours = dict(zip(names, sns.color_palette("colorblind", len(names))))
     figure, panels = plt.subplots(1, 3 if curves else 2, figsize=(9, 4.4), layout="constrained")
@@ -56,13 +56,13 @@ def draw_corpus(metrics: dict, target: Path) -> None:
     cascades = metrics.get("cascade", {})
     for place, (name, points) in enumerate(cascades.items(), 1):
         asked, right = zip(*points)
-        # the first are thicker, to be seen where a later one lies upon them
+        # earlier lines are thicker, so that they can be seen below a later one
         width = 1.5 + 0.8 * (len(cascades) - place)
         line = {"color": colours[name], "drawstyle": "steps-post", "linewidth": width}
         cascade.plot([100 * a for a in asked], [100 * r for r in right], **line)
     cascade.set(xlabel="rows that the model is asked, %", ylabel="test rows right, %")
     cascade.set_title("Cascade, the linear SVM first", fontsize=10)
-    # one legend for all panels: a setting has one colour, whatever is drawn of it
+    # one legend for all panels: a setting has the same colour in each of them
     named = {
         label: handle
         for axes in (ladder, *first)
@@ -73,7 +73,7 @@ def draw_corpus(metrics: dict, target: Path) -> None:
 
 
 def draw_curve(axes, curves: dict[str, list[dict]], colours: dict[str, tuple]) -> None:
-    """The learning curves of the settings, and of the SVM on as many rows.
+    """Draw the learning curves of the settings, and of the SVM that learned from as many rows.
 
     Args:
         axes: to draw on.
@@ -95,7 +95,7 @@ def draw_curve(axes, curves: dict[str, list[dict]], colours: dict[str, tuple]) -
 
 
 def draw_ladder(axes, metrics: dict, colours: dict[str, tuple]) -> None:
-    """Accuracy over the seconds that training took: settings filled, hybrids hollow, the rest grey.
+    """Draw accuracy over seconds of training: settings filled, hybrids hollow, the rest in grey.
 
     Args:
         axes: to draw on.
@@ -122,7 +122,7 @@ def draw_ladder(axes, metrics: dict, colours: dict[str, tuple]) -> None:
 
 
 def save(figure, target: Path) -> None:
-    """Write a figure as SVG without date or blanks at line ends, and close it.
+    """Write a figure as SVG, without a date and without blanks at line ends, and close it.
 
     Args:
         figure: of matplotlib.

@@ -1,5 +1,6 @@
-"""Build the HTML book from a staged site, warnings as errors: `python tools/publish.py SITE CONFIG
-HTML`.
+"""Build the HTML book from a staged site, treating warnings as errors.
+
+`python tools/publish.py SITE CONFIG HTML`
 """
 
 import shutil
@@ -10,8 +11,13 @@ from pathlib import Path
 
 
 def mend(html: Path) -> None:
-    """Docutils calls a bibliography a list, and its entries no list items: a screen reader would
-    announce an empty one.
+    """Take the role of a list away from bibliographies.
+
+    Docutils calls a bibliography a list but its entries no list items, so that a screen reader
+    would announce an empty list.
+
+    Args:
+        html: the folder of pages.
     """
     for page in html.glob("*.html"):
         text = page.read_text(encoding="utf-8")
@@ -25,7 +31,7 @@ def main(site: Path, config: Path, html: Path) -> None:
     scratch = Path(tempfile.mkdtemp(prefix=".html-", dir=html.parent))
     try:
         command = [
-            sys.executable,  # the script jupyter-book names the folder that it was installed in
+            sys.executable,  # not the script jupyter-book: it names the folder of its installation
             "-c",
             "from jupyter_book.cli.main import main; main()",
             "build",

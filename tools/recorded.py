@@ -1,4 +1,4 @@
-"""What was measured once and kept in book/results, as Markdown for the book's pages."""
+"""Measurements that were made once and kept in book/results, as Markdown for the book's pages."""
 
 import json
 
@@ -13,16 +13,16 @@ from tools.results import table as result_table
 
 
 def read_results(name: str) -> dict | None:
-    """What was recorded under a name; None where nothing was."""
+    """The results that were recorded under a name; None where there are none."""
     file = RESULTS / f"{name}.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def real_corpus() -> str:
-    """The kept numbers of runs on the real corpus as Markdown, one section a run."""
+    """The recorded numbers of runs on the real corpus as Markdown, one section per run."""
     records = [
         json.loads(file.read_text(encoding="utf-8"))
-        # by stem: a corpus's main run stands before its variants
+        # sorted by stem, so that a corpus's main run comes before its variants
         for file in sorted(RESULTS.glob("*.json"), key=lambda file: file.stem)
     ]
     sections = [
@@ -49,13 +49,13 @@ def study_sentence() -> str:
 
 
 def corpus_section(record: dict) -> str:
-    """One recorded run as Markdown: what it was, its table, its tests, and what else it measured.
+    """One recorded run as Markdown: what was run, its table, its tests and what else it measured.
 
     Args:
         record: see results.record.
     """
     summary, metrics = record["summary"], record["metrics"]
-    # chapter 1 counts with Qwen's tokenizer, too, and a record is sorted by name
+    # not Qwen's, with which chapter 1 counts, too; it may come first, as records sort by name
     model, tokens = next(pair for pair in summary["tokens"].items() if pair[0] != "Qwen")
     counts = ", ".join(f"{count:,} {split}" for split, count in summary["rows"].items())
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
@@ -89,7 +89,7 @@ def ten_rows(longer: dict[str, float], limit: int = 4096) -> str:
 
     Args:
         longer: the share of rows that are longer than each limit, by the limit as text.
-        limit: one of them, in tokens.
+        limit: one of these limits, in tokens.
     """
     if (share := longer.get(str(limit))) is None:
         return ""
@@ -100,7 +100,7 @@ def ten_rows(longer: dict[str, float], limit: int = 4096) -> str:
 
 
 def corpus_picture(record: dict) -> str:
-    """The recorded picture of a run, where it has one."""
+    """The recorded picture of a run as Markdown; empty where it has none."""
     name = record.get("run")
     if not name or not (RESULTS / f"{name}.svg").is_file():
         return ""
@@ -117,13 +117,13 @@ def corpus_picture(record: dict) -> str:
 
 
 def trainings_table(trainings: dict[str, dict]) -> str:
-    """How each setting was trained, and what that cost; settings with the shortest rows first."""
+    """How each setting was trained and what that cost; settings with the shortest rows first."""
     lines = []
     for name, own in sorted(trainings.items(), key=lambda one: one[1].get("max_length") or 0):
         measured = [own.get("minutes"), own.get("peak_gib")]
         measured = ["–" if value is None else f"{value:.1f}" for value in measured]
         said = [name, *(own.get(key) or "none" for key in ("template", "rank", "max_length"))]
-        steps = "–" if own["steps"] is None else own["steps"]  # a training by epochs
+        steps = "–" if own["steps"] is None else own["steps"]  # None where epochs are counted
         said += [KEPT[own.get("cut") or "head"], steps, own["seed"], *measured]
         lines.append("| " + " | ".join(map(str, said)) + " |")
     if not lines:
@@ -134,7 +134,7 @@ def trainings_table(trainings: dict[str, dict]) -> str:
 
 
 def curve_table(curves: dict[str, list[dict]]) -> str:
-    """Who learns faster: accuracy after parts of the training, the model's and the SVM's."""
+    """Who learns faster: the accuracy of the model and of the SVM after parts of the training."""
     lines, asked = [], set()
     for setting, points in curves.items():
         for point in points:
@@ -175,7 +175,7 @@ def rare_table(rare: dict) -> str:
 
 
 def svm_verdicts(metrics: dict) -> dict[str, tuple[str, float]]:
-    """How each setting, head and hybrid stands to the linear SVM: in words, and McNemar's p.
+    """How each setting, head and hybrid compares with the linear SVM: in words, and McNemar's p.
 
     Args:
         metrics: the content of a run's eval/metrics.json.
@@ -193,7 +193,7 @@ def svm_verdicts(metrics: dict) -> dict[str, tuple[str, float]]:
 
 
 def verdict_lines(metrics: dict) -> str:
-    """What McNemar's test lets one say of each setting and the linear SVM, in words."""
+    """What McNemar's test says about each setting and the linear SVM, in words."""
     lines = [
         f"* **{name}** {said} the linear SVM (p = {p:.2g})."
         for name, (said, p) in svm_verdicts(metrics).items()
@@ -203,10 +203,10 @@ def verdict_lines(metrics: dict) -> str:
 
 
 def header_table(contest: dict) -> str:
-    """Who leans on an article's header: right answers with it and without it."""
+    """Who relies on an article's header: right answers with it and without it."""
     shares = {name: share for name, share in contest.items() if isinstance(share, dict)}
     if not shares or 2 * contest["with_header"] < contest["rows"]:
-        return ""  # too few have one for a contest
+        return ""  # too few rows have a header for a comparison
     said = (
         f"The header taken away, on {contest['rows']} test rows "
         f"of which {contest['with_header']} have one:"
@@ -216,7 +216,7 @@ def header_table(contest: dict) -> str:
 
 
 def decision_table(decisions: dict[str, dict]) -> str:
-    """What the thresholds learned on val promised, and what came of it on test."""
+    """What the thresholds learned on val promised, and what became of it on test."""
     lines = []
     for setting, methods in decisions.items():
         for method, targets in methods.items():
@@ -224,7 +224,7 @@ def decision_table(decisions: dict[str, dict]) -> str:
                 threshold = row.get("threshold")
                 if threshold is None:
                     continue
-                # above a threshold that no test row reached there is nothing to be wrong
+                # where no test row reached the threshold, no answer can be wrong
                 error = "–" if row["error"] is None else f"{100 * row['error']:.1f}"
                 lines.append(
                     f"| {setting}, {method} | {100 * float(row['target']):.0f} | {threshold:.3f} "
@@ -237,7 +237,7 @@ def decision_table(decisions: dict[str, dict]) -> str:
 
 
 def cascade_table(cascades: dict[str, list]) -> str:
-    """The SVM answers where it is sure: accuracy against the share of rows that cost a pass."""
+    """The SVM answers where it is sure: accuracy by the share of rows that the model is asked."""
     lines = []
     for setting, points in cascades.items():
         for share in (0.0, 0.1, 0.2, 0.3, 0.5, 1.0):
@@ -251,7 +251,7 @@ def cascade_table(cascades: dict[str, list]) -> str:
 
 
 def seed_tables() -> str:
-    """What the seed alone moves, as Markdown: every setting of profiles/sample-seeds.yml."""
+    """What the seed alone changes, as Markdown: every setting of profiles/sample-seeds.yml."""
     record = read_results("sample-seeds")
     if record is None:
         return "*Nothing has been recorded yet.*"
@@ -311,7 +311,7 @@ def meets(value: float, goal: tuple[str, float]) -> bool:
 
     Args:
         value: the figure.
-        goal: ">=" or "<=", and what it is held against.
+        goal: ">=" or "<=", and the bound.
     """
     sign, bound = goal
     return value >= bound if sign == ">=" else value <= bound
@@ -341,7 +341,7 @@ def benchmark_tables() -> str:
 
 
 def growth_section() -> str:
-    """How cost grows with rows and with their tokens, as Markdown; empty where nothing tells."""
+    """How cost grows with rows and with their tokens, as Markdown; empty if it was not recorded."""
     recorded = read_results("growth")
     if recorded is None:
         return ""
@@ -380,7 +380,7 @@ def measured_on(recorded: dict) -> str:
 
 
 def full_size_tables() -> str:
-    """What the study's models took at full size, as Markdown: a table a profile."""
+    """What the study's models took at full size, as Markdown: one table per profile."""
     kept = read_results("full-size")
     if kept is None:
         return "*It has not been run yet; `python -m benchmarks.full_size` does.*"
@@ -388,7 +388,7 @@ def full_size_tables() -> str:
 
 
 def full_size_table(name: str, record: dict) -> str:
-    """One profile's chapters: forecast, measured peak and seconds.
+    """One profile's chapters: forecast, measured peak and seconds, as Markdown.
 
     Args:
         name: of the profile.

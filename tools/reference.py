@@ -1,5 +1,6 @@
-"""The helper reference as Markdown: what helpers/ offers, read from signatures and docstrings
-without importing anything.
+"""The helper reference as Markdown: what helpers/ offers.
+
+It is read from signatures and docstrings without importing anything.
 """
 
 import ast
@@ -8,9 +9,7 @@ from pathlib import Path
 
 
 def as_text(docstring: str) -> str:
-    """A docstring as Markdown: what stands in backticks is code, what looks like markup elsewhere
-    is text.
-    """
+    """A docstring as Markdown: code in backticks is kept, and any other markup is escaped."""
     parts = re.split(r"(`[^`\n]+`)", docstring)
     return "".join(
         part if part.startswith("`") else re.sub(r"([\\<*_$\[{])", r"\\\1", part) for part in parts
@@ -35,8 +34,9 @@ def signature(node: ast.FunctionDef | ast.ClassDef) -> str:
 
 
 def helper_reference(folder: Path) -> str:
-    """A section for each module in `folder`: its docstring, and signature and docstring of
-    everything public in it, folded away.
+    """One section for each module in `folder`: its docstring and, folded away, its public parts.
+
+    Of each public function and class, the signature and the docstring are shown.
     """
     sections = []
     for path in sorted(folder.glob("*.py")):
@@ -52,7 +52,7 @@ def helper_reference(folder: Path) -> str:
         ]
         if public:
             names = ", ".join(f"`{node.name}`" for node in public)
-            # tildes, for a fence of backticks may not have any in its title
+            # tildes, because the title of a fence of backticks may not hold any
             sections += [f"~~~~{{dropdown}} {names}"]
             for node in public:
                 sections += [f"```python\n{signature(node)}\n```", as_text(ast.get_docstring(node))]

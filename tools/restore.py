@@ -1,9 +1,10 @@
-"""Pages that no longer tell what lies in a run are made anew: `python -m tools.restore sample`.
+"""Have pages remade that no longer describe what a run holds: `python -m tools.restore sample`.
 
 A chapter that is run by hand in a run's folder, with values of one's own, leaves other rows,
-another adapter or other figures there than the book's page describes; a run that was copied under
-another name holds pages of another profile. Snakemake sees files that are newer than what they are
-made of, and content. So the page's notebook is taken away, and `make book` runs it again.
+another adapter or other figures there than the book's page describes. A run that was copied under
+another name holds the pages of another profile. Snakemake is content with either, because all files
+are newer than what they are made from. So the page's notebook is deleted, and `make book` runs it
+again.
 """
 
 import json
@@ -17,8 +18,10 @@ from helpers.splits import SPLITS
 
 
 def made(run: Path, profile: Profile) -> dict[str, str | None]:
-    """What the notebooks of chapters 1 and 4 have to hold, by name: digests of rows and of
-    trainings, as far as they are there; None where that is damaged.
+    """The digests that the notebooks of chapters 1 and 4 have to hold, by the notebook's name.
+
+    They are those of the rows and of the trainings, as far as these are there; None where a
+    training's summary is damaged.
 
     Args:
         run: the run's folder.
@@ -40,11 +43,11 @@ def made(run: Path, profile: Profile) -> dict[str, str | None]:
 
 
 def made_otherwise(content: bytes, given: dict) -> bool:
-    """Whether an executed notebook was given other parameters; of a damaged one nobody knows.
+    """Whether an executed notebook was given other parameters than now; True for a damaged one.
 
     Args:
-        content: of its file, papermill's record in it.
-        given: what the profile gives it.
+        content: of its file, in which papermill recorded the parameters.
+        given: the parameters that the profile gives it.
     """
     try:
         record = json.loads(content)["metadata"]["papermill"]
@@ -64,7 +67,7 @@ def compared_otherwise(run: Path, profile: Profile) -> bool:
         text = (run / "eval" / "metrics.json").read_text(encoding="utf-8")
         used = json.loads(text)["parameters"]
     except files.DAMAGE:
-        return False  # there is none, or it is from before they were kept
+        return False  # there are no figures, or they are from before parameters were kept
     chapter = "05-evaluation"
     given = defaults_of(ROOT / "notebooks" / f"{chapter}.ipynb") | profile.parameters(chapter)
     given |= {"settings": sorted(profile.settings)}
@@ -72,14 +75,14 @@ def compared_otherwise(run: Path, profile: Profile) -> bool:
 
 
 def restore(run: Path, profile: Profile) -> list[str]:
-    """Take away the notebooks that tell of something else than what lies in the run.
+    """Delete the notebooks that describe something other than what lies in the run.
 
     Args:
         run: the run's folder.
         profile: of the run.
 
     Returns:
-        Their names.
+        The names of the deleted ones.
     """
     gone, digests = [], made(run, profile)
     for name, (chapter, setting) in notebook_names(profile.settings).items():

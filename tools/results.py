@@ -29,8 +29,9 @@ def cell(value: dict) -> str:
 
 
 def result_rows(metrics: dict) -> list[tuple[str, str, str]]:
-    """Name, generate, score for every model; heads, hybrids and baselines write nothing, and their
-    one number stands under score.
+    """Name, generate and score of every model.
+
+    Heads, hybrids and baselines do not write, and their only number stands under score.
 
     Args:
         metrics: the content of eval/metrics.json.
@@ -51,7 +52,7 @@ def record(run: Path, metrics: dict, device: str) -> dict:
     """Keep a run's figures in book/results/<run>.json.
 
     Args:
-        run: the run's folder, named as its profile.
+        run: the run's folder, named like its profile.
         metrics: the content of its eval/metrics.json.
         device: what it ran on, in words.
 
@@ -91,12 +92,12 @@ def training_of(profile: Profile, setting: str, metrics: dict) -> dict:
     """How a setting was trained and what that cost, for a line of a table.
 
     Args:
-        profile: the run's.
+        profile: of the run.
         setting: one of its settings.
         metrics: the content of eval/metrics.json.
 
     Returns:
-        The setting's parameters that differ most between settings, minutes and peak_gib.
+        The parameters that differ most between settings, with minutes and peak_gib.
     """
     given = profile.training_parameters(setting)
     names = ("template", "rank", "max_length", "cut", "steps", "seed")
@@ -112,7 +113,7 @@ def fill(page: Path, name: str, text: str) -> None:
     Args:
         page: a Markdown file; left alone where it has no such marks.
         name: of the run.
-        text: what shall stand there.
+        text: what to put there.
     """
     content = page.read_text(encoding="utf-8")
     marks = rf"(<!-- results:{name} -->\n).*?(<!-- /results -->)"
@@ -138,7 +139,7 @@ def main() -> None:
         print(f"{name:<{width}}{generate:>22}{score:>22}")
     if arguments.record:
         content = record(arguments.run, metrics, arguments.record)
-        from tools import pictures  # takes a second, and most runs record nothing
+        from tools import pictures  # takes a second to load, and most runs record nothing
 
         picture = RESULTS / f"{arguments.run.name}.svg"
         if content["packaged"]:

@@ -27,7 +27,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def table_of_contents(settings: list[str]) -> dict:
-    """_toc.yml with the training page once a setting."""
+    """The content of _toc.yml, with one training page for each setting."""
     toc = yaml.safe_load((BOOK / "_toc.yml").read_text(encoding="utf-8"))
     for part in toc["parts"]:
         chapters = []
@@ -44,8 +44,8 @@ def provenance(record: dict, name: str) -> str:
     """The line below a page's title: when its notebook ran, how long, and the notebook itself.
 
     Args:
-        record: papermill's, of the run.
-        name: the notebook's file.
+        record: papermill's record of the run.
+        name: of the notebook's file.
     """
     start = datetime.datetime.fromisoformat(record["start_time"]).astimezone(datetime.UTC)
     minutes, seconds = divmod(round(record["duration"]), 60)
@@ -58,10 +58,10 @@ def provenance(record: dict, name: str) -> str:
 
 
 def stage_notebook(source: Path, target: Path) -> None:
-    """Copy an executed notebook, its housekeeping folded away, its training named in the title.
+    """Copy an executed notebook, with housekeeping folded away and its training named in the title.
 
     Args:
-        source: the executed notebook; a copy for readers is laid in executed/ beside the target.
+        source: the executed notebook. A copy for readers is put into executed/ beside the target.
         target: the page.
     """
     executed = target.parent / "executed" / source.name
@@ -71,7 +71,7 @@ def stage_notebook(source: Path, target: Path) -> None:
     content = json.loads(text)
     cells = content["cells"]
     injected = any("injected-parameters" in cell["metadata"].get("tags", []) for cell in cells)
-    # a page has no kernel: progress bars and sliders are dead in it
+    # a page has no kernel, so progress bars and sliders would be dead in it
     content["metadata"].pop("widgets", None)
     for cell in cells:
         if "outputs" in cell:
@@ -91,14 +91,14 @@ def stage_notebook(source: Path, target: Path) -> None:
 
 
 def without_places(notebook: str) -> str:
-    """An executed notebook that says of files on the machine where it ran their names alone.
+    """An executed notebook that gives only the names of files on the machine where it ran.
 
     Args:
-        notebook: its JSON; among its parameters may be absolute paths, such as the source's.
+        notebook: its JSON; its parameters may hold absolute paths, such as the source's.
     """
     given = texts_in(json.loads(notebook)["metadata"]["papermill"]["parameters"])
     paths = {os.path.expanduser(text.removeprefix(TRUST)) for text in given}
-    for path in sorted(paths, key=len, reverse=True):  # one may begin with another
+    for path in sorted(paths, key=len, reverse=True):  # a longer one may begin with a shorter
         if not Path(path).is_absolute() or len(Path(path).parts) < 3:
             continue
         # as the record has it, and as papermill writes it into a cell
@@ -109,7 +109,7 @@ def without_places(notebook: str) -> str:
 
 
 def texts_in(value) -> list[str]:
-    """All texts in a value of JSON."""
+    """All texts in a JSON value."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, dict):
@@ -143,8 +143,12 @@ def fold(cell: dict, injected: bool) -> None:
 
 
 def extract_figure(notebook: Path, name: str, target: Path) -> None:
-    """The picture of the figure called `name`, out of an executed notebook, as a file .svg or .png
-    that another page can show.
+    """Write the picture of one figure of an executed notebook as a file that other pages can show.
+
+    Args:
+        notebook: the executed notebook.
+        name: of the figure.
+        target: the file, to which .svg or .png is added.
     """
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         if cell["metadata"].get("mystnb", {}).get("figure", {}).get("name") == name:
@@ -164,7 +168,7 @@ def extract_figure(notebook: Path, name: str, target: Path) -> None:
 
 
 def other_book(run: Path) -> str:
-    """A link to the book of the other corpus, when it has been built beside this one."""
+    """A link to the book of the other corpus, if it has been built beside this one."""
     other = {"sample": "fudan", "fudan": "sample"}.get(run.name)
     if other is None or not (run.parent / other / "html" / "index.html").is_file():
         return ""
@@ -210,9 +214,10 @@ def main() -> None:
     local = arguments.site / "extra" / "mathjax" / mathjax.name
     local.parent.mkdir(parents=True)
     local.write_bytes(mathjax.read_bytes())
+    # by name, because the folder may also hold what an earlier layout left
     for name in notebook_names(arguments.settings):
         notebook = arguments.run / "notebooks" / f"{name}.ipynb"
-        if notebook.is_file():  # a folder may hold what an earlier layout left
+        if notebook.is_file():
             stage_notebook(notebook, arguments.site / notebook.name)
     if (evaluation := arguments.run / "notebooks" / "05-evaluation.ipynb").is_file():
         extract_figure(evaluation, "fig-accuracy", arguments.site / "fig-accuracy")
