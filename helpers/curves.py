@@ -169,7 +169,9 @@ def val_curve(
 
 def share_right(rows: list[dict], answers: list[str] | None) -> float | None:
     """Share of right answers; None where there are none to judge."""
-    return answers and float(np.mean([a == row["output"] for a, row in zip(answers, rows)]))
+    if not answers:
+        return None
+    return float(np.mean([a == row["output"] for a, row in zip(answers, rows)]))
 
 
 def curve_frame(points: list[dict]) -> pd.DataFrame:

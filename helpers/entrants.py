@@ -57,8 +57,8 @@ def find_settings(run: Path, names: list[str] | None) -> dict[str, Entrant]:
     if not names:
         need(run / "train" / "(a setting)" / "adapter", "04-training")
     settings, rows = {}, training_rows(run)
-    for name in names:
-        adapter = need(run / "train" / str(name) / "adapter", "04-training")
+    for name in map(str, names):  # YAML makes a number of a setting called 8
+        adapter = need(run / "train" / name / "adapter", "04-training")
         refuse_other_rows(name, adapter, rows)
         if not is_head(adapter):
             settings[name] = Entrant(name, read_prompt(adapter), adapter)
@@ -116,7 +116,7 @@ def find_heads(run: Path, names: list[str] | None, model: str | None = None) -> 
     """
     if names is None:
         names = [folder.name for folder in whole_settings(run, HEAD)]
-    folders = {name: run / "train" / name / "adapter" for name in names}
+    folders = {name: run / "train" / name / "adapter" for name in map(str, names)}
     head_folders = {name: path for name, path in folders.items() if is_head(path)}
     rows = training_rows(run) if head_folders else None
     for name, path in head_folders.items():

@@ -43,6 +43,9 @@ def test_whatever_is_trained_is_compared_or_only_what_is_named(tmp_path):
     train_setting(tmp_path, "rank16", template=templating.EDITOR)
     assert list(entrants.find_settings(tmp_path, None)) == ["rank16", "rank8"]
     assert list(entrants.find_settings(tmp_path, ["rank8"])) == ["rank8"]
+    train_setting(tmp_path / "numbered", "8")
+    assert list(entrants.find_settings(tmp_path / "numbered", [8])) == ["8"]
+    assert entrants.find_heads(tmp_path / "numbered", [8]) == {}
     settings = entrants.find_settings(tmp_path, None)
     assert list(entrants.untouched(settings)) == ["base-editor", "base-plain"]
     with pytest.raises(InputError, match="04-training"):
