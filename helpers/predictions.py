@@ -41,15 +41,17 @@ def keep_predictions(
     """
     if len({row["id"] for row in rows}) < len(rows):
         raise InputError(f"{folder.name}: two rows have the same id, so answers would mix")
-    folder.mkdir(parents=True, exist_ok=True)
     file, key_file = folder / "predictions.jsonl", folder / "key.json"
+    with named_if_unwritable(file):
+        folder.mkdir(parents=True, exist_ok=True)
     try:
         known = json.loads(key_file.read_text(encoding="utf-8")) == key
     except DAMAGE:
         known = False
     if not known:
-        file.unlink(missing_ok=True)
-        write_json(key_file, key)
+        with named_if_unwritable(key_file):
+            file.unlink(missing_ok=True)
+            write_json(key_file, key)
     row_keys = [about(row, its_inputs) for row, its_inputs in zip(rows, inputs, strict=True)]
     lines = {line["id"]: line for line in read_predictions(file)} if file.is_file() else {}
     # a line that does not agree with its row was made from something else

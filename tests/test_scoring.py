@@ -271,6 +271,12 @@ def test_a_full_disk_is_one_line(small, tokenizer, rows, tmp_path):
     with pytest.raises(InputError, match="could not be written") as error:
         scoring.predict(*arguments)
     assert "\n" not in str(error.value)
+    (tmp_path / "file").write_text("in the folder's place")
+    with pytest.raises(InputError, match="could not be written"):
+        scoring.predict(tmp_path / "file", *arguments[1:])
+    (tmp_path / "other" / "key.json").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"key.json of other could not be written"):
+        scoring.predict(tmp_path / "other", *arguments[1:])
 
 
 def test_an_interrupted_evaluation_goes_on(small, tokenizer, rows, tmp_path):
