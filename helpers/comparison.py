@@ -73,12 +73,6 @@ def written_table(rows: list[dict], texts: list[str], show_text: bool) -> pd.Dat
     return table.assign(**{"characters": [len(text) for text in texts], "kind": kinds})
 
 
-def baseline_summary(labels: list[str], guesses: list[str]) -> dict:
-    """Accuracy with its interval, and macro-F1, of answers that have no modes."""
-    hits = [guess == label for guess, label in zip(guesses, labels)]
-    return metrics.accuracy(hits) | {"macro_f1": metrics.macro_f1(labels, guesses)}
-
-
 def accuracy_table(results: dict, modes: tuple[str, ...]) -> pd.DataFrame:
     """All accuracies of a run, one a line.
 
@@ -271,12 +265,8 @@ def confidence_of(probabilities: list, places: list[int]) -> pd.DataFrame:
     Returns:
         Columns probability and right, in the order of the rows.
     """
-    return pd.DataFrame(
-        {
-            "probability": [float(np.max(p)) for p in probabilities],
-            "right": [int(np.argmax(p)) == place for p, place in zip(probabilities, places)],
-        }
-    )
+    probability, right = decision.surest_options(probabilities, places)
+    return pd.DataFrame({"probability": probability, "right": right})
 
 
 def surest(covered: pd.DataFrame, share: float) -> float:
