@@ -17,7 +17,7 @@ from helpers.settings import best_adapter
 
 METHODS = ("hybrid", "model")
 TARGET = 0.1
-"""The share of errors that is allowed unless one says otherwise."""
+"""The share of errors that is allowed by default."""
 
 
 class Classifier:
@@ -26,8 +26,8 @@ class Classifier:
     Args:
         adapter: its folder, below the project's root unless absolute; None for the best on val of
             the newest run.
-        method: "hybrid" (model and linear classifier weighed) or "model"; None for the hybrid
-            where chapter 05 has left one.
+        method: "hybrid" (model and linear classifier together) or "model"; None for the hybrid
+            where chapter 05 has left one, else the model.
         target: share of wrong answers among those that go out unseen.
 
     Raises:
@@ -49,17 +49,17 @@ class Classifier:
             raise InputError(f"method {method!r} is unknown; there are: {', '.join(METHODS)}")
         self.target = target
         self.decision = read_decision(self.adapter)
-        both = bool(self.decision and self.decision["hybrid"])
-        both = both and (self.adapter / ARRAYS).is_file()
+        learned = bool(self.decision and self.decision["hybrid"])
+        both = learned and (self.adapter / ARRAYS).is_file()
         if method == "hybrid" and not both:
             raise InputError(
                 f"{self.adapter} has no hybrid: chapter 05 learns it; or say method model"
             )
-        usual = METHODS[not both]
+        usual = "hybrid" if both else "model"
         self.method = method or usual
-        self.otherwise = [f"{target:g}"] * (target != TARGET)
-        self.otherwise += [self.method] * (self.method != usual)
-        """Target and method where they are not those that are taken unless said otherwise."""
+        self.otherwise = [f"{target:g}"] if target != TARGET else []
+        self.otherwise += [self.method] if self.method != usual else []
+        """Target and method, each only where it differs from the default."""
         self.linear = load_linear(self.adapter) if self.method == "hybrid" else None
 
     @cached_property
@@ -153,7 +153,7 @@ class Classifier:
         )
 
     def doubt(self) -> str:
-        """What to add where the rows that a promise was learned on were not like test rows."""
+        """What `about` adds where val rows, which promises rest on, were not like test rows."""
         if self.learned.get("on_test") is None:
             return ""
         return (
@@ -163,7 +163,7 @@ class Classifier:
         )
 
     def wider(self, menus: tuple[int, int] | None) -> str:
-        """What to add where rows offer more options than those that a promise was learned on.
+        """What `about` adds where rows offer more options than those of val.
 
         Args:
             menus: see `about`.
