@@ -1,4 +1,4 @@
-"""Locations: where a source's rows lie, by split: files, folders with shards, hubs' folders."""
+"""Locations: the files that hold a source's rows, by split: single files, folders, shards, hubs."""
 
 import re
 from collections.abc import Callable
@@ -16,7 +16,7 @@ SAMPLE = ROOT / "data" / "sample"
 SPLITS = {"train": ("train",), "val": ("val", "valid", "validation", "dev"), "test": ("test",)}
 """Splits, and the names that files and hubs give them."""
 SHARD = r"[-_](\d+)[-_]of[-_](\d+)(-[0-9a-f]+)?"
-"""What hubs put behind a split's name: train-00000-of-00002-0123456789abcdef.parquet."""
+"""What hubs put behind the name of a split, as in train-00000-of-00002-0123456789abcdef.parquet."""
 WORD = r"(?<![a-z])({})(sets?|data|[sab])?(?![a-z])|({})(集|数据|数据集)?"
 LIKE_SPLITS = {
     "val": re.compile(
@@ -24,13 +24,13 @@ LIKE_SPLITS = {
     ),
     "test": re.compile(WORD.format("test|testing|holdout|eval|evaluation", "测试|评测")),
 }
-"""What names hold that a person takes for those of a split."""
+"""Parts of file names that a person would take for the name of a split."""
 TRAIN = re.compile("train(ing)?(sets?|data)?|训练(集|数据|数据集)?")
 MORE = set(
     "part extra more new v aug augmented copy of old rest all full small clean final".split()
 )
 MORE |= set("add additional fold shard split a b c d 副本 的副本 新 补充 增强 备份 全部".split())
-"""Words beside the one of `TRAIN` where a file holds more training rows, or a copy of them."""
+"""Words beside one of `TRAIN` in the name of a file with more training rows, or a copy of them."""
 UNREAD = (
     *("", ".txt", ".xls", ".xlsm", ".et", ".ods", ".ndjson", ".jsonlines", ".feather", ".pkl"),
     *(".arrow", ".zip", ".zst", ".bz2", ".xz", ".7z", ".rar", ".tar", ".tgz", ".bak"),
@@ -70,16 +70,17 @@ def find_splits(source: str) -> dict[str, list[Path]] | None:
         return {"train": [path]}
     if is_hub_id(source):
         return None
+    way = ""
+    if source.startswith("["):
+        way = "; on papermill's command line a list is -y 'source: [a, b]'"
     raise InputError(
         f"source {source!r}: no such file or folder, and not a hub id; "
-        "give 'sample', a file, a folder or owner/name"
-        + "; on papermill's command line a list is -y 'source: [a, b]'"
-        * source.startswith("[")
+        f"give 'sample', a file, a folder or owner/name{way}"
     )
 
 
 def is_hub_id(source: str) -> bool:
-    """Whether a name that is no file's here may be a data set's on a hub."""
+    """Whether a name may be that of a data set on a hub; there is no such file here."""
     name = source.removeprefix("hf:")
     ending = name.lower().endswith((*READERS, ".gz", ".xls", ".txt"))
     return bool(re.fullmatch(r"[\w][\w.-]*/[\w.-]+", name)) and not ending
@@ -92,7 +93,7 @@ def one_file(name: Path | str) -> Path:
         name: below the project's root unless absolute.
 
     Raises:
-        InputError: for what is no file, with the way from it to one.
+        InputError: for anything but a file, with what to give instead.
     """
     path, source = below_root(name), str(name)
     if path.is_file():
@@ -113,7 +114,7 @@ def one_file(name: Path | str) -> Path:
 
 
 def listed(folder: Path) -> list[Path]:
-    """What lies in a folder and in its `data`, in order, without what systems keep there.
+    """What is in a folder and in its `data`, in order, without hidden files.
 
     Raises:
         InputError: when it cannot be read.
@@ -170,11 +171,11 @@ def folder_splits(folder: Path) -> dict[str, list[Path]]:
 
 
 def refuse_unread(folder: Path, there: list[Path], splits: dict[str, list[Path]]) -> None:
-    """Raise InputError when what seems to be the val or test split would be left unread.
+    """Raise InputError for files that would be left unread but seem to hold a split, or part of it.
 
     Args:
-        folder: what is shown above a file.
-        there: what lies in it and in its `data`.
+        folder: the folder, as a message names it.
+        there: what is in it and in its `data`.
         splits: the files that are read.
     """
     if "train" not in splits:
@@ -203,8 +204,9 @@ def refuse_unread(folder: Path, there: list[Path], splits: dict[str, list[Path]]
 
 
 def holds_more_training(stem: str) -> bool:
-    """Whether a file's name says that it holds training rows, or a copy of them, and no more than
-    that, as in "train (2)", "train_b" or "训练集 - 副本".
+    """Whether a file's name says just that it holds training rows, or a copy of them.
+
+    Such names are "train (2)", "train_b" and "训练集 - 副本".
     """
     words = re.findall(r"[a-z]+|[\u4e00-\u9fff]+", stem)
     others = [word for word in words if not TRAIN.fullmatch(word)]
@@ -212,8 +214,10 @@ def holds_more_training(stem: str) -> bool:
 
 
 def other_place(folder: Path) -> str:
-    """What to give in place of a folder, where one below it holds training rows: hubs keep the
-    configurations of a data set so; or its files, one by one.
+    """What to give in place of a folder without training rows.
+
+    That is a folder below it which has some, for hubs keep the configurations of a data set so;
+    otherwise its files, one by one.
     """
     for below in sorted(path for path in folder.glob("*") if path.is_dir()):
         if any(form_of(file) in READERS for file in below.glob("train*")):
@@ -222,14 +226,13 @@ def other_place(folder: Path) -> str:
     there = dict.fromkeys(file for place in places for file in listed(place))
     files = [from_root(file) for file in there if form_of(file) in READERS]
     if len(files) > 1:
-        more = ", …" * (len(files) > 3)
+        more = ", …" if len(files) > 3 else ""
         return f"give its files as a list, `source: [{', '.join(files[:3])}{more}]`"
     return f"give the file {files[0]} as source" if files else "none of these is read"
 
 
 def split_by_name(file: Path) -> str:
-    """The split that a file holds by its name, or else by that of its folder; train where neither
-    says one.
+    """The split that a file's name says, or else that of its folder; train where neither does.
 
     Args:
         file: one of several that are read as one source.
