@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from helpers import InputError, one_line
+from helpers import Fault, InputError, one_line
 from helpers.files import DAMAGE, below_root, need
 from helpers.lines import form_of
 from helpers.locations import SPLITS, Part, find_splits, source_parts
@@ -23,7 +23,6 @@ from helpers.parameters import refuse_out_of_range
 from helpers.readers import column_names, read_file, read_jsonl
 from helpers.rows import (
     LAYOUT,
-    Fault,
     as_yaml,
     both,
     check_columns,

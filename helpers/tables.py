@@ -12,18 +12,9 @@ from itertools import islice
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, iterparse
 
-from helpers import InputError, one_line
+from helpers import Fault, InputError, one_line
 from helpers.lines import ESCAPED, LINE_LIMIT, form_of, line_fault, read_lines, refuse_bomb
-from helpers.rows import (
-    COLUMN_NAMES,
-    Fault,
-    clean,
-    is_prose,
-    no_names,
-    shown,
-    spelling,
-    usual_columns,
-)
+from helpers.rows import COLUMN_NAMES, clean, is_prose, no_names, shown, spelling, usual_columns
 from helpers.swallowed import Watch, opening_line
 
 SEPARATOR_LINE = re.compile(r'"?sep= ?([,;|\t，；])"?[,;\t]*\s*', re.IGNORECASE)

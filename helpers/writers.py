@@ -13,9 +13,9 @@ from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 
-from helpers import InputError
+from helpers import Fault, InputError
+from helpers.encodings import decode
 from helpers.lines import LINE_LIMIT
-from helpers.rows import Fault, decode
 
 FORMS = (".csv", ".xlsx", ".jsonl")
 EXCEL_ROWS, EXCEL_COLUMNS, EXCEL_TEXT = 1_048_576, 16_384, 32_767
