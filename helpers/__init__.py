@@ -12,13 +12,28 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class InputError(ValueError):
-    """Something the reader gave is wrong: the message says in one line what it is and what to do
-    about it. Nothing inherits from it, for of a notebook's error only the name is known.
+    """Something that the reader gave is wrong: the message says in one line what, and what to do.
+
+    No class inherits from it, because an error in a notebook is recognised by its name alone.
     """
 
     def _render_traceback_(self) -> list[str]:
         """IPython shows this in place of a traceback."""
         return [f"{type(self).__name__}: {self}"]
+
+
+class Fault(ValueError):
+    """What is wrong with a value or a row.
+
+    Args:
+        reason: the kind of fault, as it is counted.
+        detail: what is special about this case.
+        raw: the row's columns, as far as they could be read.
+    """
+
+    def __init__(self, reason: str, detail: str = "", raw: dict | None = None):
+        super().__init__(reason + detail)
+        self.reason, self.detail, self.raw = reason, detail, raw
 
 
 def one_line(error: Exception) -> str:

@@ -50,17 +50,17 @@ class Classifier:
             raise InputError(f"method {method!r} is unknown; there are: {', '.join(METHODS)}")
         self.target = target
         self.decision = read_decision(self.adapter)
-        both = bool(self.decision and self.decision["hybrid"])
-        both = both and (self.adapter / ARRAYS).is_file()
+        learned = bool(self.decision and self.decision["hybrid"])
+        both = learned and (self.adapter / ARRAYS).is_file()
         if method == "hybrid" and not both:
             raise InputError(
                 f"{self.adapter} has no hybrid: chapter 05 learns it; or say method model"
             )
-        usual = METHODS[not both]
+        usual = "hybrid" if both else "model"
         self.method = method or usual
-        self.otherwise = [f"{target:g}"] * (target != TARGET)
-        self.otherwise += [self.method] * (self.method != usual)
-        """The target and the method, each only if it differs from the default."""
+        self.otherwise = [f"{target:g}"] if target != TARGET else []
+        self.otherwise += [self.method] if self.method != usual else []
+        """Target and method, each only where it differs from the default."""
         self.linear = load_linear(self.adapter) if self.method == "hybrid" else None
 
     @cached_property

@@ -37,6 +37,7 @@ BLOCK_ROWS, BLOCK_CHARACTERS = 512, 8_000_000
 UNPROMISED = "no threshold is known, so nothing says which answers may go out unread"
 """What is said in place of a number of rows to look at where chapter 05 has learned nothing."""
 Numbered = list[tuple[int, Article]]
+"""Articles with their places in the file, from 0 on."""
 
 
 class Report(NamedTuple):
@@ -77,7 +78,7 @@ class Report(NamedTuple):
 
 @dataclass(frozen=True)
 class Survey:
-    """What a first reading of a file told."""
+    """What a first reading of a file found out."""
 
     rows: int
     faulty: int
@@ -86,7 +87,7 @@ class Survey:
     digest: str
     """SHA-256 of the file."""
     stamp: tuple
-    """Size and time of the file, to notice that it changes."""
+    """See `stamp_of`; it shows later whether the file has changed."""
     menus: tuple[int, int] | None
     """The fewest and the most options of a sound row; None where no row is sound."""
 
@@ -107,8 +108,8 @@ def classify_file(
         classifier: the adapter at work.
         file: one file, .jsonl, .json, .csv, .tsv, .xlsx or .parquet; below the project's root
             unless absolute.
-        out: the table, .csv, .xlsx or .jsonl; None for one in the run's answers/ under a name that
-            no other file or adapter shares, nor another target or method.
+        out: the table, .csv, .xlsx or .jsonl; None for one in the run's answers/, whose name
+            depends on the file, the adapter, the target and the method.
         columns: which columns hold text, category and output; see sources.read_source.
         sheet: of a workbook; None for its first.
         review: an .xlsx file for the rows that a person should look at; None for none.
@@ -117,8 +118,8 @@ def classify_file(
         say: takes a line for the reader.
 
     Raises:
-        InputError: for what is wrong with any of these, before the first row is asked; for a full
-            disk, what was answered is kept; for a review file that a person has filled in.
+        InputError: when anything is wrong with these arguments, or the review file has been filled
+            in, before the first row is asked; and when the disk is full (answers are kept).
     """
     if on_bad_row not in ("look", "error"):
         raise InputError(f"on_bad_row is {on_bad_row!r}; it must be 'look' or 'error'")
@@ -197,7 +198,8 @@ def read_table(
         row += [None] * (len(names) - len(row))
         added = [None if value == "" else value for value in row[-len(ADDED) :]]
         lines.append([beginning(row[place], characters), *added] if show_text else added)
-    table = pd.DataFrame(lines, columns=["article", *ADDED][not show_text :], dtype=object)
+    columns_shown = ["article", *ADDED] if show_text else list(ADDED)
+    table = pd.DataFrame(lines, columns=columns_shown, dtype=object)
     for name in ("probability", "second_probability"):
         table[name] = pd.to_numeric(table[name])
     table["look"] = table["look"].map({True: True, False: False, "True": True, "False": False})
@@ -232,7 +234,7 @@ def least_sure(rows: Iterable[dict | None], answers: pd.DataFrame) -> dict:
 
 
 def check_outputs(source: Path, out: Path | None, review: Path | None) -> None:
-    """Refuse files that cannot be written, and one that is to be read and written at once."""
+    """Refuse a file that cannot be written, and one that would be read and written at once."""
     if review is not None:
         writers.check_target(review, (".xlsx",))
     if out is not None:
@@ -247,12 +249,15 @@ def check_outputs(source: Path, out: Path | None, review: Path | None) -> None:
 
 
 def refuse_other_table(out: Path) -> None:
-    """Raise InputError where a file is there that holds rows, and no answers of an earlier call.
+    """Raise InputError when a table would overwrite rows that are not answers of an earlier call.
 
     Args:
-        out: of a table that would be written anew; its ending is one of writers.FORMS.
+        out: the table; its ending is one of writers.FORMS.
     """
-    if not out.is_file() or any(name.startswith(ADDED[3]) for name in writers.column_names(out)):
+    if not out.is_file():
+        return
+    # a reader's own file may have a column called answer, but hardly one called second_probability
+    if any(name.startswith("second_probability") for name in writers.column_names(out)):
         return
     if out.suffix.lower() == ".xlsx":
         refuse_filled(out)
@@ -266,7 +271,7 @@ def refuse_other_table(out: Path) -> None:
 
 
 def stamp_of(source: Path) -> tuple:
-    """Size, time and number of a file: another one when it is written to."""
+    """Size, time and inode of a file: they change when it is written to or replaced."""
     state = source.stat()
     return state.st_size, state.st_mtime_ns, state.st_ino
 
@@ -274,7 +279,7 @@ def stamp_of(source: Path) -> tuple:
 def look_through(
     source: Path, read: Callable, on_bad_row: str, columns: dict | None = None
 ) -> Survey:
-    """Read a file once: how many rows, which columns and how many options, what it is."""
+    """Read a file for the first time and take down what is in it; see `Survey`."""
     rows, faulty, first, names, sizes = 0, 0, None, {}, set()
     stamp = stamp_of(source)
     with tqdm(desc=f"reading {source.name}", unit="row", mininterval=2, delay=5) as bar:
@@ -307,7 +312,9 @@ def look_through(
 
 
 def work_key(classifier: Classifier, digest: str, columns: dict | None, sheet: str | None) -> str:
-    """What answers depend on: the file's content, how it is read, the adapter, how it is asked."""
+    """A digest of all that answers depend on: the file and how it is read, the adapter and how it
+    is asked.
+    """
     prompt = asdict(classifier.prompt) | {"model": models.model_identity(classifier.prompt.model)}
     precision = [models.pick_dtype(), models.pick_attention(prompt["prompt_format"]["max_length"])]
     parts = [digest, columns, sheet, classifier.digest, prompt, precision, scoring.CODE]
@@ -337,7 +344,7 @@ def table_columns(own: list[str], say: Callable) -> dict[str, str]:
         say: takes a line for the reader.
 
     Returns:
-        The names by those of ADDED; one that is taken gets " (model)" behind it.
+        By each name in ADDED the column's name, with " (model)" behind it if the reader uses it.
     """
     names = {}
     for name in ADDED:
@@ -350,7 +357,7 @@ def table_columns(own: list[str], say: Callable) -> dict[str, str]:
 
 
 def blocks(read: Callable) -> Iterator[Numbered]:
-    """The articles of a file with their numbers, a block at a time; the same blocks every time."""
+    """The articles of a file with their numbers, in blocks that are the same each time."""
     block, characters = [], 0
     for number, article in enumerate(read()):
         block.append((number, article))
@@ -386,13 +393,13 @@ def answer_missing(
 
 
 def ask_rows(classifier: Classifier, rows: list[tuple[int, dict]]) -> Iterator[list[dict]]:
-    """Journal lines of numbered rows: nats of the options, or why a row cannot be asked."""
+    """Journal lines for numbered rows: nats of the options, or why a row cannot be asked."""
     tokenizer, prompt_format = classifier.tokenizer, classifier.prompt.prompt_format
     fit_all = templating.fit_all
     fit_all(tokenizer, prompt_format, [])  # what is wrong with the format is no row's fault
     try:
         prompts = fit_all(tokenizer, prompt_format, [row for _, row in rows])
-    except InputError:  # some row does not fit: which?
+    except InputError:  # some rows do not fit, so we try them one by one
         fitting, prompts, notes = [], [], []
         for number, row in rows:
             try:
@@ -468,7 +475,7 @@ def judged(classifier: Classifier, read: Callable, journal: Journal) -> Iterator
 
 
 def judge(classifier: Classifier, article: Article, probabilities: np.ndarray) -> Judged:
-    """What the probabilities of a row's options come to."""
+    """The answer to a row that follows from the probabilities of its options."""
     options = article.row["category"]
     order = np.argsort(-probabilities, kind="stable")
     best, probability = options[order[0]], float(probabilities[order[0]])
@@ -477,14 +484,14 @@ def judge(classifier: Classifier, article: Article, probabilities: np.ndarray) -
         second, beside = options[order[1]], float(probabilities[order[1]])
     note = None if best in classifier.prompt.labels else UNLEARNED
     look = None
-    if classifier.decision:  # what it promises holds for the labels that it was learned with
+    if classifier.decision:  # its promises hold only for labels that the adapter learned
         sure = classifier.threshold is not None and probability >= classifier.threshold
         look = not sure or note is not None
     return Judged(article, best, probability, second, beside, look, note)
 
 
 class Tally:
-    """Counts what passes by."""
+    """Counts answered rows on their way into the table."""
 
     def __init__(self):
         self.look = self.unanswered = self.offered = 0
@@ -492,7 +499,7 @@ class Tally:
         self.right: Counter = Counter()
 
     def count(self, rows: Iterator[Judged]) -> Iterator[Judged]:
-        """The rows as they are."""
+        """Pass the rows on as they are, and count them."""
         for row in rows:
             self.look += bool(row.look)
             self.unanswered += row.answer is None
@@ -503,7 +510,7 @@ class Tally:
             yield row
 
     def table(self) -> pd.DataFrame:
-        """See Report.by_answer; empty where no label is an option, so that no answer is right."""
+        """See Report.by_answer; empty where no label is an option, for no answer can be right."""
         names = sorted(self.rows) if self.offered else []
         lines = [(name, self.rows[name], self.right[name]) for name in names]
         if lines:

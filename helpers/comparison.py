@@ -1,4 +1,4 @@
-"""Settings beside one another: the tables of their answers."""
+"""Settings beside one another: tables and sentences about their answers, and their promises."""
 
 import json
 from collections import Counter
@@ -74,12 +74,6 @@ def written_table(rows: list[dict], texts: list[str], show_text: bool) -> pd.Dat
     return table.assign(**{"characters": [len(text) for text in texts], "kind": kinds})
 
 
-def baseline_summary(labels: list[str], guesses: list[str]) -> dict:
-    """Accuracy with its interval, and macro-F1, of answers that have no modes."""
-    hits = [guess == label for guess, label in zip(guesses, labels)]
-    return metrics.accuracy(hits) | {"macro_f1": metrics.macro_f1(labels, guesses)}
-
-
 def accuracy_table(results: dict, modes: tuple[str, ...]) -> pd.DataFrame:
     """All accuracies of a run, one a line.
 
@@ -131,7 +125,7 @@ def share_table(shares: dict[str, dict]) -> pd.DataFrame:
 
 
 def by_class(labels: list[str], guesses: dict[str, list]) -> pd.DataFrame:
-    """F1 of each class, a column for each of whose answers are given.
+    """F1 of each class, with a column for each list of answers.
 
     Args:
         labels: of the rows.
@@ -148,7 +142,7 @@ def by_class(labels: list[str], guesses: dict[str, list]) -> pd.DataFrame:
 
 
 def rarest(train: list[dict], labels: list[str], count: int = 5) -> list[str]:
-    """The classes with the fewest training rows, of those that test has; the rarest first.
+    """Of the classes that occur in test, those with the fewest training rows, the rarest first.
 
     Args:
         train: the training rows.
@@ -160,7 +154,7 @@ def rarest(train: list[dict], labels: list[str], count: int = 5) -> list[str]:
 
 
 def rare_table(labels: list[str], guesses: dict[str, list], rare: list[str]) -> pd.DataFrame:
-    """Macro-F1 over all classes and over rare ones, for each whose answers are given.
+    """Macro-F1 over all classes and over rare ones, for each list of answers.
 
     Args:
         labels: of the rows.
@@ -175,8 +169,9 @@ def rare_table(labels: list[str], guesses: dict[str, list], rare: list[str]) -> 
 
 
 def quarters(values: list[int]) -> list[str]:
-    """In which quarter of all values each lies, as text such as "120 – 480"; few or equal values
-    make fewer parts.
+    """For each value the quarter of all values that it lies in, as text such as "120 – 480".
+
+    Where values are few or equal, there are fewer parts than four.
     """
     edges = np.unique(np.quantile(values, [0, 0.25, 0.5, 0.75, 1], method="lower"))
     parts = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, max(len(edges) - 2, 0))
@@ -272,12 +267,8 @@ def confidence_of(probabilities: list, places: list[int]) -> pd.DataFrame:
     Returns:
         Columns probability and right, in the order of the rows.
     """
-    return pd.DataFrame(
-        {
-            "probability": [float(np.max(p)) for p in probabilities],
-            "right": [int(np.argmax(p)) == place for p, place in zip(probabilities, places)],
-        }
-    )
+    probability, right = decision.surest_options(probabilities, places)
+    return pd.DataFrame({"probability": probability, "right": right})
 
 
 def surest(covered: pd.DataFrame, share: float) -> float:
@@ -291,7 +282,7 @@ def surest(covered: pd.DataFrame, share: float) -> float:
 
 
 def head_summary(lines: list[dict], best: str, best_lines: list[dict]) -> dict:
-    """What a classification head's answers amount to, and how they stand against the best setting.
+    """Figures for a classification head's answers, and how they compare with the best setting's.
 
     Args:
         lines: the head's answers; see asking.head_answers.
@@ -384,7 +375,7 @@ def stripped(row: dict) -> dict:
 
 
 def promise_table(judged: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """What thresholds promised and what came of it, for people: per cent, "–" where none was found.
+    """What thresholds promised and how it turned out, in per cent, "–" where there is no threshold.
 
     Args:
         judged: by name; see decision.judge.
@@ -482,13 +473,13 @@ def ladder_table(results: dict, seconds: dict[str, float]) -> pd.DataFrame:
 
 
 def settled(results: dict, path: Path) -> dict:
-    """The figures to write: those of a file where they are the same but for the baselines' seconds.
+    """The figures to write: those in the file if only the baselines' seconds have changed.
 
-    So a chapter that runs once more by hand changes nothing that was made of its figures.
+    So a chapter that runs again by hand does not make anything out of date that depends on them.
 
     Args:
         results: see `metrics.score_shares`.
-        path: where they are written, and may lie already.
+        path: the file that they are written to, and that may hold earlier ones.
     """
 
     def untimed(figures: dict) -> str:
@@ -506,10 +497,10 @@ def settled(results: dict, path: Path) -> dict:
 
 
 def set_summary(sets: list[list[int]], places: list[int]) -> dict:
-    """What prediction sets are worth: how often the label is in one, and how large they are.
+    """What prediction sets are worth: how often one holds the label, and how large they are.
 
     Args:
-        sets: places of the options left, for each row.
+        sets: for each row, the places of the options in its set.
         places: of the labels.
 
     Returns:
@@ -520,7 +511,7 @@ def set_summary(sets: list[list[int]], places: list[int]) -> dict:
 
 
 def promise_note(learned: dict[str, dict]) -> str:
-    """On the targets that the validation rows are too few for, a sentence or more for each who.
+    """Sentences about the targets for which there are too few validation rows.
 
     Args:
         learned: "model" and "hybrid"; of each see decision.learn.
@@ -558,7 +549,7 @@ def target_words(target: str | float) -> str:
 
 
 def listed(parts: Iterable[str], last: str = "and") -> str:
-    """Words in a row, such as "a, b and c"; `last` joins the last one."""
+    """Words as a list in a sentence, such as "a, b and c"; `last` stands before the last one."""
     *before, end = parts
     return f"{', '.join(before)} {last} {end}" if before else end
 
@@ -566,9 +557,10 @@ def listed(parts: Iterable[str], last: str = "and") -> str:
 def promises(nats: list, margins: list, places: list[int], weights: dict) -> dict:
     """Thresholds of the model and of the hybrid, learned on validation rows.
 
-    Temperature and weights are fitted on all rows. The thresholds rest on what rules fitted on the
-    other rows said of each: judged by itself, a row would promise too much. Rows that chose the
-    checkpoint or the best setting promise a little too much still, see `decision`.
+    Temperature and weights are fitted on all rows. The thresholds rest on probabilities that each
+    row was given by a rule fitted without it. Otherwise they would promise too much. Rows that
+    helped to choose the checkpoint or the best setting still promise a little too much, see
+    `decision`.
 
     Args:
         nats: for each row, log-probabilities of its options.
@@ -642,7 +634,7 @@ def same_note(same: pd.DataFrame) -> str:
 
 
 def hits_of(answers: list[str] | None, rows: list[dict]) -> list[bool]:
-    """Which rows were answered right; none where there are no answers."""
+    """For each row whether its answer is right; False for all where there are no answers."""
     return [answer == row["output"] for answer, row in zip(answers or [None] * len(rows), rows)]
 
 

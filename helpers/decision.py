@@ -1,23 +1,23 @@
 """Decide with a promise: what a stated probability is worth, learned on val, checked on test.
 
-An answer goes out where its probability reaches a threshold; below it a person looks. The threshold
+An answer goes out when its probability reaches a threshold; below it a person looks. The threshold
 for a target error rests on a Clopper–Pearson bound for the surest rows of val. How many of them may
-be answered is tested in a fixed order, more rows each time, and the testing stops at the first
+be answered is tested in a fixed order, with more rows each time, and testing stops at the first
 number that fails (fixed-sequence testing: Angelopoulos et al. 2021, Learn then test; for selective
 answers: Geifman and El-Yaniv 2017). The first number depends on how many rows there are, never on
 their labels: the fewest that could pass, and a quarter of all at least.
 
-Why the whole search errs no oftener than one test does, where surer answers are not wrong oftener:
-let s be the probability below which the error passes the target. Given how many rows of val reach
-s, their errors are binomial with the target as rate. To let more rows through, the search must
-first pass the test of just these rows (or, where it begins beyond them, a test of rows that are
-wrong no less often), and this happens with a chance of 1 - level at most.
+Why the whole search errs no more often than a single test does, provided that surer answers are not
+wrong more often: let s be the probability below which the error passes the target. Given how many
+rows of val reach s, their errors are binomial with the target as rate. To let more rows through,
+the search must first pass the test of just these rows (or, where it begins beyond them, a test of
+rows that are wrong no less often), and this happens with a chance of 1 - level at most.
 
-This holds for rows that had no say in what they judge, and most of val has chosen a checkpoint and
-the best setting. Such rows flatter the winner. Where all candidates are wrong just beyond the
-target and their errors are alike (normal scores correlated by 0.7), promises of 95 % are broken in
-14 of 100 cases (the best of 9, by 48 of 60 rows, 10 % of errors) or 10 of 100 (the best of 12, by
-100 of 200 rows, 5 %). A test simulates both.
+This holds for rows that had no say in what they judge. But most rows of val helped to choose a
+checkpoint and the best setting, so they flatter the winner. Where all candidates are wrong just
+beyond the target and their errors are alike (normal scores correlated by 0.7), promises of 95 % are
+broken in 14 of 100 cases (the best of 9, by 48 of 60 rows, 10 % of errors) or 10 of 100 (the best
+of 12, by 100 of 200 rows, 5 %). A test simulates both.
 """
 
 import json
@@ -40,18 +40,22 @@ TARGETS = (0.01, 0.02, 0.05, 0.10)
 SETS_LEVEL = 0.9
 """Share of rows whose prediction set shall hold the label."""
 FIRST_SHARE = 0.25
-"""The search for a threshold begins with this share of the rows, so that of many rows a stray wrong
-label among the surest does not end it. Of few it begins with `least_rows`, and one wrong ends it.
+"""The search for a threshold begins with this share of the rows. Where these are many, a stray
+wrong label among the surest does not end it at once. Where rows are few, it begins with
+`least_rows` of them, and one wrong answer ends it.
 """
 FOLDS = 5
 TEMPERATURE_PRIOR = math.log(2)
-"""Standard deviation expected of a temperature's logarithm: a factor of two either way. Without it
-a few rows that are all right would call every answer certain; it fades with more rows.
+"""Standard deviation that we expect of a temperature's logarithm: a factor of two either way.
+Without it, a few rows that are all answered right would make every answer certain. It matters less
+with more rows.
 """
 UNLIKE = 0.001
-"""Below this p of Fisher's exact test, val and test rows reach a threshold unlike often."""
+"""Below this p of Fisher's exact test we say that val and test rows differ in how often they reach
+a threshold.
+"""
 MOST_ROWS = 1_000_000
-"""Beyond this many rows nobody is told that more would do."""
+"""If more rows than this would be needed, we say that no number would do."""
 
 
 def fit_temperature(logprobs: list, places: list[int]) -> float:
@@ -62,8 +66,8 @@ def fit_temperature(logprobs: list, places: list[int]) -> float:
         places: for each row, the place of its label among its options.
 
     Returns:
-        Between 0.05 and 20; 1 leaves probabilities as they are, and is what no row gives. Few rows
-        give one near it, see TEMPERATURE_PRIOR.
+        Between 0.05 and 20. At 1 probabilities stay as they are. Without rows the temperature is 1,
+        and with few rows it is near 1, see TEMPERATURE_PRIOR.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
@@ -93,7 +97,7 @@ def option_probabilities(logprobs: list, temperature: float = 1.0) -> list[np.nd
 
 
 def cross_fitted(fit, apply, *columns: list, folds: int = FOLDS) -> list:
-    """What a fitted rule says of each row when it was fitted on the others.
+    """For each row, what a rule says of it that was fitted without it.
 
     Thresholds learned on rows that a rule was fitted on would promise too much. For a hybrid:
     `cross_fitted(hybrid.fit_weights, hybrid.combine, logprobs, margins, places)`.
@@ -101,8 +105,8 @@ def cross_fitted(fit, apply, *columns: list, folds: int = FOLDS) -> list:
     Args:
         fit: takes the columns of some rows, gives a rule.
         apply: takes a rule and the same columns but the last, gives one value a row.
-        *columns: lists of one length; the last are the places of the labels.
-        folds: parts; as many as there are rows at most.
+        *columns: lists of one length; the last one holds the places of the labels.
+        folds: number of parts; at most one for each row.
 
     Returns:
         One value a row, in order.
@@ -124,7 +128,7 @@ def error_bound(wrong, answered, level: float = 0.95):
 
     Args:
         wrong: errors, a number or an array.
-        answered: rows, alike.
+        answered: rows, in the same form.
         level: how often the bound holds.
     """
     from scipy.stats import beta
@@ -135,7 +139,7 @@ def error_bound(wrong, answered, level: float = 0.95):
 
 
 def least_rows(target: float, level: float = 0.95) -> int:
-    """The fewest answered rows that bear a promise: none of them may be wrong.
+    """The fewest answered rows that can support a promise, which they do if none is wrong.
 
     Args:
         target: the promised error.
@@ -147,7 +151,7 @@ def least_rows(target: float, level: float = 0.95) -> int:
 
 
 def first_count(n: int, target: float, level: float) -> int:
-    """How many of n rows the search for a threshold begins with; more than n where they are few."""
+    """How many of n rows the search for a threshold begins with; more than n where n is small."""
     return max(least_rows(target, level), math.ceil(FIRST_SHARE * n))
 
 
@@ -167,19 +171,21 @@ def with_a_choice(probabilities: list, places: list[int]) -> tuple[list, list[in
 def learn(
     probabilities: list, places: list[int], targets: tuple = TARGETS, level: float = 0.95
 ) -> dict:
-    """Thresholds and prediction sets out of validation rows. Rows of one option are left out: there
-    is one answer to them, which says nothing of the others.
+    """Thresholds and prediction sets, learned from validation rows.
+
+    Rows with a single option are left out, for their only answer says nothing about others.
 
     Args:
-        probabilities: for each row, of its options, by rules fitted on others (`cross_fitted`).
+        probabilities: for each row, those of its options, by rules fitted without it; see
+            `cross_fitted`.
         places: for each row, the place of its label among its options.
         targets: error rates to promise among answered rows.
         level: how often a promise holds.
 
     Returns:
-        "n" of the rows with a choice; "menus", the fewest and the most options of a row, None
-        without rows; "level";
-        "targets": by target as text what `promise` gives; "sets": level and threshold, see `sets`.
+        "n", the number of rows with a choice; "menus", the fewest and the most options of a row,
+        None without rows; "level"; "targets", what `promise` gives by target as text; "sets", what
+        `sets` gives.
     """
     sizes = [len(values) for values in probabilities]
     probabilities, places = with_a_choice(probabilities, places)
@@ -199,15 +205,15 @@ def promise(surest: np.ndarray, right: np.ndarray, target: float, level: float) 
     """The threshold above which an error rate can be promised, and what it rests on.
 
     Args:
-        surest: the answers' probabilities, falling.
+        surest: the answers' probabilities, the largest first.
         right: whether each answer is right.
         target: the promised error among answered rows.
         level: how often the promise holds.
 
     Returns:
-        "threshold" and "bound", None where the rows bear no promise; "share" of them answered;
-        "rows_least", fewer could never bear it; and "rows_needed", about how many rows like these
-        would do, None where no number would.
+        "threshold" and "bound", None where the rows do not support the promise; "share", how many
+        of them are answered; "rows_least", the fewest that could support it; and "rows_needed",
+        about how many rows like these would, None where no number would.
     """
     n, wrong = len(surest), np.cumsum(~right)
     # rows of one probability are answered together
@@ -220,13 +226,13 @@ def promise(surest: np.ndarray, right: np.ndarray, target: float, level: float) 
         count = int(counts[passed - 1])
         learned = {"threshold": float(surest[count - 1]), "bound": float(bounds[passed - 1])}
         learned["share"] = count / n
-    least = 1 if passed else n + 1  # rows that were too few are no answer to "how many would do"
+    least = 1 if passed else n + 1  # n rows were not enough, so the answer must be more than n
     needed = rows_needed(wrong, target, level, least)
     return learned | {"rows_least": least_rows(target, level), "rows_needed": needed}
 
 
 def rows_needed(wrong: np.ndarray, target: float, level: float, least: int = 1) -> int | None:
-    """About how many rows would bear a promise, were they wrong as often as these.
+    """About how many rows would support a promise if they were wrong as often as these.
 
     Args:
         wrong: errors among the surest 1, 2, … rows.
@@ -256,7 +262,7 @@ def sets(probabilities: list, places: list[int], level: float = SETS_LEVEL) -> d
         level: share of rows whose set shall hold the label.
 
     Returns:
-        "level" and "threshold"; 0, so that all options stay, where the rows are too few.
+        "level" and "threshold". Where the rows are too few, it is 0, so that all options stay.
     """
     labels = sorted(float(p[i]) for p, i in zip(probabilities, places))
     covered = math.ceil(round(level * (len(labels) + 1), 9))  # labels that must not fall below
@@ -264,7 +270,7 @@ def sets(probabilities: list, places: list[int], level: float = SETS_LEVEL) -> d
 
 
 def prediction_sets(probabilities: list, threshold: float) -> list[list[int]]:
-    """For each row the places of the options that are left, the likeliest first.
+    """For each row the places of the options in its prediction set, the likeliest first.
 
     Args:
         probabilities: for each row, of its options.
@@ -279,7 +285,7 @@ def prediction_sets(probabilities: list, threshold: float) -> list[list[int]]:
 
 
 def judge(decision: dict, probabilities: list, places: list[int]) -> pd.DataFrame:
-    """What promises learned on val come to on other rows, those of one option left out.
+    """How promises that were learned on val turn out on other rows, without those of one option.
 
     Args:
         decision: see `learn`.
@@ -287,11 +293,11 @@ def judge(decision: dict, probabilities: list, places: list[int]) -> pd.DataFram
         places: for each row, the place of its label.
 
     Returns:
-        A line a target: target, threshold, coverage (share answered), answered, wrong, error among
-        answered rows with its 95 % Wilson interval (low, high), rows_needed; on_val, the share of
-        val rows that reach the threshold, and unlike, whether that is not the share of these rows.
-        Error is NaN where nothing was answered, on_val where there is no threshold, and coverage
-        where no row has a choice.
+        A line for each target: target, threshold, coverage (share answered), answered, wrong, error
+        among answered rows with its 95 % Wilson interval (low, high), rows_needed; on_val, the
+        share of val rows that reach the threshold; and unlike, whether these rows reach it more or
+        less often than val rows, see `unlike`. Error is NaN where nothing was answered, on_val
+        where there is no threshold, and coverage where no row has a choice.
     """
     surest, right = surest_options(*with_a_choice(probabilities, places))
     lines = []
@@ -321,15 +327,15 @@ def judge(decision: dict, probabilities: list, places: list[int]) -> pd.DataFram
 
 
 def doubted(learned: dict, judged: pd.DataFrame) -> dict:
-    """The same promises, and beside each that val was the wrong rows for, how test rows did.
+    """Promises with a mark on those that test rows cast doubt on.
 
     Args:
         learned: see `learn`.
-        judged: what they came to on test rows; see `judge`.
+        judged: how they turned out on test rows; see `judge`.
 
     Returns:
-        `learned`, where a target whose threshold test rows reach unlike often has "on_test", the
-        share of them that do.
+        `learned`, where each target in doubt has "on_test", too: the share of test rows that reach
+        its threshold. It is in doubt when val rows reach it more or less often; see `unlike`.
     """
     apart = judged[judged["unlike"].astype(bool)]
     shares = {f"{line.target:g}": line.coverage for line in apart.itertuples()}
@@ -341,10 +347,10 @@ def doubted(learned: dict, judged: pd.DataFrame) -> dict:
 
 
 def unlike(reached: int, n: int, others_reached: int, others: int) -> bool:
-    """Whether rows reach a threshold more often, or less, than chance lets those of one kind.
+    """Whether two groups of rows differ, by more than chance, in how often they reach a threshold.
 
-    The threshold is itself the probability of a val row, and Fisher's exact test allows for that:
-    were all rows of one kind, then of the surest among both each would be as likely one of val.
+    The threshold is itself the probability of a val row. Fisher's exact test allows for that: if
+    both groups were alike, each of the surest rows would come from val with the same chance.
 
     Args:
         reached: val rows that reach the threshold.
@@ -359,7 +365,7 @@ def unlike(reached: int, n: int, others_reached: int, others: int) -> bool:
 
 
 def write_decision(adapter: Path, decision: dict) -> None:
-    """Keep beside an adapter how its probabilities are to be read.
+    """Write beside an adapter how its probabilities are to be read.
 
     Args:
         adapter: its folder, weights and all; gets decision.json.

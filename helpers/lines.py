@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from helpers import InputError, one_line
-from helpers.rows import Fault, decodes, encoding_of, shown
+from helpers import Fault, InputError, one_line
+from helpers.encodings import decodes, encoding_of
+from helpers.rows import shown
 
 LINE_LIMIT = 64 * 2**20
 """The longest line, or row, that is read, in characters."""

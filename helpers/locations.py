@@ -73,11 +73,12 @@ def find_splits(source: str) -> dict[str, list[Path]] | None:
         return {"train": [path]}
     if is_hub_id(source):
         return None
+    way = ""
+    if source.startswith("["):
+        way = "; on papermill's command line a list is -y 'source: [a, b]'"
     raise InputError(
         f"source {source!r}: no such file or folder, and not a hub id; "
-        "give 'sample', a file, a folder or owner/name"
-        + "; on papermill's command line a list is -y 'source: [a, b]'"
-        * source.startswith("[")
+        f"give 'sample', a file, a folder or owner/name{way}"
     )
 
 
@@ -233,7 +234,7 @@ def other_place(folder: Path) -> str:
     there = dict.fromkeys(file for place in places for file in listed(place))
     files = [from_root(file) for file in there if form_of(file) in READERS]
     if len(files) > 1:
-        more = ", …" * (len(files) > 3)
+        more = ", …" if len(files) > 3 else ""
         return f"give its files as a list, `source: [{', '.join(files[:3])}{more}]`"
     return f"give the file {files[0]} as source" if files else "none of these is read"
 

@@ -47,6 +47,20 @@ def correct(predictions: list[dict], mode: str) -> np.ndarray:
     return np.array([line[mode]["prediction"] == line["label"] for line in predictions], bool)
 
 
+def answer_summary(labels: list[str], answers: list[str | None]) -> dict:
+    """What one list of answers amounts to: the figures that every model and baseline gets.
+
+    Args:
+        labels: of the rows.
+        answers: to the rows, None where there is none.
+
+    Returns:
+        What `accuracy` gives, and "macro_f1".
+    """
+    share = accuracy([answer == label for answer, label in zip(answers, labels)])
+    return share | {"macro_f1": macro_f1(labels, answers)}
+
+
 def summary(predictions: list[dict], modes: tuple[str, ...]) -> dict:
     """What one model's predictions amount to.
 
@@ -55,15 +69,13 @@ def summary(predictions: list[dict], modes: tuple[str, ...]) -> dict:
         modes: of scoring.MODES.
 
     Returns:
-        By mode what `accuracy` gives and "macro_f1", of generate also "valid", the share of answers
-        that are an option at all; and "seconds_a_row". Of no row all of them are 0.
+        By mode what `answer_summary` gives, for generate also "valid", the share of answers that
+        are an option at all; and "seconds_a_row". Without rows all of them are 0.
     """
     labels = [line["label"] for line in predictions]
     result = {}
     for mode in modes:
-        given = [line[mode]["prediction"] for line in predictions]
-        share = accuracy(correct(predictions, mode))
-        result[mode] = share | {"macro_f1": macro_f1(labels, given)}
+        result[mode] = answer_summary(labels, [line[mode]["prediction"] for line in predictions])
     if "generate" in modes:
         valid = [line["generate"]["prediction"] is not None for line in predictions]
         result["generate"]["valid"] = sum(valid) / max(len(valid), 1)

@@ -1,4 +1,7 @@
-"""Profiles: what a run is made of. They are read, checked and expanded here."""
+"""Profiles: what a run is made of. They are read, checked and expanded here.
+
+The last functions say which files a run depends on, for Snakemake.
+"""
 
 import ast
 import json
@@ -54,9 +57,9 @@ CHAPTERS = (
 DECIDED = set(
     "run_dir source model bos show_text setting settings candidate_lengths swift_arguments".split()
 )
-"""Parameters of notebooks that no section or setting says: the profile makes them of all."""
+"""Parameters of notebooks that no section or setting may give: the profile as a whole does."""
 OWN = {"template", "rank", "alpha"}
-"""What each setting says for itself; `training` cannot."""
+"""Parameters that each setting gives for itself; the section `training` must not."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,10 @@ class Profile:
 
     @property
     def bases(self) -> dict[str, dict]:
-        """By the untouched model's name under each template: what the first setting with that
-        template is given, for the model is asked as it is. A head's setting asks nothing.
+        """How the untouched model is asked, once for each template that a setting uses.
+
+        It is asked as the first setting with that template is: its name, such as base-plain, leads
+        to that setting's parameters. Classification heads have no template.
         """
         first: dict[str, dict] = {}
         for given in map(self.training_parameters, self.settings):
@@ -121,7 +126,8 @@ class Profile:
     def training_parameters(self, setting: str) -> dict:
         """What notebook 04 is given for one setting, in a fixed order."""
         choices = dict(self.values["settings"][setting])
-        # Another order of parameters would count as a change. What is no parameter goes to swift.
+        # A fixed order, for Snakemake takes another one for a change. What is no parameter is
+        # swift's.
         order = parameters_of(ROOT / "notebooks" / "04-training.ipynb")
         training = dict(self.values["training"])
         epochs = training.pop("num_train_epochs", None)
@@ -135,7 +141,7 @@ class Profile:
 
 
 def notebook_names(settings: Iterable[str]) -> dict[str, tuple[str, str | None]]:
-    """The book's executed notebooks: one a chapter, and of training one a setting.
+    """The book's executed notebooks: one for each chapter, and of chapter 4 one for each setting.
 
     Args:
         settings: their names.
@@ -151,7 +157,7 @@ def notebook_names(settings: Iterable[str]) -> dict[str, tuple[str, str | None]]
 
 
 def names() -> list[str]:
-    """The profiles that there are."""
+    """Names of all profiles, sorted."""
     return sorted(path.stem for path in PROFILES.glob("*.yml"))
 
 
@@ -165,8 +171,8 @@ def read_profile(name: str) -> Profile:
         name: of a file in profiles/.
 
     Raises:
-        InputError: for a file that is missing or no YAML, and for a missing, unknown or ill-typed
-            key, naming it; for what a notebook would refuse, before the first one runs.
+        InputError: for a file that is missing or no YAML; for a key that is missing, unknown or of
+            a wrong type; and for whatever a notebook would refuse, before the first one runs.
     """
     profile = Profile(name, check(name, load(name)))
     try:
@@ -174,7 +180,9 @@ def read_profile(name: str) -> Profile:
     except (InputError, TypeError) as error:
         raise InputError(f"profiles/{name}.yml: source: {error}") from None
     defaults = defaults_of(ROOT / "notebooks" / "04-training.ipynb")
-    declared = {name: parameters_of(ROOT / "notebooks" / f"{name}.ipynb") for name in CHAPTERS}
+    declared = {
+        chapter: parameters_of(ROOT / "notebooks" / f"{chapter}.ipynb") for chapter in CHAPTERS
+    }
     for chapter, setting in notebook_names(profile.settings).values():
         try:
             given = profile.parameters(chapter, setting)
@@ -191,7 +199,12 @@ def read_profile(name: str) -> Profile:
 
 
 def load(name: str, above: tuple[str, ...] = ()) -> dict:
-    """The values of a profile, with those of the profile that it is like below them."""
+    """The values of a profile, completed with those of the profile that it is `like`.
+
+    Args:
+        name: of a file in profiles/.
+        above: the profiles that led here by their `like`.
+    """
     if not re.fullmatch(r"\w[\w.-]*", str(name)):
         raise InputError(
             f"profile {name!r}: a name has letters, digits, dots and dashes only, for it is a "
@@ -227,7 +240,11 @@ def load(name: str, above: tuple[str, ...] = ()) -> dict:
 
 
 def check(name: str, values: dict) -> dict:
-    """The values of a profile with what may be left out, or an InputError that names the fault."""
+    """The values of a profile, with defaults for what it leaves out and a setting for each seed.
+
+    Raises:
+        InputError: naming the fault.
+    """
     path = f"profiles/{name}.yml"
     values = DEFAULTS | values
     for key in sorted(KINDS.keys() | values.keys(), key=str):
@@ -242,9 +259,9 @@ def check(name: str, values: dict) -> dict:
     sections |= {f"setting {setting!r}": said for setting, said in values["settings"].items()}
     for section, said in sections.items():
         decided = DECIDED | (OWN if section == "training" else set())
-        if isinstance(said, dict) and (decided := decided & {str(key) for key in said}):
+        if isinstance(said, dict) and (wrong := decided & {str(key) for key in said}):
             raise InputError(
-                f"{path}: {section} says {', '.join(sorted(decided))}, which the profile decides; "
+                f"{path}: {section} says {', '.join(sorted(wrong))}, which the profile decides; "
                 "source, model, bos, show_text and candidate_lengths stand at its top, "
                 "template, rank, alpha and each argument of swift in a setting itself"
             )
@@ -304,9 +321,9 @@ def check(name: str, values: dict) -> dict:
 
 
 def with_seeds(settings: dict) -> dict:
-    """Settings with those that list `seeds` multiplied.
+    """All settings, where one that lists `seeds` has become one for each seed.
 
-    The first seed keeps the setting's name, the others are called name-seed<n>.
+    The one with the first seed keeps the name, the others are called name-seed<n>.
     """
     expanded = {}
     for name, values in settings.items():
@@ -340,13 +357,13 @@ def refuse_braces(files: list[str]) -> None:
 
 
 def template_files(given: dict) -> list[str]:
-    """The file that a notebook's parameters name as their template, if it is one.
+    """The file that a notebook's parameters name as their template; none for a packaged one.
 
     Args:
         given: see Profile.parameters.
 
     Raises:
-        InputError: for a template that there is not, or that is none.
+        InputError: for a template that is missing or not sound.
     """
     template = given.get("template", next(iter(TEMPLATES)))
     find_template(template)
@@ -354,7 +371,7 @@ def template_files(given: dict) -> list[str]:
 
 
 def imported_helpers(notebook: Path) -> list[str]:
-    """The helpers that a notebook depends on, those that its helpers import among them.
+    """The files of all helpers that a notebook imports, directly or through other helpers.
 
     Args:
         notebook: an .ipynb file.
@@ -363,18 +380,18 @@ def imported_helpers(notebook: Path) -> list[str]:
         Paths below the project's root, sorted.
     """
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    return with_imports(
+    return files_imported(
         "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     )
 
 
 def helpers_imported_by(file: str) -> list[str]:
-    """The same for a Python file, such as "tools/ask.py"."""
-    return with_imports((ROOT / file).read_text(encoding="utf-8"))
+    """The same as `imported_helpers` for a Python file, such as "tools/ask.py"."""
+    return files_imported((ROOT / file).read_text(encoding="utf-8"))
 
 
-def with_imports(code: str) -> list[str]:
-    """The helpers that a piece of Python imports, directly or through others."""
+def files_imported(code: str) -> list[str]:
+    """The files of all helpers that a piece of Python imports, directly or through others."""
     pending, files = set(helpers_in(code)), {"helpers/__init__.py"}
     while pending:
         file = f"helpers/{pending.pop()}.py"
@@ -386,7 +403,7 @@ def with_imports(code: str) -> list[str]:
     return sorted(files)
 
 
-@cache  # most of them are imported by every chapter
+@cache  # most helpers are imported by every chapter
 def helpers_in(code: str) -> frozenset[str]:
     """Names of the modules of `helpers` that a piece of Python imports."""
     modules = set()

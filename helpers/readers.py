@@ -13,7 +13,8 @@ from collections import Counter
 from itertools import islice
 from pathlib import Path
 
-from helpers import InputError, one_line
+from helpers import Fault, InputError, one_line
+from helpers.encodings import decodes, encoding_of
 from helpers.files import below_root
 from helpers.lines import (
     LINE_LIMIT,
@@ -25,7 +26,7 @@ from helpers.lines import (
     refuse_bomb,
     refuse_other_kind,
 )
-from helpers.rows import Fault, clean, decodes, encoding_of, shown
+from helpers.rows import clean, shown
 from helpers.tables import CellError, Rows, mended, read_csv, read_xlsx
 
 SPACE = re.compile(r"[ \t\r\n]*")

@@ -1,4 +1,5 @@
-"""Rows: what raw values mean. One place says what is a text, a label, an option, none or a fault.
+"""Rows: what raw values mean. This module alone decides what is a text, a label, an option, a gap
+or a fault.
 
 A row is a dict with `id` (ours, "<split>-<number>", unique in a run), `source_id` (what the source
 calls it, or None), `text` (str), `category` (list of str, the options offered for this row) and
@@ -19,7 +20,8 @@ from itertools import pairwise
 from numbers import Integral
 from tokenize import TokenError
 
-from helpers import InputError
+from helpers import Fault, InputError
+from helpers.encodings import decode
 from helpers.parameters import read_yaml
 
 LAYOUT = {"text": "text", "category": "category", "output": "output"}
@@ -31,7 +33,7 @@ USUAL_NAMES = {
 }
 """What others call these columns: a message proposes them."""
 COLUMN_NAMES = {*USUAL_NAMES, *(name for names in USUAL_NAMES.values() for name in names)}
-"""Whatever such a column is usually called."""
+"""All usual names of any of these columns."""
 EMPTY = (
     "".join(
         character
@@ -50,54 +52,32 @@ GAPS = set(
 WORDS_FOR_GAPS = {"none", "null", "na", "n/a", "#na", "#n/a n/a", "-nan", r"\n"} | set(
     "(null) [null] <null> <none> (none) undefined".split()
 )
-"""What programs write there as well, and people may call a class: a label where it is offered."""
+"""What programs also write there, but a person may call a class so. Such a word is a label only
+where it is among the options of its row.
+"""
 STRONG, WEAK = "\t\n|｜", ";；、，,"
-"""Separators of options in a string: weak ones may stand inside an option between strong ones."""
+"""Separators of options in a string. Where a strong one separates, an option may hold weak ones."""
 DOUBTFUL = re.compile(r"[\s/／\\]+")
-"""What may separate options, or stand in a single one."""
+"""Signs that may separate options but may also stand inside a single one, so we do not guess."""
 NUMBERINGS = ("12", "ab", "一二")
-"""How numbered options begin."""
+"""The first two numbers of numbered options, in each way of counting."""
 MAPPED = "a column that holds labels is mapped as in `columns: {category: null, output: NAME}`"
-"""What helps where a column of options holds something else."""
+"""The remedy where a column of options holds labels instead."""
 QUOTES = ('""', "''", "“”", "‘’", "「」", "『』")
 BRACKETS = ("()", "[]", "{}", "（）", "［］", "｛｝", "【】", "〔〕")
 AROUND = ("「」", "『』", "【】", "〔〕", "《》")
 """What may stand around a label without being a part of it."""
 ALIKE = str.maketrans("\u2212〜•‧∙⋅・‘’ʼ“”\u2581", "-~·····'''\"\" ")
-"""Signs that keyboards write for one another: of a minus, a tilde, a middle dot, and quotes. And
-the one that tokenizers write for a space.
+"""Signs that are typed in place of one another (for a minus, a tilde, a middle dot, a quote), and
+the sign that tokenizers write for a space.
 """
 WORD = re.compile(r"[^\W\d_]+")
-BEYOND_ASCII = re.compile(r"[A-Za-z]?(?:[^\x00-\x7f]+[A-Za-z]?)+")
-"""What is beyond ASCII, and the letters at it."""
-IN_WORDS = {"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Sk", "Cn"}
-"""Categories of letters, of marks at letters, and of what is no character at all."""
-ADDED = re.compile("[\u0460-\u052f]+")
-"""Letters that Cyrillic got for languages which need its common ones, too."""
-RARE = re.compile(
-    "[\u01a2-\u01af\u01b1-\u023f\u02a1-\u02b8\u02bd-\u0377\u03d7-\u03ff\u0460-\u0487]"
-)
-"""Letters and marks that no language writes but alone or beside letters of ASCII."""
 VARIANTS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
-"""What chooses between a character's looks."""
-
-
-class Fault(ValueError):
-    """What is wrong with a value or a row.
-
-    Args:
-        reason: the kind of fault, as it is counted.
-        detail: what is special about this case.
-        raw: the row's columns, as far as they could be read.
-    """
-
-    def __init__(self, reason: str, detail: str = "", raw: dict | None = None):
-        super().__init__(reason + detail)
-        self.reason, self.detail, self.raw = reason, detail, raw
+"""Variation selectors: they only choose between two looks of a character."""
 
 
 def clean(text: str) -> str:
-    """A text without what shows nothing at either end."""
+    """A text without invisible characters at its ends."""
     return text.strip(EMPTY)
 
 
@@ -109,8 +89,10 @@ def shown(value) -> str:
 
 @lru_cache(maxsize=4096)
 def spelling(label: str) -> str:
-    """What two spellings of a label share: width, case, composition and what is not seen aside,
-    Chinese brackets around it and a stop behind it, too.
+    """A form of a label that is the same for all of its spellings.
+
+    It ignores width, case, Unicode composition, invisible characters, Chinese brackets around the
+    label and a full stop behind it.
     """
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", label).casefold())
     text = VARIANTS.sub("", text.translate(ALIKE))
@@ -126,147 +108,15 @@ def spelling(label: str) -> str:
 
 
 def visible(text: str) -> str:
-    """A text without what shows nothing."""
+    """A text without any invisible characters."""
     composed = VARIANTS.sub("", unicodedata.normalize("NFC", text))
     return "".join(sign for sign in composed if sign not in EMPTY or sign == " ")
 
 
 def both(one: str, other: str) -> str:
-    """Two spellings, so that a reader sees how they differ."""
+    """Two spellings as a message quotes them: escaped where they would look the same."""
     same = visible(one) == visible(other)
     return " and ".join(map(ascii if same else shown, (one, other)))
-
-
-def encoding_of(content: bytes) -> str:
-    """ "utf-8" or "gb18030", whichever the bytes are for the most part.
-
-    Args:
-        content: a text, or its beginning.
-
-    Raises:
-        Fault: for neither.
-    """
-
-    def broken(encoding: str) -> int:
-        return len(content) - len(content.decode(encoding, "ignore").encode(encoding))
-
-    high = len(content.translate(None, bytes(range(128))))  # bytes beyond ASCII
-    # Of Chinese text in GB18030 about a third happens to be sound UTF-8.
-    if broken("utf-8") <= min(0.4 * high, broken("gb2312")):
-        # A few words may be sound in both: 农业 in GB2312 is ũҵ in UTF-8.
-        return "gb18030" if high and not broken("gb2312") and is_unreal(content) else "utf-8"
-    if broken("gb2312") and is_big5(content):
-        way = "; convert it: iconv -f BIG5 -t UTF-8 old > new (Hong Kong's: -f BIG5-HKSCS)"
-        raise Fault("written in Big5", way)
-    # Almost any bytes decode as GB18030; its common characters are those of GB2312.
-    if broken("gb2312") <= 0.6 * high:
-        if other := other_encoding(content):
-            way = f"; convert it: iconv -f {other} -t UTF-8 old > new"
-            raise Fault(f"written in {other} or the like", way)
-        return "gb18030"
-    lines = content.splitlines()
-    if 2 * sum(decodes(line, "utf-8") for line in lines) < len(lines):
-        raise Fault("neither UTF-8 nor GB18030", "; convert it to UTF-8")
-    return "utf-8"
-
-
-def is_unreal(content: bytes) -> bool:
-    """Whether bytes, read as UTF-8, hold no word beyond ASCII that a language has; see `is_word`.
-
-    Args:
-        content: a text, or its beginning.
-    """
-    text = unicodedata.normalize("NFC", content.decode(errors="ignore"))
-    words = set()
-    for piece in set(BEYOND_ASCII.findall(text)):
-        parts = (sign if unicodedata.category(sign) in IN_WORDS else " " for sign in piece)
-        words.update(word for word in "".join(parts).split() if not word.isascii())
-    return bool(words) and not any(map(is_word, words))
-
-
-def is_word(word: str) -> bool:
-    """Whether a language may have a word. Beside Latin letters of ASCII all others may stand, as in
-    μm. Else a word is of one script, has no capital behind a small letter, none of RARE beside
-    another letter, and more than letters of ADDED.
-
-    Args:
-        word: letters, marks, and what is no character at all.
-    """
-    if any(map(str.isascii, word)):
-        return True
-    scripts = {unicodedata.name(sign, "").split(" ")[0] for sign in word}
-    cased = word in (word.lower(), word.upper(), word.capitalize())
-    rare = ADDED.fullmatch(word) or (len(word) > 1 and RARE.search(word))
-    return len(scripts) == 1 and "" not in scripts and cased and not rare
-
-
-def is_big5(content: bytes) -> bool:
-    """Whether bytes that are no UTF-8 are Chinese text in Big5.
-
-    Nearly all characters of such a text are among the 5,401 frequent ones, whose first byte is at
-    most 0xC6. Text in GB18030 that happens to be sound Big5 has about half of its first bytes
-    above that. Below 0xA1 stand what Hong Kong added (HKSCS), a tenth of a text in Cantonese, and
-    in GB18030 a third of one in traditional characters, which a short text does not tell apart.
-
-    Args:
-        content: a text, or its beginning, that holds characters beyond those of GB2312.
-    """
-    sound = content.decode("big5hkscs", "ignore").encode("big5hkscs")
-    first = [pair[0] for pair in re.findall(rb"[\x80-\xff].", sound, re.DOTALL)]
-    number = len(first)
-    added = sum(byte < 0xA1 for byte in first)
-    frequent = sum(byte <= 0xC6 for byte in first) - (added if number < 40 else 0)
-    few = len(content) - len(sound) <= 0.05 * number and added <= 0.2 * number
-    return few and frequent >= 0.9 * number > 0
-
-
-def other_encoding(content: bytes) -> str | None:
-    """The encoding of bytes that are sound GB18030, and text of another language.
-
-    Of different Korean syllables nearly all first bytes lie from 0xB0 to 0xC8, and of Chinese
-    signs half. In Japanese about half are kana, and no second byte lies below 0xA1. Where letters
-    have accents, many bytes beyond ASCII stand alone between letters of ASCII.
-
-    Args:
-        content: a text, or its beginning.
-
-    Returns:
-        A name that iconv knows; None for Chinese text, and for what is too short to tell.
-    """
-    runs = list(re.finditer(rb"[\x80-\xff]+", content))
-    between = [
-        len(run[0])
-        for run in runs
-        if content[run.start() - 1 : run.start()].isalpha()
-        and content[run.end() : run.end() + 1].isalpha()
-    ]
-    if len(runs) >= 10 and 4 * between.count(1) > len(between) > 0.4 * len(runs):
-        return "CP1252"
-    pairs = re.findall(rb"[\x81-\xfe][\x40-\xfe]", content)
-    signs = {pair for pair in pairs if pair[0] > 0xA9 and pair[1] >= 0xA1}
-    if len(signs) >= 25 and sum(0xB0 <= pair[0] <= 0xC8 for pair in signs) >= 0.97 * len(signs):
-        return "CP949"
-    kana = sum(0xA4 <= pair[0] <= 0xA5 for pair in pairs)
-    wide = all(pair[1] >= 0xA1 for pair in pairs)
-    return "EUC-JP" if wide and len(set(pairs)) >= 25 and len(pairs) <= 2.5 * kana else None
-
-
-def decodes(content: bytes, encoding: str) -> bool:
-    """Whether bytes are sound in an encoding."""
-    try:
-        content.decode(encoding)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def decode(content: bytes) -> str:
-    """Bytes as text. Raises Fault unless they are UTF-8 or GB18030 throughout."""
-    try:
-        return content.decode(encoding_of(content))
-    except UnicodeDecodeError as error:
-        detail = f" (byte {error.start + 1} of {len(content)} is {content[error.start]:#04x})"
-        raise Fault("the bytes are neither UTF-8 nor GB18030", detail) from None
 
 
 def plain(value):
@@ -277,7 +127,7 @@ def plain(value):
 
 
 def refuse_surrogates(text: str, name: str) -> str:
-    """The text. Raises Fault when it holds half a character, which no file can hold."""
+    """Return the text; raise Fault when it holds half a character, which no file can hold."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -286,11 +136,12 @@ def refuse_surrogates(text: str, name: str) -> str:
 
 
 def label_of(value) -> str | None:
-    """What a raw value is: a label, or none.
+    """The label that a raw value is, if it is one.
 
     Args:
-        value: as a reader gives it. Texts, whole numbers and truth values are labels; a whole
-            number with a decimal point ("1.0") is what a column with gaps makes of one.
+        value: as a reader gives it. Texts, whole numbers and truth values are labels. A whole
+            number may come with a decimal point ("1.0"), as programs write it in a column with
+            gaps.
 
     Returns:
         The label, without white space around it; None for a gap (None, NaN, nothing visible).
@@ -319,9 +170,9 @@ def label_of(value) -> str | None:
     return text or None
 
 
-def written(text: str) -> str | None:
-    """What a text spells out, as JSON or Python write it: a list, a dict, a text in quotes."""
-    text = text.removeprefix("=")  # so some programs keep Excel from taking it for a number
+def literal_kind(text: str) -> str | None:
+    """The kind of value that a text spells out in JSON or Python, such as "list"; else None."""
+    text = text.removeprefix("=")  # some programs write ="01", so that Excel sees no number
     if text[:1] not in tuple("[({\"'"):
         return None
     for parse in (json.loads, ast.literal_eval):
@@ -336,16 +187,20 @@ def written(text: str) -> str | None:
 
 
 def refuse_doubtful(label: str) -> None:
-    """Raise Fault for a label that is none, unless it is among the options that a row brings."""
+    """Raise Fault for what is hardly meant as a label: a word for a gap, a list, a quoted text.
+
+    Args:
+        label: one that its row does not offer as an option.
+    """
     if label.lower() in WORDS_FOR_GAPS:
         way = "leave the field empty, or call the class something else"
         raise Fault("a gap written as text is no label", f": {label!r}; {way}")
-    if kind := written(label):
+    if kind := literal_kind(label):
         raise Fault(f"a {kind} is no label", f": {shown(label)}; write the label alone")
 
 
 def text_of(value) -> str:
-    """A raw value as an article. Raises Fault unless it is a text with something to read."""
+    """A raw value as an article; raises Fault unless it is a text with something to read."""
     value = plain(value)
     if not isinstance(value, str):
         there = f"there is a {type(value).__name__}: {shown(value)}; write it as text"
@@ -358,21 +213,21 @@ def text_of(value) -> str:
     return refuse_surrogates(value, "text")
 
 
-def is_divided(raw: dict) -> bool:
-    """Whether a row comes from a run's data folder: it has an id of ours beside its source's."""
+def is_from_run(raw: dict) -> bool:
+    """Whether a row comes from a run's data folder: it has our id beside that of its source."""
     own = re.fullmatch(r"(train|val|test)-[0-9]+", str(raw.get("id")))
     return own is not None and set(raw) == {"id", "source_id", *LAYOUT}
 
 
 def source_id_of(value) -> str | None:
-    """What the source calls a row, as text; None without a name."""
+    """The source's own id of a row, as text; None where it has none."""
     if value is None or (isinstance(value, float) and math.isnan(value)) or value == "":
         return None
     return str(value).encode(errors="backslashreplace").decode()
 
 
 def is_number(value) -> bool:
-    """Whether a raw value is a number or a truth value; NaN is none."""
+    """Whether a raw value is a number or a truth value; NaN does not count."""
     value = plain(value)
     return isinstance(value, Integral | float | Decimal) and value == value
 
@@ -381,11 +236,12 @@ def options_of(value) -> list[str]:
     """Options out of a list, a JSON or Python list in a string, or a separated string.
 
     Args:
-        value: as a reader gives it. Options in a string are separated by line ends, tabs or |, else
-            by one of ; ； 、 ， and the comma; a separator behind the last one is fine.
+        value: as a reader gives it. Options in a string are separated by line ends, tabs or |, or
+            else by one of ; ； 、 ， and the comma. A separator may follow the last option.
 
     Raises:
-        Fault: for none, for what may be read in two ways, for an empty or a repeated option.
+        Fault: when there are no options, when the string can be read in two ways, and for an empty
+            or a repeated option.
     """
     value = plain(value)
     if isinstance(value, str):
@@ -439,8 +295,9 @@ def split_options(text: str) -> list | str:
 
 
 def is_numbered(parts: list[str]) -> bool:
-    """Whether parts of a string come from options such as "1、体育 2、财经", whose numbers end in
-    what separates options elsewhere.
+    """Whether a split string held numbered options, such as "1、体育 2、财经".
+
+    There the sign behind each number is one that separates options elsewhere.
     """
     first, second = (
         clean(unicodedata.normalize("NFKC", part)).casefold() for part in [*parts, "", ""][:2]
@@ -470,14 +327,14 @@ def parse_list(text: str) -> list | tuple:
 
 
 def check_columns(columns: dict | None, known: dict | None = None) -> dict[str, str | None]:
-    """A whole layout out of what a reader maps.
+    """The complete layout that follows from what a reader maps.
 
     Args:
         columns: names of columns by text, category and output; None for the usual ones.
-        known: the layout where `columns` is None.
+        known: what the source is known to map, used where `columns` is None.
 
     Raises:
-        InputError: for a wrong key, or a name that is no text.
+        InputError: for a wrong key, or a name that is not a text.
     """
     if columns is not None and not isinstance(columns, dict):
         raise InputError(f"columns is {shown(columns)}; it maps text, category and output to names")
@@ -493,7 +350,7 @@ def check_columns(columns: dict | None, known: dict | None = None) -> dict[str, 
         raise InputError(f"columns maps two of text, category and output to one column: {layout}")
     for key, name in layout.items():
         if not isinstance(name, str) and not (name is None and key != "text"):
-            way = ", in quotes" * isinstance(name, int)
+            way = ", in quotes" if isinstance(name, int) else ""
             raise InputError(
                 f"columns maps {key} to {shown(name)}; it must be a column's name{way}"
             )
@@ -508,13 +365,13 @@ def check_columns(columns: dict | None, known: dict | None = None) -> dict[str, 
 def no_column(
     key: str, columns: dict[str, str | None], names: list[str], alone: bool = False
 ) -> Fault:
-    """The fault of a column that is missing, with the way to map it.
+    """The fault that names a missing column and says how to map it.
 
     Args:
         key: text, category or output.
         columns: the layout in use.
         names: of the columns that are there.
-        alone: whether nothing else need be there, as with articles to classify.
+        alone: whether no other column is needed, as when articles are classified.
     """
     names = list(filter(None, names))
     there = ", ".join(map(shown, names[:8])) + (" …" if len(names) > 8 else "")
@@ -548,7 +405,7 @@ def no_column(
 
 
 def usual_columns(key: str, names: list[str]) -> Iterator[str]:
-    """Those columns whose name says that they may hold text, options or labels.
+    """The columns that have a usual name for text, options or labels, the most usual first.
 
     Args:
         key: text, category or output.
@@ -559,10 +416,10 @@ def usual_columns(key: str, names: list[str]) -> Iterator[str]:
 
 
 def no_names(names: list[str]) -> str:
-    """What else may be wrong where a table's first line does not look like names of columns.
+    """What a message adds where a table's first line does not look like names of columns.
 
     Args:
-        names: what stands there.
+        names: what the first line holds.
     """
     if is_prose(names):
         return "; if that is an article already, write the names of the columns in a line above it"
@@ -575,12 +432,12 @@ def no_names(names: list[str]) -> str:
 
 
 def is_prose(names: list[str]) -> bool:
-    """Whether what should be names of columns are sentences."""
+    """Whether the names of a table's columns are in fact sentences."""
     return any(len(name) > 40 or set("。！？") & set(name) for name in names)
 
 
 def own_mapping(columns: dict[str, str | None]) -> dict[str, str | None]:
-    """What a layout maps otherwise than usual.
+    """The part of a layout that differs from the usual one.
 
     Args:
         columns: the layout.
@@ -589,7 +446,7 @@ def own_mapping(columns: dict[str, str | None]) -> dict[str, str | None]:
 
 
 def as_yaml(mapping: dict[str, str | None]) -> str:
-    """A mapping of columns as a reader writes it.
+    """A mapping of columns in YAML, as a reader can paste it.
 
     Args:
         mapping: names of columns, or None, by text, category and output.
@@ -604,7 +461,7 @@ def as_yaml(mapping: dict[str, str | None]) -> str:
 
 
 def check_row(raw: dict, columns: dict, options: list[str] | None, number: str) -> dict:
-    """A raw row in the project's layout; see the module.
+    """A raw row in the project's layout, which the top of this module describes.
 
     Args:
         raw: the source's columns.
@@ -629,14 +486,14 @@ def check_row(raw: dict, columns: dict, options: list[str] | None, number: str) 
     if options is None:
         options = options_of(raw[columns["category"]])
     label = plain(raw.get(columns["output"]))
-    if isinstance(label, list) and len(label) < 2:  # so tools for labelling write one, or none
+    if isinstance(label, list) and len(label) < 2:  # tools for labelling wrap a label in a list
         label = label[0] if label else None
     label = label_of(label)
     if label and label not in options:
         refuse_doubtful(label)
     return {
         "id": number,
-        "source_id": source_id_of(raw.get("source_id" if is_divided(raw) else "id")),
+        "source_id": source_id_of(raw.get("source_id" if is_from_run(raw) else "id")),
         "text": text.replace("\0", ""),
         "category": options,
         "output": label,
@@ -649,7 +506,7 @@ def holds_objects(value) -> bool:
 
 
 def refuse_other_labels(row: dict) -> dict:
-    """The row. Raises Fault when its label is not among its options."""
+    """Return the row; raise Fault when its label is not among its options."""
     if option := other_spelling(row):
         raise Fault(
             "the label is spelled otherwise than its option", f": {both(row['output'], option)}"

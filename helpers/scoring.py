@@ -4,6 +4,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -19,16 +20,18 @@ from helpers.predictions import keep_predictions
 from helpers.templating import Prompt, encode, encode_answer
 
 SPARE_TOKENS = 4
-"""How many tokens beyond the longest option may be written: it may be spelled another way."""
+"""How many tokens beyond the longest option may be written: a model may spell an option in other
+tokens.
+"""
 CHUNK = 1024
-"""Tokens of a prompt that are read at once: bounds the memory of a long one."""
+"""How many tokens of a prompt are read at once, which bounds the memory that a long one needs."""
 WORTH_SHARING = 16
-"""Tokens that all prompts of a batch begin with, from which on they are read once for all: behind
-them attention wants a mask, which costs more than a few tokens would.
+"""How many tokens all prompts of a batch must begin with, so that these are read once for all. With
+fewer it does not pay: attention then needs a mask for the rest, which costs more than a few tokens.
 """
 MODES = ("generate", "score", "normalised", "calibrated")
 CODE = sha256(Path(__file__).read_bytes()).hexdigest()
-"""Of this file as it was loaded: answers depend on it, too."""
+"""A digest of this file as it was loaded. Answers that were kept are asked anew when it changes."""
 
 
 class Tree(NamedTuple):
@@ -41,11 +44,9 @@ class Tree(NamedTuple):
     parents: list[int]
     depths: list[int]
     steps: list[list[tuple[int, int]]]
-    """For each option the node after which each of its tokens comes, and that token; the end token
-    is the last.
-    """
+    """For each option its tokens, the end token last, each with the node that it follows."""
     places: dict[tuple[int, ...], int]
-    """The node that each beginning of an option ends in, the empty one among them."""
+    """By each beginning of an option, also the empty one, the node in which it ends."""
 
 
 def option_tree(tokenizer, last: int, options: list[str]) -> Tree:
@@ -87,10 +88,10 @@ def most_nodes(tokenizer, menus: list[list[str]]) -> int:
 
 @torch.inference_mode()
 def ask_batch(model, tokenizer, prompts: list[list[int]], menus: list[list[str]]) -> list[dict]:
-    """Both ways of answering for a batch: one prefill, then one pass over the trees of options.
+    """Answers to a batch, written and scored: one prefill, then one pass over the trees of options.
 
-    The prompts are padded on the right, where causal attention never looks; each tree reads its own
-    prompt's keys and values, and its options share them.
+    The prompts are padded on the right, where causal attention never looks. Each tree reads the
+    keys and values of its own prompt, which its options share.
 
     Args:
         model: a causal language model of transformers, in evaluation mode.
@@ -99,9 +100,9 @@ def ask_batch(model, tokenizer, prompts: list[list[int]], menus: list[list[str]]
         menus: options of each prompt.
 
     Returns:
-        For each prompt "generated" (greedy text, ended by the end token or once no option begins
-        with it), "option" (the one it spells, or None), "logprobs" (nats of each option with its
-        end token, in order) and "tokens" (of each option, end token included).
+        For each prompt "generated" (greedy text, see `generate`), "option" (the one that it spells,
+        or None), "logprobs" (nats of each option with its end token, in order) and "tokens" (how
+        many each option has, end token included).
 
     Raises:
         InputError: when the model returns NaN or infinity.
@@ -123,7 +124,7 @@ def ask_batch(model, tokenizer, prompts: list[list[int]], menus: list[list[str]]
         parts = (nodes[where, what] - total[where]).split(sizes)
         best = nodes.argmax(-1).tolist()
         follows = {beginning: best[node] for beginning, node in tree.places.items()}
-        row_cache = lambda i=i: one_row(cache, i, lengths[i])  # noqa: E731 - made when needed
+        row_cache = partial(one_row, cache, i, lengths[i])  # a copy, made only if it is needed
         text, option = generate(model, tokenizer, follows, row_cache, prompts[i][-1], options)
         logprobs = [part.sum().item() for part in parts]
         results.append({"generated": text, "option": option, "logprobs": logprobs, "tokens": sizes})
@@ -140,7 +141,8 @@ def prefill(model, prompts: list[list[int]], width: int) -> DynamicCache:
         prompts: token ids, padded here on the right.
         width: tokens of the longest.
     """
-    # Without the config: layers with a sliding window keep all, and the trees' masks cut it.
+    # Made without the config, so that layers with a sliding window keep all tokens; the masks of
+    # the trees cut them.
     cache = DynamicCache()
     padded = [prompt + [0] * (width - len(prompt)) for prompt in prompts]
     ids = torch.tensor(padded, device=model.device)  # batch × width
@@ -166,10 +168,10 @@ def prefill(model, prompts: list[list[int]], width: int) -> DynamicCache:
 
 @contextmanager
 def without_last_mlp(model) -> Iterator[None]:
-    """Leave out the last layer's MLP where only keys and values are wanted: nothing reads it.
+    """Skip the last layer's MLP while only keys and values are wanted: nothing reads its output.
 
     Args:
-        model: a causal language model; one whose layers are not called as usual stays as it is.
+        model: a causal language model. One whose layers have other names stays as it is.
     """
     layers = getattr(model.base_model, "layers", None)
     mlp = getattr(layers[-1], "mlp", None) if layers is not None else None
@@ -186,7 +188,7 @@ def without_last_mlp(model) -> Iterator[None]:
 def read_trees(
     model, trees: list[Tree], lengths: list[int], width: int, cache: DynamicCache
 ) -> torch.Tensor:
-    """Logits after every node of every tree; the cache is as before when this returns.
+    """Logits after every node of every tree; it leaves the cache as it was.
 
     Args:
         model: a causal language model.
@@ -255,20 +257,21 @@ def generate(
 ) -> tuple[str, str | None]:
     """Greedy text behind a prompt, and the option that it spells.
 
-    Writing ends with the end token, once no option begins with what is written, or a few tokens
-    beyond the longest option. Token ids decide first: a tokenizer may spell a label in bytes, whose
-    decoded beginning is half a character, or decode it to another text than it was given.
+    Writing ends with the end token, as soon as no option begins with what is written, or a few
+    tokens beyond the longest option. Token ids decide first, for decoded text may mislead: a
+    tokenizer may spell a label in bytes, so that its beginning is half a character, or decode it to
+    another text than it was given.
 
     Args:
         model: a causal language model.
         tokenizer: its tokenizer.
-        follows: the next token behind the token sequences for which it is known.
-        cache: gives the prompt's keys and values but for its last token.
+        follows: the next token by the tokens written so far, where it is known already.
+        cache: gives the keys and values of the prompt without its last token.
         last: the prompt's last token.
         options: what may be written.
     """
     spelled = {tuple(encode(tokenizer, option)): option for option in options}
-    # as the model would write them: a tokenizer may normalise what it encodes
+    # also options as the model would write them, for a tokenizer may normalise what it encodes
     texts = {tokenizer.decode(ids).strip(): option for ids, option in spelled.items()}
     texts |= {option: option for option in options}
     limit = max(map(len, spelled)) + SPARE_TOKENS
@@ -298,7 +301,7 @@ def generate(
 
 
 def write_on(model, tokenizer, prompts: list[list[int]], new_tokens: int = 40) -> list[str]:
-    """What the model writes behind prompts, greedily, whether it answers or not.
+    """What the model writes behind prompts, greedily, even if it is no answer.
 
     Args:
         model: a causal language model.
@@ -314,7 +317,7 @@ def write_on(model, tokenizer, prompts: list[list[int]], new_tokens: int = 40) -
     starts = range(0, len(prompts), size)
     bar = tqdm(total=len(starts) * new_tokens, desc="writing", unit="token", mininterval=2, delay=5)
 
-    def count(ids, _, **choices):  # asked after each token whether a row is to end here
+    def count(ids, _, **choices):  # called after each token: which rows are to end here? none
         bar.update()
         return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
 
@@ -355,7 +358,7 @@ def ask_in_batches(
     Raises:
         InputError: when a single prompt does not fit in memory.
     """
-    # by length, and of one length (most are cut to it) by menu: little is padded
+    # by length, and among rows of one length by the number of options, so that little is padded
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), len(menus[i])))
     if tokens_at_once is None and prompts:
         nodes = most_nodes(tokenizer, menus)
@@ -374,7 +377,7 @@ def ask_in_batches(
             results = ask_batch(
                 model, tokenizer, [prompts[i] for i in batch], [menus[i] for i in batch]
             )
-        except RuntimeError as error:  # torch's OutOfMemoryError is one; a CPU has no class for it
+        except RuntimeError as error:  # a GPU raises OutOfMemoryError, a CPU no class of its own
             if "memory" not in str(error):
                 raise
             if size == 1:
@@ -418,7 +421,7 @@ def predict(
         free: the rows' prompts with a content-free article, for calibration; None leaves
             "calibrated" out.
         key: what answers depend on beside prompts and options (the model, its adapter, its
-            precision); when anything of it changes, all are made anew.
+            precision). When any of it changes, all rows are asked anew.
 
     Returns:
         For each row id, source_id, label, options, tokens (of the prompt), seconds, and what
@@ -451,14 +454,14 @@ def predict(
 
 
 def prior_key(ids: list[int], options: list[str]) -> tuple:
-    """What the answers behind a content-free prompt hang on: its tokens and the row's options."""
+    """What answers to a content-free prompt depend on: its tokens and the row's options."""
     return tuple(ids), tuple(options)
 
 
 def add_priors(
     model, tokenizer, priors: dict[tuple, list[float]], pairs: list[tuple[list[int], list[str]]]
 ) -> None:
-    """Add the log-probabilities of options behind content-free prompts that are not there yet.
+    """Add the log-probabilities of options behind content-free prompts, where they are missing.
 
     Args:
         model: a causal language model.

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from helpers import InputError, one_line
+from helpers import Fault, InputError, one_line
 from helpers.files import DAMAGE, below_root, need
 from helpers.lines import form_of
 from helpers.locations import SPLITS, Part, find_splits, source_parts
@@ -23,7 +23,6 @@ from helpers.parameters import refuse_out_of_range
 from helpers.readers import column_names, read_file, read_jsonl
 from helpers.rows import (
     LAYOUT,
-    Fault,
     as_yaml,
     both,
     check_columns,
@@ -47,11 +46,13 @@ if TYPE_CHECKING:  # a second to load, for chapter 1 alone
 
 
 PARTING = re.compile(r"[\t\n|｜;；、，,/#&+\\]")
-"""What joins two classes to one label."""
+"""Signs that may join two classes in one label."""
 WIDE_PARTING = re.compile(PARTING.pattern + r"|[\s・･·]")
-"""As well, in a label with Chinese characters; in English a space stands within a class."""
+"""The same and spaces and dots, for a label with Chinese characters. In English a class may hold a
+space.
+"""
 ALIKE = "give all files the same columns"
-"""What helps where files of one source call their columns otherwise."""
+"""The remedy where files of one source call their columns by different names."""
 SPLIT_NAMES = {name: split for split, names in SPLITS.items() for name in names}
 """Splits by each name that they are given."""
 KNOWN_LAYOUTS = {"damo/zh_cls_fudan-news": {"text": "prompt", "category": None, "output": "answer"}}
@@ -74,7 +75,7 @@ class Article(NamedTuple):
     """One row of a reader's own file."""
 
     place: str
-    """Where it stands, such as "my.xlsx row 3"."""
+    """Where it is, such as "my.xlsx row 3"."""
     raw: dict
     """The reader's columns in their order, as far as they could be read."""
     row: dict | None
@@ -96,12 +97,13 @@ def read_source(
         source: "sample" (packaged); a .jsonl, .json, .csv, .tsv, .xlsx or .parquet file (it becomes
             the train split); a folder of such files named after the splits, in it or in its `data`;
             a ModelScope id such as "swift/zh_cls_fudan-news", or "hf:owner/name"; or a list of
-            these, read one behind the other, where a file called test.csv is the test split.
-            Relative paths start at the project's root.
-        columns: which columns hold `text`, `category` (the options) and `output` (the label);
-            category None gives every row the set of all labels as its options.
+            these. A list is read one after the other, and a file in it called test.csv is the test
+            split. Relative paths start at the project's root.
+        columns: which columns hold `text`, `category` (the options) and `output` (the label).
+            Where category is None, every row is offered all labels that occur.
         revision: of a hub's data set.
-        on_bad_row: "error" stops at the first row that is not sound, "skip" counts it.
+        on_bad_row: "error" stops at the first row that is not sound, "skip" leaves such rows out
+            and counts them.
         sheet: of an .xlsx file; None for its first.
 
     Raises:
@@ -145,7 +147,7 @@ def read_source(
             skipped = skipped if reading.skipped else ""
             raise InputError(f"source {shown(source)}: {split} holds no rows{skipped}")
     labels = {split: set(rows.unique("output")) - {None} for split, rows in splits.items()}
-    refuse_signs_for_gaps(source, labels)
+    refuse_minus_ones(source, labels)
     if options:
         refuse_strange_labels(source, labels)
         refuse_codes_counted_otherwise(source, labels)
@@ -156,7 +158,7 @@ def headers_removed(folder: Path) -> bool:
     """Whether chapter 1 removed recognised headers from the rows that it left in a folder.
 
     Args:
-        folder: a run's data, with summary.json; without it nobody removed any.
+        folder: a run's data, with summary.json. Without that file the answer is False.
     """
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
@@ -169,7 +171,7 @@ def refuse_codes_counted_otherwise(source: str | list[str], labels: dict[str, se
     """Raise InputError when one split counts classes from 0 and another from 1.
 
     Args:
-        source: what messages call it.
+        source: as messages name it.
         labels: that occur, by split.
     """
     train = labels["train"]
@@ -184,7 +186,7 @@ def refuse_codes_counted_otherwise(source: str | list[str], labels: dict[str, se
 
 
 def refuse_copies(source: list[str] | str, parts: dict[str, list[Part]]) -> None:
-    """Raise InputError when one file comes by two of the sources, whatever they call it."""
+    """Raise InputError when two of the sources hold one file, even under different names."""
     origins: dict[Path, Part] = {}
     for part in (part for of_split in parts.values() for part in of_split):
         first = origins.setdefault(Path(part.name).resolve(), part)
@@ -195,12 +197,14 @@ def refuse_copies(source: list[str] | str, parts: dict[str, list[Part]]) -> None
             )
 
 
-class Menus:
-    """Notices a column that offers one option in every row, as one that holds the label does.
+class SingleOptions:
+    """Notices a column of options that offers a single option in every row.
+
+    Such a column holds the label, not options.
 
     Args:
         name: of the file.
-        columns: its layout; no column for category where a row brings no options.
+        columns: its layout; its column for category is None where rows bring no options.
     """
 
     def __init__(self, name: str, columns: dict[str, str | None]):
@@ -236,9 +240,10 @@ class Menus:
             )
 
 
-class OtherLabels:
-    """Notices labels under another usual name than in other rows of a file, as where files were
-    joined.
+class LabelsElsewhere:
+    """Notices a file some of whose rows have their label under another usual name.
+
+    That happens where files were joined.
 
     Args:
         name: of the file.
@@ -247,8 +252,8 @@ class OtherLabels:
 
     def __init__(self, name: str, columns: dict[str, str | None]):
         self.name, self.columns, self.labelled = name, columns, False
-        self.beside: set[str] = set()  # filled where there is a label, too: another matter
-        self.places: dict[str, str] = {}  # where each other name was first in a label's place
+        self.beside: set[str] = set()  # names filled beside a label: these are columns of their own
+        self.places: dict[str, str] = {}  # names filled in place of a label, and where that began
 
     def add(self, where: str, raw: dict, label: str | None) -> None:
         """See a row: its place, the source's columns and its label."""
@@ -260,7 +265,7 @@ class OtherLabels:
                 continue
             if label is not None:
                 self.beside.add(name)
-            elif column not in raw or name != "answer":  # a model's, in a review file
+            elif column not in raw or name != "answer":  # in a review file, "answer" is a model's
                 self.places.setdefault(name, where)
 
     def refuse_labels(self) -> None:
@@ -273,7 +278,7 @@ class OtherLabels:
             )
 
 
-class Divided:
+class SplitColumn:
     """Notices a column that says of each row which split it belongs to.
 
     Args:
@@ -310,14 +315,19 @@ class Divided:
 
 
 class Reading:
-    """One reading of a source: its rows are checked, and what is not sound is counted."""
+    """One reading of a source: checks its rows, and counts those that are not sound.
+
+    Args:
+        on_bad_row: see `read_source`.
+    """
 
     def __init__(self, on_bad_row: str):
         self.on_bad_row = on_bad_row
         self.skipped: Counter = Counter()
         self.padded = 0
         self.first_fault = ""
-        self.spellings: dict[str, str] = {}  # one of each label: the first, or the most frequent
+        # each label as it is spelled first, or most often, by what `spelling` makes of it
+        self.spellings: dict[str, str] = {}
         self.columns: set[str] = set()  # of the files that were read to their end
 
     def labels(self, parts: list[Part]) -> list[str]:
@@ -329,7 +339,7 @@ class Reading:
         parts = [part for part in parts if part.columns["category"] is None]
         outputs = Counter(row["output"] for row in self.rows("", parts, None))
         for label, _ in outputs.most_common():
-            if label:  # where a row may be skipped, one typo does not outweigh a class
+            if label:  # the most frequent spelling counts: a typo that comes first is skipped
                 self.spellings.setdefault(spelling(label), label)
         labels = {self.spellings[spelling(label)] for label in outputs if label}
         self.columns.clear()
@@ -353,23 +363,27 @@ class Reading:
         return sorted(labels)
 
     def rows(self, split: str, parts: list[Part], options: list[str] | None) -> Iterator[dict]:
-        """The sound rows of one split; their numbers count every row of all its parts.
+        """The sound rows of one split. Rows that are not sound are numbered, too.
 
         Args:
-            split: its name; "" for a first look, at all splits.
+            split: its name; "" for a first look at all splits.
             parts: in their order.
-            options: what rows are offered whose part has no column for it; None on a first look,
-                which counts nothing.
+            options: what a row is offered whose part has no column of options; None for a first
+                look, which counts no faults.
         """
         number, labelled, names = 0, False, []
-        counting = options is None and self.on_bad_row == "skip"  # of spellings; see `labels`
-        coded: dict[bool, str] = {}  # the first file of codes as labels, and of words
+        # `labels` then chooses among all spellings, so none is refused yet
+        counting = options is None and self.on_bad_row == "skip"
+        coded: dict[bool, str] = {}  # see `refuse_codes_beside_words`
         for part in parts:
             menu = (options or []) if part.columns["category"] is None else None
             column, own = part.columns["output"], []
-            menus, others = Menus(part.name, part.columns), OtherLabels(part.name, part.columns)
+            single_options, others = (
+                SingleOptions(part.name, part.columns),
+                LabelsElsewhere(part.name, part.columns),
+            )
             has_labels, part_labels = column is None, set()
-            divided = Divided(part.name, part.columns)
+            split_column = SplitColumn(part.name, part.columns)
             for where, raw in part.read():
                 number += 1
                 try:
@@ -377,7 +391,7 @@ class Reading:
                         raise raw
                     own = own or list(raw)
                     has_labels = has_labels or column in raw
-                    divided.add(raw)
+                    split_column.add(raw)
                     for name in (part.columns["text"], part.columns["category"]):
                         if name in self.columns and name not in raw:
                             raise Fault(f"no column {name!r}, which other files have", f"; {ALIKE}")
@@ -398,13 +412,13 @@ class Reading:
                         self.skipped[fault.reason] += 1
                     self.first_fault = self.first_fault or f"{where}: {fault}"
                     continue
-                menus.add(row["category"])
+                single_options.add(row["category"])
                 if label:
                     part_labels.add(label)
                 yield row
-            menus.refuse_labels(own)
+            single_options.refuse_labels(own)
             others.refuse_labels()
-            divided.refuse_splits()
+            split_column.refuse_splits()
             if menu:
                 refuse_codes_beside_words(part.name, part_labels, coded)
             named = [name for name in usual_columns("output", own) if name != column]
@@ -453,13 +467,13 @@ def is_coded(labels: set[str]) -> bool:
     return least < 2 and numbers == set(range(least, least + len(labels)))
 
 
-def refuse_signs_for_gaps(source: str | list[str], labels: dict[str, set[str]]) -> None:
-    """Raise InputError when a split has the label -1 alone, which no training row has.
+def refuse_minus_ones(source: str | list[str], labels: dict[str, set[str]]) -> None:
+    """Raise InputError when all labels of a split are -1, and no training row has that label.
 
-    So the hubs write that a split's labels are not given away.
+    Data sets on hubs hide the labels of a split in this way.
 
     Args:
-        source: what messages call it.
+        source: as messages name it.
         labels: that occur, by split.
     """
     for split in labels.keys() - {"train"}:
@@ -471,17 +485,19 @@ def refuse_signs_for_gaps(source: str | list[str], labels: dict[str, set[str]]) 
 
 
 def refuse_strange_labels(source: str | list[str], labels: dict[str, set[str]]) -> None:
-    """Raise InputError when no label of a split is one of the training rows: numbers in one file
-    and names in the other, or another corpus.
+    """Raise InputError when a split shares no label with the training rows.
+
+    One file then has numbers and the other names, or the split is of another corpus.
 
     Args:
-        source: what messages call it; its rows are offered all labels.
+        source: as messages name it; its rows are offered all labels.
         labels: that occur, by split.
     """
     for split in labels.keys() - {"train"}:
         if labels[split] and labels[split].isdisjoint(labels["train"]):
             ours, theirs = (shown(sorted(labels[one])) for one in (split, "train"))
-            way = ", or leave these fields empty if labels are missing" * (len(labels[split]) == 1)
+            empty = ", or leave these fields empty if labels are missing"
+            way = empty if len(labels[split]) == 1 else ""
             raise InputError(
                 f"source {shown(source)}: {split} has the labels {ours}, of which train has none "
                 f"({theirs}); write them alike{way}"
@@ -503,7 +519,7 @@ def row_features() -> Features:
 
 
 def to_arrow(rows: Iterator[dict]) -> Dataset:
-    """The rows as a memory-mapped data set, in a scratch folder that goes with the process."""
+    """The rows as a memory-mapped data set, in a scratch folder that is deleted with it."""
     from datasets import Dataset
     from datasets.arrow_writer import ArrowWriter
 
@@ -530,10 +546,11 @@ def read_rows(path: Path | str) -> list[dict]:
     """The rows of a file that notebook 01 wrote, in order, checked again.
 
     Args:
-        path: a .jsonl file. A row keeps its `id` and `source_id`; one without gets a number.
+        path: a .jsonl file. A row keeps its `id` and `source_id`; a row without them gets a number.
 
     Raises:
-        InputError: naming file and line; or the notebook that makes the file.
+        InputError: for a row that is not sound, with its file and line, and for a missing file,
+            with the notebook that makes it.
     """
     path = need(path, "01-dataset-exploration")
     rows, lines = [], {}
@@ -572,14 +589,14 @@ def read_articles(
         file: as for `read_source`; below the project's root unless absolute.
         columns: as for `read_source`. Options and label may be absent.
         sheet: of an .xlsx file; None for its first.
-        options: what a row is offered that brings none.
+        options: what a row is offered that brings no options of its own.
 
     Returns:
-        An article for every row, in order; one that is not sound comes with its fault. A label that
-        is not among the options is no fault here.
+        An article for every row, in order; a row that is not sound comes with its fault. Here a
+        label may be missing from the options.
 
     Raises:
-        InputError: for a file that cannot be read, or lacks a column that is mapped.
+        InputError: for a file that cannot be read or lacks a mapped column.
     """
     path = below_root(file)
     if not path.is_file():
@@ -606,8 +623,10 @@ def read_articles(
 
 
 def refuse_single_options(path: Path, columns: dict, sheet: str | None) -> None:
-    """Raise InputError when the first rows of a reader's file offer a single option each, as what
-    is called `category` elsewhere does: that would be every row's answer.
+    """Raise InputError when the first rows of a reader's file offer a single option each.
+
+    Such a column holds labels, as one called `category` often does, and each row's answer would be
+    its own label.
     """
     column, single = columns["category"], False
     for _, raw in islice(read_file(path, sheet), 100):
@@ -633,8 +652,8 @@ def refuse_single_options(path: Path, columns: dict, sheet: str | None) -> None:
 def articles(
     path: Path, columns: dict, sheet: str | None, options: list[str] | None
 ) -> Iterator[Article]:
-    """What `read_articles` returns, its arguments checked."""
-    menus = Menus(str(path), columns)
+    """The articles that `read_articles` returns, once its arguments are checked."""
+    single_options = SingleOptions(str(path), columns)
     for number, (where, raw) in enumerate(read_file(path, sheet), 1):
         place = f"{path.name} {where}"
         if isinstance(raw, Fault):
@@ -656,16 +675,16 @@ def articles(
                 f"to {as_yaml(own_mapping(columns) | {'output': None})}"
             )
         if menu is None:
-            menus.add(row["category"])
+            single_options.add(row["category"])
         if options and len(row["category"]) == 1 < len(options):
             yield Article(place, raw, None, f"a single option, {row['category'][0]!r}: no choice")
             continue
         yield Article(place, raw, row, None)
-    menus.refuse_labels([])
+    single_options.refuse_labels([])
 
 
 def is_gap(value) -> bool:
-    """Whether a raw value is none."""
+    """Whether a raw value is a gap."""
     try:
         return label_of(value) is None
     except Fault:

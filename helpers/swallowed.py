@@ -1,9 +1,11 @@
-"""Rows that a pair of stray quotes swallowed, told from the lines of an article.
+"""Rows that a pair of stray quotes swallowed, told apart from the lines of an article.
 
-Where nothing is quoted, a text that begins with a quote opens a field, and a later text that ends
-with one closes it. For a parser the rows between are one sound text of many lines. They are told by
-what they hold: the labels, keys or numbers of rows, in texts as long as those of rows. Where there
-are none, each line must have as many fields as the header, as long as those of rows.
+In a file that quotes nothing, a text that begins with a quote opens a quoted field, and a later
+text that ends with a quote closes it. A parser takes all rows in between for one sound text of many
+lines. We call such a record a suspect. Its lines are rows when they hold what rows of this file
+hold, that is known labels, keys or numbers, beside texts as long as those of rows. Where they hold
+nothing known, each line must have as many fields as the header, and fields as long as those of
+rows.
 """
 
 import csv
@@ -17,11 +19,13 @@ from typing import NamedTuple
 from helpers.rows import WORD, clean
 
 ENOUGH, AMPLE = 20, 5_000
-"""Records from which on it is known what a file's rows look like: for a first and a last look."""
+"""Numbers of records. From ENOUGH on a suspect is judged at once. Up to AMPLE it is also kept, and
+judged again at the end of the file.
+"""
 MOST = 12
-"""Lines of a record that are looked at."""
+"""The most lines of a suspect that are looked at."""
 LIKE = 5
-"""Lines of a record from which on their lengths alone tell whether they are rows."""
+"""The fewest lines of a suspect whose lengths alone may show that they are rows."""
 FIRST_OF_THOUSANDS = re.compile("[0-9]{1,3}"), re.compile("[0-9]{3}(?![0-9])")
 """The two parts of a number such as 12,000."""
 
@@ -30,19 +34,19 @@ class Suspect(NamedTuple):
     """A record whose lines would be whole rows by themselves."""
 
     opening: int
-    """The line in which its field begins."""
+    """The line in which its quoted field begins."""
     own: list[str]
     """The record's fields; see `short`."""
     rows: list[list[str]]
-    """Fields of its lines; what belongs to the record itself is blank."""
+    """Fields of its lines; those that belong to the record itself are blank."""
     prose: list[bool]
-    """Of each line whether a space stands behind one of its separators."""
+    """For each line, whether a space follows one of its separators, as in prose."""
     sizes: list[list[int]]
     """How long each of these fields is; see `size`."""
     whole: list[list[int]]
-    """How long all fields of these lines are, the record's own among them."""
+    """How long all fields of these lines are, including those of the record itself."""
     complete: bool
-    """Whether every line with something in it is such a row."""
+    """Whether every line that is not blank is such a row."""
 
 
 class Watch:
@@ -58,30 +62,31 @@ class Watch:
         self.records = 0  # below the header
         self.values: dict[int, set[str]] = defaultdict(set)  # by column
         self.builds: dict[int, set[str]] = defaultdict(set)  # of these values; see `build`
-        self.last: dict[int, str] = {}  # value that was seen, by column
-        self.runs: Counter = Counter()  # of rows with one value on end, by column
-        # of records without suspicion:
-        self.sizes: dict[int, Counter] = defaultdict(Counter)  # by column, how many of each
-        self.plain = self.unquoted = self.spaced = 0  # all, without quotes, with " " behind a comma
-        self.suspects: list[Suspect] = []  # to be looked at again
-        self.suspected = 0  # how many there were
+        self.last: dict[int, str] = {}  # the value seen last, by column
+        self.runs: Counter = Counter()  # of rows with the same value one after the other, by column
+        # Of records that are no suspects:
+        self.sizes: dict[int, Counter] = defaultdict(Counter)  # how many of each size, by column
+        self.plain = self.unquoted = self.spaced = 0  # all; without quotes; see `is_spaced`
+        self.suspects: list[Suspect] = []  # to be judged at the end
+        self.suspected = 0  # how many suspects there were
+        # where the last record's field opens, what `counts_on` says of it, how many lines it has
         self.counted: tuple[int, dict[int, int], int] = 0, {}, 0
 
     def add(self, first: int, lines: list[str], fields: list[str]) -> int | None:
         """See a record.
 
         Args:
-            first: its first line's number.
+            first: the number of its first line.
             lines: of the record.
             fields: of the record.
 
         Returns:
-            The line in which a quote opens that swallowed rows; None where it is not known yet.
+            The line with the opening quote that swallowed rows; None as long as none is known.
         """
         if not fields:
             return None
         opening, following, _ = self.counted
-        for column, number in following.items():  # the next row goes on behind those lines
+        for column, number in following.items():  # this row counts on behind the last one's lines
             goes_on = fields[column : column + 1] == [str(number)]
             if goes_on and not self.repeats(column):
                 return opening
@@ -119,25 +124,25 @@ class Watch:
             self.plain += 1
             self.unquoted += not (text.startswith('"') or self.delimiter + '"' in text)
             self.spaced += is_spaced(fields)
-            if self.width:  # the header's words are no rows
+            if self.width:  # the header is no row
                 for column, field in enumerate(fields):
                     self.sizes[column][size(field)] += 1
         self.width = width
         return None
 
     def end(self) -> int | None:
-        """All records were seen; the line in which a quote opens that swallowed rows, or None."""
-        opening, following, count = self.counted  # of the last record, which no row follows
+        """See that the file ends: the line with the opening quote that swallowed rows, or None."""
+        opening, following, count = self.counted  # no row followed that could count on
         if count > 2 and not all(map(self.repeats, following)):
             return opening
         return next((one.opening for one in self.suspects if self.are_rows(one)), None)
 
     def are_rows(self, suspect: Suspect) -> bool:
-        """Whether lines within a field are rows, and none of an article.
+        """Whether the lines of a suspect are rows, and not those of an article.
 
-        Where the file's other rows have quotes around some field, as most writers put them around
-        all or around what holds a comma, lines without any are rather those of an article. And
-        where every fifth record has such lines, articles of that corpus do; stray quotes are rare.
+        Most writers quote every field, or every field with a comma. Where the file's other rows
+        have quotes, lines without any rather belong to an article. And where every fifth record is
+        a suspect, the articles of that corpus have such lines, for stray quotes are rare.
         """
         if self.suspected > max(3, 0.2 * self.records):
             return False
@@ -151,17 +156,19 @@ class Watch:
         return self.are_as_long(suspect) if known else self.are_like_rows(suspect)
 
     def repeats(self, column: int, more: Collection[str] = ()) -> bool:
-        """Whether values come again in a column, as labels do and keys do not.
+        """Whether values recur in a column, as labels do and keys do not.
 
         Args:
             column: its place.
-            more: values of lines within a field.
+            more: values that a suspect's lines would add.
         """
         return len(self.values[column].union(more)) <= 0.7 * (self.records + len(more))
 
     def evidence(self, suspect: Suspect) -> list[list[str]]:
-        """Columns of a suspect's lines; those of prose, with a space behind a comma where the
-        file has none, are blank.
+        """The columns that a suspect's lines would make, each different line once.
+
+        Where the file writes no spaces behind commas, a line that does is prose, and it is blank
+        here.
         """
         spaced = 2 * self.spaced > self.plain
         blank = [""] * len(suspect.own)
@@ -169,8 +176,10 @@ class Watch:
         return [list(column) for column in zip(*dict.fromkeys(map(tuple, rows)))]
 
     def hold_classes(self, suspect: Suspect, columns: list[list[str]]) -> bool:
-        """Whether all lines hold in some column words that come again there, or all the record's
-        own number: where rows lie in the order of their classes.
+        """Whether some column of the lines holds known classes.
+
+        These are words that recur in that column, or the same number in every line and in the
+        record itself, as where rows are sorted by class.
 
         Args:
             suspect: a record.
@@ -186,11 +195,12 @@ class Watch:
         return False
 
     def repeats_values(self, columns: list[list[str]]) -> bool:
-        """Whether lines within a field hold in some column what rows hold there, as with labels.
-        Some of them may repeat what is new: all rows of a class may be among them, or these alone
-        where the file lies in the order of its classes.
+        """Whether half of the lines hold in some column what rows hold there, such as labels.
 
-        A line of prose may come twice, as in a song. Numbers in their order are those of a list.
+        Values that are new but recur among the lines count, too, once one value is known: all rows
+        of a class may be among the lines. In a file that is sorted by class they count alone, if
+        each has some rows on end. A whole line that recurs counts once, for prose repeats lines,
+        too, as in a song. Numbers in order are those of a list.
 
         Args:
             columns: of these lines; see `evidence`.
@@ -210,9 +220,9 @@ class Watch:
         return False
 
     def repeats_keys(self, suspect: Suspect) -> bool:
-        """Whether lines within a field all hold in some column a number or a key that is built as
-        those are which rows hold there. A single line must hold a new one beside keys that never
-        come again.
+        """Whether all lines hold a number or key in some column that is built like those of rows.
+
+        A single line must hold a new key, in a column whose keys never recur.
         """
         for column, fields in enumerate(zip(*suspect.rows)):
             filled = [field for field in fields if field]
@@ -225,17 +235,19 @@ class Watch:
         return False
 
     def are_as_long(self, suspect: Suspect, least: float | None = None) -> bool:
-        """Whether lines within a field are as long as rows are in the column of the longest
-        fields: those of a list or a table within an article are shorter than articles, and
-        together no longer than the longest.
+        """Whether a suspect's lines are as long as rows, in the column that has the longest fields.
 
-        Of rows, each length is as likely to be anywhere among those of the file's other fields. So
-        the mean of their ranks (0 the shortest, 1 the longest) is about a half, and by chance falls
-        below half less two standard errors once in fifty times.
+        The lines of a list or table within an article are shorter than articles, and together no
+        longer than the longest one.
+
+        The length of a row's field has any rank among the file's other fields with the same chance.
+        So the mean of the ranks (0 the shortest, 1 the longest) is about a half. By chance it falls
+        more than two standard errors below a half once in fifty times.
 
         Args:
-            suspect: a record; its own fields count where there is hardly another.
-            least: what the mean of ranks must reach; by default by the number of lines.
+            suspect: a record. Its own fields count, too, where there is hardly another.
+            least: what the mean of the ranks must reach; by default it depends on the number of
+                lines.
         """
         columns = range(len(suspect.own))
         column = max(columns, key=lambda c: sum(v * n for v, n in self.sizes[c].items()))
@@ -252,12 +264,12 @@ class Watch:
 
         if least is None:
             deviation = 0.29 / sqrt(len(lengths))  # of the mean of ranks that are drawn evenly
-            # Rows of one class may be shorter than most: however many, a quarter will do.
+            # Rows of one class may be shorter than most, so a quarter is enough for any number.
             least = max(0.02, min(0.25, 0.5 - 2 * deviation))
         return self.mean_rank(column, lengths) >= least
 
     def mean_rank(self, column: int, lengths: Collection[int]) -> float:
-        """The mean of lengths' ranks among those of the file's fields; see `are_as_long`.
+        """The mean rank of some lengths among those of the file's fields; see `are_as_long`.
 
         Args:
             column: its place.
@@ -269,8 +281,9 @@ class Watch:
         return (shorter + alike / 2) / max(1, counts.total()) / len(lengths)
 
     def are_like_rows(self, suspect: Suspect) -> bool:
-        """Whether all lines of a record are rows by the number of their fields, and as long as
-        rows are in every column: neither longer nor shorter, by two standard errors.
+        """Whether all lines look like rows: the right number of fields, of the usual length.
+
+        In every column, the mean rank of the lengths is within two standard errors of a half.
 
         Args:
             suspect: a record.
@@ -285,7 +298,7 @@ class Watch:
 
 
 def opening_line(lines: list[str], delimiter: str) -> int:
-    """In which of a record's lines its last quoted field begins; a place in `lines`."""
+    """The place in `lines` of the line in which a record's last quoted field begins."""
     opening, begins, field, quoted = 0, True, False, False
     for place, line in enumerate(lines):
         for character in line:
@@ -301,8 +314,10 @@ def opening_line(lines: list[str], delimiter: str) -> int:
 def whole_rows(
     lines: list[str], width: int, delimiter: str
 ) -> tuple[list[list[str]], list[list[str]], list[bool]]:
-    """The lines of a record that would be whole rows by themselves, where most of those with
-    something in them but the last would; else none.
+    """The lines of a record that would be whole rows by themselves.
+
+    There are none unless at least half of the lines between the first and the last one would be,
+    blank lines aside.
 
     Args:
         lines: of the record.
@@ -310,11 +325,12 @@ def whole_rows(
         delimiter: between fields.
 
     Returns:
-        Fields of the lines twice. In the first list what belongs to the record itself is blank: of
-        the first line what stands up to the opening quote, of the last what stands from the closing
-        one on (a last line without more is left out), and whatever begins a number in the
-        thousands. In the second list nothing is, and the first line is left out if it is no row.
-        And of each line in the first list, whether it is spaced.
+        Three lists. The first holds the fields of each line, where what belongs to the record
+        itself is blank: in the first line all up to the field that opens with a quote, in the last
+        line all from the closing quote on (a last line that holds nothing else is left out), and
+        whatever begins a number in the thousands. The second holds all fields of these lines,
+        without a first line that is no row. The third says of each line in the first list whether
+        it is spaced.
     """
     if len(lines) < 2 or width < 2:
         return [], [], []
@@ -325,7 +341,7 @@ def whole_rows(
     if 2 * len(others) < len(filled) or (len(first) != width and not others):
         return [], [], []
     whole = [first, *others] if len(first) == width else others
-    # In the first line, what stands before the opening quote and behind it is the record's own.
+    # In the first line, all fields up to the one with the opening quote are the record's own.
     own = max((place for place, field in enumerate(first) if field.startswith('"')), default=-1)
     first = [""] * (own + 1) + first[own + 1 :] if len(first) == width else [""] * width
     rows, prose = [first, *map(without_thousands, others)], [False, *map(is_spaced, others)]
@@ -340,12 +356,12 @@ def whole_rows(
 
 
 def is_spaced(fields: list[str]) -> bool:
-    """Whether a space stands behind a separator, as behind a comma in prose."""
+    """Whether a space follows a separator, as it follows a comma in prose."""
     return any(field.startswith(" ") for field in fields[1:])
 
 
 def without_thousands(fields: list[str]) -> list[str]:
-    """Fields of a line; one that a comma within a number such as 12,000 cut off is blank."""
+    """Fields of a line, where the 12 that a comma cut off from 12,000 is blank."""
     first, others = FIRST_OF_THOUSANDS
     behind = [*fields[1:], ""]
     return [
@@ -355,12 +371,12 @@ def without_thousands(fields: list[str]) -> list[str]:
 
 
 def short(field: str) -> str:
-    """A field, or what stands for a long one."""
+    """A field, or for a long one its length and hash, which need less memory."""
     return field if len(field) <= 64 else f"{len(field)}:{hash(field)}"
 
 
 def size(field: str) -> int:
-    """How long a field is, in steps of which a long file has few; 0 for an empty one alone."""
+    """How long a field is, in so few steps that they can be counted; only an empty field has 0."""
     return isqrt(len(field))
 
 
@@ -375,12 +391,13 @@ def closing_field(fields: list[str]) -> int:
 
 
 def counts_on(lines: list[list[str]], fields: list[str]) -> dict[int, int]:
-    """The number to come in each column in which the lines of a record count one up: rows of an
-    index, swallowed by a stray quote.
+    """For each column in which a record's lines count up by one, the number that comes next.
+
+    A stray quote that swallowed rows with an index leaves such a column.
 
     Args:
         lines: their fields; see `whole_rows`.
-        fields: of the record, whose own stand in the first of these lines or in the last.
+        fields: of the record; its own number precedes those of the lines or follows them.
     """
     following = {}
     for (column, inner), own in zip(enumerate(zip(*lines)), fields):
@@ -394,8 +411,9 @@ def counts_on(lines: list[list[str]], fields: list[str]) -> dict[int, int]:
 
 
 def is_list(fields: list[str]) -> bool:
-    """Whether fields are the numbers of a list: 1, 2 and so on, or from 2 on where the first item
-    stands in the line of the opening quote.
+    """Whether fields are the numbers of a list: 1, 2 and so on, or from 2 on.
+
+    They start at 2 where the first item is in the line of the opening quote.
     """
     from_one = [str(number + 1) for number in range(len(fields))]
     from_two = [str(number + 2) for number in range(len(fields))]
@@ -403,8 +421,10 @@ def is_list(fields: list[str]) -> bool:
 
 
 def build(field: str) -> str:
-    """How a number of four digits or more, or a key with a digit in it, is built: its letters and
-    digits alike, its marks as they are. Empty for anything else.
+    """How a number or a key is built, which is alike for those of one column.
+
+    A number needs four digits, and gets 0 for each. A key needs four characters with a digit among
+    them, and gets x for each letter and digit. Anything else gives an empty text.
     """
     if len(field) < 4 or not re.fullmatch(r"[0-9A-Za-z_.:/-]*[0-9][0-9A-Za-z_.:/-]*", field):
         return ""

@@ -26,9 +26,9 @@ SWIFT_DEFAULTS = {
     "torch_dtype": "bfloat16",
     "attn_impl": "sdpa",
 }
-"""What swift does where an argument was taken away."""
+"""What swift does where a setting takes an argument away with `null`."""
 QUANTISERS = {"bnb": "bitsandbytes", "hqq": "hqq", "eetq": "eetq"}
-"""The package that each quant_method of swift needs; none is among this book's."""
+"""The package that each quant_method of swift needs; the book installs none of them."""
 
 
 def sft_arguments(
@@ -61,10 +61,11 @@ def sft_arguments(
         alpha: the correction is scaled by alpha / rank.
         dropout: share of the adapter's input dropped at random.
         steps: optimizer steps; None where `extra` gives num_train_epochs.
-        rows_per_step: rows an optimizer step sees; accumulation makes up for a smaller batch.
+        rows_per_step: rows an optimizer step sees. Where a batch is smaller, gradients of several
+            batches are accumulated.
         batch_size: rows that go through the model at once in each process.
         learning_rate: peak of the cosine schedule.
-        evaluations: how often to look at val at most, evenly spread, the end included.
+        evaluations: how often to look at val at most, evenly spread and including the end.
         seed: order of the rows, initial adapter.
         train_rows: how many rows there are to learn from.
         nproc: processes on this machine.
@@ -130,9 +131,10 @@ def sft_arguments(
 
 
 def known_model_type(model: str) -> str | None:
-    """What swift calls a model's architecture, where its config.json says so by itself.
+    """swift's name for a model's architecture, where config.json names it; None elsewhere.
 
-    swift looks a folder up by its class, which several of its types may share (qwen2, qwen2_gte).
+    By itself swift goes by the model's class, which several of its types may share (qwen2,
+    qwen2_gte).
     """
     folder = Path(find_model(model))
     name = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
@@ -155,7 +157,7 @@ def swift_model_types() -> frozenset[str]:
 def expected_memory(
     config, arguments: dict, length: int, free: float, nproc: int = 1
 ) -> dict[str, float]:
-    """Peak of one training step by part, GiB; see memory.forecast.
+    """Peak memory of one training step by part, in GiB; see memory.forecast.
 
     Args:
         config: the model's transformers config.
@@ -171,7 +173,7 @@ def expected_memory(
     batch = values["per_device_train_batch_size"]
     choices = {
         "dtype": values["torch_dtype"],
-        # a fused kernel of any name keeps no scores
+        # every implementation but eager is fused, and keeps no attention scores
         "attention": "eager" if values["attn_impl"] == "eager" else "sdpa",
         "rank": values["lora_rank"],
         "checkpointing": values["gradient_checkpointing"],
@@ -200,7 +202,7 @@ def adapted_layers(targets: str | list[str]) -> str | list[str]:
 
 
 def refuse_missing_package(arguments: dict) -> None:
-    """Raise InputError where swift would need a package that is not among this book's."""
+    """Raise InputError where swift would need a package that is not installed."""
     method = arguments.get("quant_method")
     needs = [(f"quant_method {method}", QUANTISERS.get(method), "quant_method and quant_bits")]
     if arguments.get("deepspeed"):

@@ -12,18 +12,9 @@ from itertools import islice
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, iterparse
 
-from helpers import InputError, one_line
+from helpers import Fault, InputError, one_line
 from helpers.lines import ESCAPED, LINE_LIMIT, form_of, line_fault, read_lines, refuse_bomb
-from helpers.rows import (
-    COLUMN_NAMES,
-    Fault,
-    clean,
-    is_prose,
-    no_names,
-    shown,
-    spelling,
-    usual_columns,
-)
+from helpers.rows import COLUMN_NAMES, clean, is_prose, no_names, shown, spelling, usual_columns
 from helpers.swallowed import Watch, opening_line
 
 SEPARATOR_LINE = re.compile(r'"?sep= ?([,;|\t，；])"?[,;\t]*\s*', re.IGNORECASE)
@@ -35,13 +26,13 @@ BURIED_QUOTE = re.compile('\ufeff+(?=")')
 TOP_ROW = re.compile("[A-Z]+1:[A-Z]+1")
 """Cells of a sheet's first row."""
 TRUE = ("1", "true")
-"""How XML writes that something is so."""
+"""How XML writes a truth value that is true."""
 Rows = Iterator[tuple[str, dict | Fault]]
-"""Where a row stands ("line 3"), and its columns or what is wrong with it."""
+"""For each row its place ("line 3"), and its columns or what is wrong with it."""
 
 
 def read_csv(path: Path) -> Rows:
-    """Rows of a file with a header line and fields between commas, or tabs where it is .tsv.
+    """Rows of a file with a header line and commas between fields, or tabs in a .tsv file.
 
     A first line such as `sep=;`, which Excel writes and reads, names another separator.
     """
@@ -55,18 +46,18 @@ def read_csv(path: Path) -> Rows:
 def csv_records(
     path: Path, delimiter: str, skipped: int = 0
 ) -> Iterator[tuple[str, list[str], Fault | None]]:
-    """Records of a CSV file: place, fields and what is wrong with their bytes.
+    """Records of a CSV file: place, fields, and what is wrong with their bytes or quotes.
 
     Args:
         path: the file.
         delimiter: between fields.
-        skipped: lines at the beginning that are no records.
+        skipped: how many lines at the beginning are not records.
     """
     lines: list[str] = []  # of the record at hand
 
     def physical_lines():
         for _, line in islice(read_lines(path), skipped, None):
-            # where files were joined, a mark of byte order stands between them, and hides a quote
+            # joined files have a byte-order mark between them, which would hide a quote behind it
             line = line if lines else BURIED_QUOTE.sub("", line.lstrip("\ufeff"))
             lines.append(line)
             yield line.replace("\0", "")
@@ -86,7 +77,7 @@ def csv_records(
     reader = csv.reader(physical_lines(), delimiter=delimiter, strict=True)
     mark = re.escape(delimiter)
     spaced = re.compile(rf'(^|{mark}) +"(?=[^"{mark}\r\n])', re.MULTILINE)
-    quoted = re.compile(' +"([^"]|"")*" *| +"[^"]*')  # whole, or torn across two lines
+    quoted = re.compile(' +"([^"]|"")*" *| +"[^"]*')  # a whole field, or one torn across lines
     watch = Watch(delimiter)
     while True:
         first = skipped + reader.line_num + 1
@@ -119,13 +110,13 @@ def with_header(path: Path, records: Iterator, padded: bool = False) -> Rows:
 
     Args:
         path: the file.
-        records: place, fields and fault of each; those that hold nothing at the end are ignored.
-        padded: whether records leave out empty fields at their end, or have more of them than
-            there are columns.
+        records: place, fields and fault of each. Blank records at the end are ignored.
+        padded: whether a record may lack empty fields at its end, or have more of them than there
+            are columns.
     """
     names: list[str] = []
     blank: list[str] = []
-    first = True  # whether no row was met yet
+    first = True  # until a row was met
     for where, fields, fault in records:
         if is_blank(fields) and not fault:
             blank.append(where)
@@ -152,7 +143,7 @@ def is_blank(fields: list) -> bool:
 
 
 def mended(raw: dict) -> dict:
-    """Columns with a sign in place of each byte that is not sound."""
+    """Columns with the sign U+FFFD in place of each byte that is not sound."""
     return {
         name: ESCAPED.sub("\ufffd", value) if isinstance(value, str) else value
         for name, value in raw.items()
@@ -160,7 +151,7 @@ def mended(raw: dict) -> dict:
 
 
 def header_names(path: Path, where: str, fields: list) -> list[str]:
-    """Names of the columns; "" for one without. Raises InputError for what is no header."""
+    """Names of the columns, "" for one without; raises InputError for what is no header."""
     names = ["" if field is None else clean(str(field)) for field in fields]
     for name, count in Counter(filter(None, names)).items():
         if count > 1:
@@ -176,7 +167,7 @@ def header_names(path: Path, where: str, fields: list) -> list[str]:
 
 
 def separated(path: Path, where: str, mark: str) -> InputError:
-    """What to say of a file whose columns are separated by another mark than its name says."""
+    """The error for a file whose columns are separated by another mark than its name says."""
     kind = {"\t": ".tsv", ",": ".csv"}.get(mark)
     way = f"name the file {kind}" if kind else "save it with commas, or as .xlsx"
     if kind == form_of(path):
@@ -185,12 +176,12 @@ def separated(path: Path, where: str, mark: str) -> InputError:
 
 
 def table_row(names: list[str], fields: list, is_first: bool = False) -> dict | Fault:
-    """A record as columns; a fault when it does not fit the header.
+    """A record as columns, or a fault when it does not fit the header.
 
     Args:
         names: of the columns.
         fields: of the record.
-        is_first: whether it stands right below the header.
+        is_first: whether it is the record right below the header.
     """
     raw = {name: field for name, field in zip(names, fields) if name}
     first = str(fields[0]) if fields else ""
@@ -218,7 +209,7 @@ def table_row(names: list[str], fields: list, is_first: bool = False) -> dict | 
 
 
 def is_header(fields: list, names: list[str]) -> bool:
-    """Whether a record of two or more fields holds nothing but what columns are called.
+    """Whether a record of two or more fields holds nothing but usual names of columns.
 
     Args:
         fields: of the record.
@@ -250,7 +241,7 @@ def read_xlsx(path: Path, sheet: str | None = None) -> Rows:
         book = load_workbook(path, read_only=True, data_only=True)
     except (InputError, OSError):
         raise
-    except Exception as error:  # whatever openpyxl meets in a file that is none
+    except Exception as error:  # openpyxl raises many kinds for a file that is no workbook
         raise InputError(
             f"{path} is no sound .xlsx file ({one_line(error)}); save it as .xlsx once more"
         ) from None
@@ -292,14 +283,14 @@ def sheet_records(path: Path, page) -> Iterator[tuple[str, list, None]]:
     """Records of a sheet: place and values."""
     from openpyxl.utils.escape import unescape
 
-    page.reset_dimensions()  # what a file says of its size may be wrong
+    page.reset_dimensions()  # the size that a file states may be wrong
     rows = enumerate(page.iter_rows(), 1)
     while True:
         try:
             number, cells = next(rows)
         except StopIteration:
             return
-        except Exception as error:  # whatever openpyxl meets
+        except Exception as error:  # openpyxl raises many kinds for a damaged sheet
             raise InputError(f"{path} is no sound .xlsx file: {one_line(error)}") from None
         values = []
         for cell in cells:
@@ -309,11 +300,18 @@ def sheet_records(path: Path, page) -> Iterator[tuple[str, list, None]]:
 
 
 def refuse_alike(path: Path, page, others: list) -> None:
-    """Raise InputError where one of the other sheets has rows of the same columns, two of them or a
-    text and a label: nobody named it, and they would be missing without a word.
+    """Raise InputError when another sheet seems to hold rows, too, which nobody would read.
+
+    It does when it shares two names of columns with the first sheet, or when both have a column of
+    texts and one of labels.
+
+    Args:
+        path: the workbook.
+        page: its first sheet, which is read.
+        others: its other sheets that are visible.
     """
 
-    def beginning(one) -> list[set[str]]:  # the columns, and what stands in the first row
+    def beginning(one) -> list[set[str]]:  # what its first three records hold, the header first
         filled = (fields for _, fields, _ in sheet_records(path, one) if not is_blank(fields))
         return [{clean(str(f)) for f in fields if f} - {""} for fields in islice(filled, 3)]
 
@@ -322,7 +320,7 @@ def refuse_alike(path: Path, page, others: list) -> None:
 
     first = next(iter(beginning(page)), set())
     for other in others:
-        headers = beginning(other)[:-1]  # a title may stand above one, and a row stands below
+        headers = beginning(other)[:-1]  # a title may be above the header, and a row is below it
         shared = max((len(first & names) for names in headers), default=0)
         both = holds_both(first) and any(map(holds_both, headers))
         if both or 0 < min(2, len(first)) <= shared:
@@ -335,9 +333,9 @@ def refuse_alike(path: Path, page, others: list) -> None:
 def refuse_doubtful_cells(path: Path, page) -> None:
     """Raise InputError for cells that would be read as empty and are not, and for hidden rows.
 
-    Of merged cells only the first holds the value; a formula that no office program has computed
-    holds none, or a 0 where the writer asks for all to be computed on opening. A row that a filter
-    hides may be meant or not.
+    Of merged cells only the first holds the value. A formula that no office program has computed
+    yet has no value, or a 0 where the workbook asks for formulas to be computed when it is opened.
+    A row that a filter hides may be meant to count or not.
     """
     nothing = ("", "0") if is_to_be_computed(path) else ("",)
     number = 0  # of the last row
@@ -346,7 +344,7 @@ def refuse_doubtful_cells(path: Path, page) -> None:
             kind = local_name(element)
             if kind == "mergeCell":
                 cells = element.get("ref", "")
-                title = "; if they are a title, delete row 1" * bool(TOP_ROW.fullmatch(cells))
+                title = "; if they are a title, delete row 1" if TOP_ROW.fullmatch(cells) else ""
                 raise InputError(
                     f"{path}: the cells {cells} are merged; unmerge and fill them{title}"
                 )
@@ -354,7 +352,7 @@ def refuse_doubtful_cells(path: Path, page) -> None:
                 continue
             said = element.get("r", "")
             number = int(said) if said.isdecimal() else number + 1
-            filled = [cell for cell in element if len(cell)]  # others have a look and no content
+            filled = [cell for cell in element if len(cell)]  # others have a format and no content
             if filled and element.get("hidden") in TRUE:
                 raise InputError(
                     f"{path}: row {number} is hidden; take the filter off, or unhide or delete "
@@ -372,8 +370,9 @@ def refuse_doubtful_cells(path: Path, page) -> None:
 
 
 def is_to_be_computed(path: Path) -> bool:
-    """Whether a workbook asks for its formulas to be computed when it is opened: what wrote it has
-    not done so.
+    """Whether a workbook asks for its formulas to be computed when it is opened.
+
+    The program that wrote it has then not computed them.
     """
     with zipfile.ZipFile(path) as packed:
         names = [name for name in packed.namelist() if name.endswith("workbook.xml")]
@@ -385,10 +384,10 @@ def is_to_be_computed(path: Path) -> bool:
 
 
 def elements(path: Path, file) -> Iterator[Element]:
-    """Elements of a part of a workbook, each once it is whole.
+    """Elements of a part of a workbook, each as soon as it is complete.
 
     Args:
-        path: what a message calls the workbook.
+        path: the workbook, as a message names it.
         file: the part, open for reading bytes.
 
     Raises:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
 
-from helpers import InputError
+from helpers import Fault, InputError
+from helpers.encodings import decode
 from helpers.files import below_root
 from helpers.parameters import CHOICES, refuse_out_of_range
-from helpers.rows import Fault, decode, shown
+from helpers.rows import shown
 
 PLAIN = "输入: {text}\n分类: {options}\n输出: "
 EDITOR = (

@@ -40,13 +40,13 @@ from helpers.templating import PromptFormat, encode_answer, fit_all
 from helpers.training_log import best_step, explain, look_at_first_row, read_log, show_progress
 
 BEGUN = "begun.json"
-"""Stands where a training is not finished: the fingerprint of what was begun."""
+"""A file in the folder of an unfinished training; holds the fingerprint of what was begun."""
 KEPT = "keep_steps.json"
-"""Lists the steps whose adapters are kept for a learning curve (see swift_plugin)."""
+"""A file that lists the steps whose adapters are kept for a learning curve (see swift_plugin)."""
 SPENT = "spent.json"
-"""Says how many seconds a training has taken that is not finished."""
+"""A file that says how many seconds an unfinished training has taken so far."""
 WATCHED = "CHINESE_NEWS_BOOK_PARENT"
-"""Environment variable: the process without which training shall not go on (see swift_plugin)."""
+"""Environment variable: the id of a process with whose end training stops (see swift_plugin)."""
 LAUNCHERS = re.compile(
     r"(NPROC_PER_NODE|NNODES|NODE_RANK|MASTER_(ADDR|PORT)|(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)"
     r"|_PATCH_WORLD_SIZE|LOCAL_SIZE|PET_.*|TORCHELASTIC_.*|ACCELERATE_.*|FSDP_.*|OMPI_.*|PMI_.*|MPI_.*"
@@ -58,7 +58,7 @@ LAUNCHERS = re.compile(
 def prepare_rows(
     tokenizer, prompt_format: PromptFormat, rows: list[dict]
 ) -> tuple[list[dict], list[int]]:
-    """Rows in swift's layout, bodies cut to fit, and each row's tokens, answer included.
+    """Rows in swift's layout, bodies cut to fit, and how many tokens each has, answer included.
 
     Args:
         tokenizer: a fast tokenizer of transformers.
@@ -91,12 +91,12 @@ def supervised_table(tokenizer, ids: list[int], supervised: int) -> pd.DataFrame
 
 
 def fingerprint(arguments: dict, messages: dict[str, list[dict]], model: str, nproc: int) -> str:
-    """SHA-256 of everything that decides what is learned, and of nothing that only says where.
+    """SHA-256 of everything that decides what is learned, but not of where files lie.
 
     Args:
-        arguments: of swift; the paths of the model and the plugins do not count.
+        arguments: of swift, without the paths of the model and the plugins.
         messages: rows by split, in swift's layout.
-        model: see models.find_model; its content counts.
+        model: see models.find_model; its content counts, not its path.
         nproc: processes at once.
     """
     values = {name: value for name, value in arguments.items() if name != "external_plugins"}
@@ -105,7 +105,7 @@ def fingerprint(arguments: dict, messages: dict[str, list[dict]], model: str, np
 
 
 def unfinished(folder: Path) -> Path:
-    """Where a setting trains until it is whole: a hidden folder beside the setting's own."""
+    """The hidden folder beside a setting's own in which it trains until its adapter is whole."""
     return folder.with_name(f".{folder.name}.unfinished")
 
 
@@ -123,13 +123,13 @@ def train(
 ) -> dict:
     """Train one setting; a finished run of the same arguments and rows is reused.
 
-    A run that was cut off goes on from its last checkpoint. What stands in `folder` from before
-    stays until the new adapter is whole.
+    A run that was cut off goes on from its last checkpoint. An earlier training's files stay in
+    `folder` until the new adapter is whole.
 
     Args:
         folder: gets sft.yaml, swift.log, logging.jsonl, train.jsonl, val.jsonl, summary.json and
-            adapter/ (the checkpoint that training_log.best_step chose, with prompt.json, or a
-            head's head.json, and summary.json).
+            adapter/. This is the checkpoint that training_log.best_step chose, with summary.json
+            and prompt.json, or for a head with head.json.
         arguments: of swift; see `sft_arguments`.
         messages: "train" and "val" rows in swift's layout.
         tokenizer: the model's.
@@ -137,7 +137,8 @@ def train(
         force: train even if nothing changed.
         nproc: processes on this machine, each with batch_size rows at once.
         keep_steps: after these steps the adapter is also kept in curve/step-<n>.
-        rows_digest: of the run's training rows; stays beside the adapter, for who compares.
+        rows_digest: of the run's training rows. It is kept beside the adapter, so that only
+            settings that learned from the same rows are compared.
 
     Returns:
         The summary, and "reused".
@@ -163,7 +164,7 @@ def train(
             shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True, exist_ok=True)
         written = dict(arguments)
-        if "external_plugins" in written:  # relative ones, so that a copied project finds them
+        if "external_plugins" in written:  # as relative paths, so that a copied project finds them
             plugins = written["external_plugins"]
             written["external_plugins"] = [os.path.relpath(path, work) for path in plugins]
         if keep_steps:
@@ -205,7 +206,7 @@ def train(
         shutil.rmtree(work / "swift")
         for file in (KEPT, BEGUN, SPENT):
             (work / file).unlink(missing_ok=True)
-        if rows_digest:  # with the adapter, or a reader who stops here would lose it
+        if rows_digest:  # before the adapter is in its place, so that neither is without the other
             write_json(work / ROWS, {"train": rows_digest})
         replace_folder(work, folder)
         return summary | {"reused": False}
@@ -213,13 +214,13 @@ def train(
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a setting while it trains.
+    """Lock a setting while it trains.
 
     Args:
         folder: of the setting.
 
     Raises:
-        InputError: when another program holds it.
+        InputError: when another program has locked it.
     """
     path = folder.with_name(f".{folder.name}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -233,16 +234,16 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def finished(folder: Path, key: str, keep_steps: tuple[int, ...]) -> dict | None:
-    """The summary of a training that is whole; None where a file of it is missing or damaged.
+    """The summary of a finished training; None where one of its files is missing or damaged.
 
     Args:
         folder: of the setting.
-        key: its fingerprint; another training's summary is none.
+        key: its fingerprint. The summary of a training with another one does not count.
         keep_steps: see `train`.
     """
     adapters = [folder / "adapter", *(folder / "curve" / f"step-{step}" for step in keep_steps)]
     try:
-        # It lies in adapter/, too: Snakemake removes a rule's outputs before it runs it again.
+        # Not the one in `folder`: Snakemake removes a rule's outputs before it runs the rule again.
         summary = json.loads((folder / "adapter" / "summary.json").read_text(encoding="utf-8"))
         read_log(folder / "logging.jsonl")
         sound = summary["fingerprint"] == key
@@ -256,12 +257,12 @@ def finished(folder: Path, key: str, keep_steps: tuple[int, ...]) -> dict | None
 
 
 def begun(work: Path, key: str, keep_steps: tuple[int, ...] = ()) -> bool:
-    """Whether a training was begun and can go on: what a crash of the machine damaged cannot.
+    """Whether a training was begun and can go on; it cannot if a crash damaged its files.
 
     Args:
         work: see `unfinished`.
         key: the training's fingerprint.
-        keep_steps: where adapters are to be kept on its way; it must have kept them until now.
+        keep_steps: steps whose adapters are to be kept; it must have been told so when it began.
     """
     log = work / "swift" / "logging.jsonl"
     try:
@@ -274,12 +275,12 @@ def begun(work: Path, key: str, keep_steps: tuple[int, ...] = ()) -> bool:
 
 
 def finish_adapter(folder: Path, adapter_prompt: AdapterPrompt | AdapterHead) -> None:
-    """Leave of a checkpoint what an adapter needs: weights, configuration, how to ask it.
+    """Turn a checkpoint into an adapter's folder: weights, configuration, and how to ask it.
 
     Args:
         folder: a checkpoint of swift.
-        adapter_prompt: goes into prompt.json or head.json; its model's name replaces this machine's
-            path.
+        adapter_prompt: goes into prompt.json or head.json. The name of its model replaces the path
+            that the model has on this machine.
     """
     # optimizer states, and two files that say where on this machine everything lay
     for leftover in ("*.bin", "*.pt", "*.pth", "README.md", "args.json", "trainer_state.json"):
@@ -296,7 +297,7 @@ def finish_adapter(folder: Path, adapter_prompt: AdapterPrompt | AdapterHead) ->
 def run_swift(folder: Path, arguments: dict, tokenizer, nproc: int = 1) -> tuple[float, float]:
     """Run `swift sft sft.yaml` under a progress bar, from its last checkpoint if there is one.
 
-    However this ends, no process is left.
+    However this ends, it leaves no process behind.
 
     Args:
         folder: where swift runs; its output goes to swift.log there.
@@ -305,7 +306,7 @@ def run_swift(folder: Path, arguments: dict, tokenizer, nproc: int = 1) -> tuple
         nproc: processes at once.
 
     Returns:
-        The seconds it took, those before it was cut off included, and the peak of its processes'
+        The seconds that it took, with those before it was cut off, and the peak of its processes'
         resident memory in GiB.
     """
     command = [sys.executable, "-m", "swift.cli.main", "sft", "sft.yaml"]
@@ -336,7 +337,7 @@ def run_swift(folder: Path, arguments: dict, tokenizer, nproc: int = 1) -> tuple
                 if not math.isfinite(
                     loss := show_progress(folder / "swift" / "logging.jsonl", bar)
                 ):
-                    # nothing here is worth going on from
+                    # without BEGUN, the next training does not go on from here
                     (folder / BEGUN).unlink(missing_ok=True)
                     raise InputError(
                         f"the run diverged: loss {loss} near step {bar.n}; "
@@ -358,7 +359,7 @@ def run_swift(folder: Path, arguments: dict, tokenizer, nproc: int = 1) -> tuple
 
 
 def spent(work: Path) -> float:
-    """The seconds that a training took before it was cut off; 0 where nothing tells.
+    """The seconds that a training took before it was cut off; 0 where that is not known.
 
     Args:
         work: see `unfinished`.
@@ -372,7 +373,7 @@ def swift_environment(nproc: int) -> dict[str, str]:
     """The environment of swift's process: this one's, without what would decide how it trains.
 
     Args:
-        nproc: processes at once; nothing in a shell says otherwise.
+        nproc: processes at once; variables of the shell that say otherwise are left out.
     """
     environment = {
         name: value for name, value in os.environ.items() if not LAUNCHERS.fullmatch(name)
@@ -401,16 +402,19 @@ def running(group: int) -> list[int]:
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step after which swift wrote a checkpoint, which its folder is named by."""
+    """The step after which swift wrote a checkpoint, read from its folder's name."""
     return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
 def last_checkpoint(folder: Path, steps: int) -> Path | None:
-    """The latest checkpoint that is whole and has steps left: swift writes trainer_state.json last.
+    """The latest checkpoint that is whole and has steps left to train.
+
+    It is whole when it has trainer_state.json, which swift writes last.
 
     Args:
         folder: of swift.
-        steps: of the whole training; from its end swift would go on by one step more.
+        steps: of the whole training. From a checkpoint at its end, swift would train one step too
+            many.
     """
     for checkpoint in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
         with suppress(*DAMAGE):
@@ -421,7 +425,7 @@ def last_checkpoint(folder: Path, steps: int) -> Path | None:
 
 
 def resident_gib(pid: int) -> float:
-    """Resident memory of a process, and what its descendants hold beside it, GiB."""
+    """Resident memory of a process, and what its descendants hold for themselves, in GiB."""
     total = 0
     with suppress(psutil.Error):
         process = psutil.Process(pid)

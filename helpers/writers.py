@@ -13,36 +13,36 @@ from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 
-from helpers import InputError
+from helpers import Fault, InputError
+from helpers.encodings import decode
 from helpers.lines import LINE_LIMIT
-from helpers.rows import Fault, decode
 
 FORMS = (".csv", ".xlsx", ".jsonl")
 EXCEL_ROWS, EXCEL_COLUMNS, EXCEL_TEXT = 1_048_576, 16_384, 32_767
 """The most that a sheet of Excel holds: rows, columns, and characters (UTF-16 units) in a cell."""
 FORMULA = re.compile(r"[ \u3000]*[=+\-@＝＋－＠\t\r\n]")
-"""How a text begins that a spreadsheet may run."""
+"""The beginning of a text that a spreadsheet may run as a formula."""
 NUMBER = re.compile(r"[+-]?\d+([.,]\d+)*([eE][+-]?\d+)?%?")
 LATER_FORMULAS = [
     re.compile(
-        # where a field may begin, a line's first one among them
+        # where a field may begin, also the first one of a line
         rf'((?:^|[{separator}\r\n])(?:"|[^\S{separator}\r\n])*)'
-        # not a number, unless the next cell goes on with it where a comma is a decimal one: -3,5*…
+        # no number, unless it goes on behind a decimal comma as a formula: -3,5*…
         r'(?![+-][\d.,%]+"?,(?!"*\s*[\d.]*(?:[eE][+-]?\d+)?[+\-*/^&=<>%:]))'
-        # without one of the last signs nothing is called or fetched
+        # one of the last signs follows: without it a formula neither calls nor fetches anything
         rf"(?=[=+\-@＝＋－＠][^{separator}\r\n]*[(|!（｜！])"
     )
     for separator in ";\t"
 ]
-"""Places in a line of a CSV file from which a spreadsheet may run what follows, where it divides
-lines at semicolons or tabs: a quote within such a field holds nothing together.
+"""Places in a line of a CSV file from which a spreadsheet may run what follows. They matter where
+it divides lines at semicolons or tabs, for then a quote inside a field holds nothing together.
 """
 ESCAPE = re.compile(r"_(?=x[0-9A-Fa-f]{4}_)")
-"""What a workbook would read as one of its own escapes."""
+"""The beginning of what a workbook would read as one of its own escapes, such as _x000A_."""
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f]")
-"""Control characters: the XML of a workbook holds them escaped only."""
+"""Control characters, which the XML of a workbook can hold only as escapes."""
 NO_CHARACTER = re.compile("[\ud800-\udfff\ufffe\uffff]")
-"""Halves of characters, and what is none."""
+"""Halves of characters, and code points that are never characters."""
 
 
 def check_target(path: Path, forms: tuple[str, ...] = FORMS) -> None:
@@ -56,7 +56,7 @@ def check_target(path: Path, forms: tuple[str, ...] = FORMS) -> None:
         InputError: for another ending, a folder that is missing or cannot be written.
     """
     try:
-        scratch_of(path).exists()  # it has the longest name
+        scratch_of(path).exists()  # raises where its name, longer than that of `path`, is too long
     except OSError as error:
         raise InputError(
             f"{path} cannot be written ({error.strerror}); name another file"
@@ -94,7 +94,7 @@ def write_table(path: Path, columns: list[str], rows: Iterable[list]) -> None:
 
 
 def scratch_of(path: Path) -> Path:
-    """Where a file is written until it is whole; a folder has no name to hide."""
+    """The hidden file in which a file is written until it is whole."""
     return path.with_name(f".{path.name}.unfinished{path.suffix}") if path.name else path
 
 
@@ -118,7 +118,7 @@ def whole_file(path: Path):
 
 
 def plain(value):
-    """A value as a line of text holds it: text, number, truth value or None; dates are text."""
+    """A value as a text, number, truth value or None; dates become texts."""
     if isinstance(value, str):
         return NO_CHARACTER.sub("\ufffd", value)
     if value is None or isinstance(value, int):
@@ -148,13 +148,15 @@ def plain(value):
 
 
 def without_midnight(value: datetime.datetime) -> datetime.date:
-    """The date alone of what stands at midnight, as a workbook gives every date."""
-    at_midnight = value.timetz() == datetime.time()  # with a time zone it is no date alone
+    """The date alone where the time is midnight, for a workbook gives every date with that time."""
+    at_midnight = value.timetz() == datetime.time()  # never equal where there is a time zone
     return value.date() if at_midnight else value
 
 
 def is_excel_time(value) -> bool:
-    """Whether Excel has a date or time of the kind: from 1900, no time zone, whole milliseconds."""
+    """Whether a value is a date or time that Excel can hold: from 1900 on, without a time zone and
+    in whole milliseconds.
+    """
     if not isinstance(value, datetime.date | datetime.time):
         return False
     whole = getattr(value, "microsecond", 0) % 1000 == getattr(value, "nanosecond", 0) == 0
@@ -162,7 +164,7 @@ def is_excel_time(value) -> bool:
 
 
 def finite(value):
-    """A number, list or dict without NaN and infinity, which neither JSON nor a cell has."""
+    """A value with None for each NaN and infinity, which neither JSON nor a cell can hold."""
     if isinstance(value, dict):
         return {name: finite(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
@@ -185,7 +187,7 @@ def table_rows(table: Path) -> Iterator[list]:
         from openpyxl import load_workbook
 
         with closing(load_workbook(table, read_only=True)) as book:
-            [page] = book.worksheets  # others are a person's
+            [page] = book.worksheets  # raises for several sheets: such a workbook is not ours
             page.reset_dimensions()
             yield from map(list, page.iter_rows(values_only=True))
         return
@@ -202,15 +204,15 @@ def table_rows(table: Path) -> Iterator[list]:
 
 
 def column_names(table: Path) -> list[str]:
-    """Names of the columns of a table as `write_table` makes it; none where a file is no such."""
+    """Names of the columns of a table as `write_table` makes it; none for any other file."""
     try:
         return [str(name) for name in next(table_rows(table), [])]
-    except Exception:  # whatever openpyxl meets, bytes that are no text, a line that is no row
+    except Exception:  # any kind may come from openpyxl, or for what is no text or no row
         return []
 
 
 def csv_cell(value):
-    """A value for a CSV file: an apostrophe stands before what would run."""
+    """A value for a CSV file, with an apostrophe before a text that a spreadsheet would run."""
     value = plain(value)
     if isinstance(value, str) and is_formula(value):
         return "'" + value
@@ -225,8 +227,10 @@ def guarded(line: str) -> str:
 
 
 def write_csv(path: Path, columns: list[str], rows: Iterable[list]) -> None:
-    """Write a CSV file; see `write_table`. Within a cell an apostrophe stands before a formula that
-    follows a semicolon, a tab or a line end, where what it begins could call or fetch something.
+    """Write a CSV file; see `write_table`.
+
+    Inside a cell, too, an apostrophe is put before what a spreadsheet may run: a formula behind a
+    semicolon, a tab or a line end that could call or fetch something.
     """
     with path.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(SimpleNamespace(write=lambda line: file.write(guarded(line))))
@@ -245,12 +249,12 @@ def write_lines(path: Path, columns: list[str], rows: Iterable[list]) -> None:
 
 
 def xlsx_text(text: str) -> str:
-    """A text as the XML of a workbook holds it: control characters escaped the way Excel does."""
+    """A text for the XML of a workbook, with control characters escaped as Excel does it."""
     return CONTROL.sub(lambda sign: f"_x{ord(sign[0]):04X}_", ESCAPE.sub("_x005F_", text))
 
 
 def excel_length(value) -> int:
-    """How many of the characters that Excel counts a value needs in a cell."""
+    """How many characters a value has in a cell, as Excel counts them."""
     value = plain(value)
     if not isinstance(value, str):
         return 0
@@ -259,8 +263,9 @@ def excel_length(value) -> int:
 
 
 def xlsx_cell(page, value):
-    """A cell for a sheet that is written row by row; text stays text, whatever it begins with, and
-    a date a date.
+    """A cell for a sheet that is written row by row.
+
+    A text stays a text, whatever it begins with, and a date stays a date.
     """
     from openpyxl.cell import WriteOnlyCell
 
@@ -275,7 +280,7 @@ def xlsx_cell(page, value):
     cell = WriteOnlyCell(page, xlsx_text(value))
     cell.data_type = "s"
     if is_formula(value):
-        cell.quotePrefix = True  # so it stays when a person edits the cell
+        cell.quotePrefix = True  # keeps it a text when a person edits the cell
     return cell
 
 
@@ -291,7 +296,7 @@ def write_xlsx(path: Path, columns: list[str], rows: Iterable[list]) -> None:
 
 @contextmanager
 def workbook(path: Path, *titles: str):
-    """New sheets that are written row by row; the file is there when the block ends soundly.
+    """New sheets that are written row by row; the file is saved if the block ends without an error.
 
     Args:
         path: the .xlsx file.
@@ -304,7 +309,7 @@ def workbook(path: Path, *titles: str):
     try:
         yield pages
     except BaseException:
-        for page in pages:  # else they complain when they are collected
+        for page in pages:  # an unclosed page would warn when Python collects it
             page.close()
         raise
     book.save(path)

@@ -24,6 +24,13 @@ LONGEST = (
     "test_budgets test_browser test_odd_sizes test_export test_models"
 ).split()
 """Files that take minutes. They begin first, so that no core waits for the last of them alone."""
+GPU_PROFILES = {
+    "yi-6b": "Yi-6B",
+    "qwen1.5-1.8b": "Qwen1.5-1.8B",
+    "qwen3-0.6b": "Qwen3-0.6B-Base",
+    "baichuan2-7b": "Baichuan2-7B-Base",
+}
+"""Profiles whose models are not at hand, and the file in data/configs that describes each model."""
 SCRATCH = "路径 有空格"
 """The scratch copy's folder: a path with spaces and Chinese characters, as readers have them."""
 LEFT_OUT = (".venv", "runs/", "data/downloads/")

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 import torch
-from conftest import run_cells
+from conftest import GPU_PROFILES, run_cells
 from transformers import AutoConfig
 
 from helpers import (
@@ -28,12 +28,6 @@ from helpers import (
 )
 from tools import ask
 
-CONFIGS = {
-    "yi-6b": "Yi-6B",
-    "qwen1.5-1.8b": "Qwen1.5-1.8B",
-    "qwen3-0.6b": "Qwen3-0.6B-Base",
-    "baichuan2-7b": "Baichuan2-7B-Base",
-}
 GPU = {"dtype": "bfloat16"}
 """What such a card computes in, whatever this machine does."""
 
@@ -44,10 +38,10 @@ def card(name):
     return (16 if "16 GB" in comment else 24) * 1e9 / memory.GIB - budgets.ASIDE_GIB
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", GPU_PROFILES)
 @pytest.mark.parametrize("chapter", [2, 3, 5, 8])
 def test_reading_chapters_fit(name, chapter):
-    profile, config = profiles.read_profile(name), out_of_memory.recorded_config(CONFIGS[name])
+    profile, config = profiles.read_profile(name), out_of_memory.recorded_config(GPU_PROFILES[name])
     length = profile.values["max_length"]
     batch = max(1, budgets.TOKENS_AT_ONCE // length)
     assert 0 < budgets.chapter_needs(config, chapter, length, batch, **GPU) <= card(name)
@@ -55,9 +49,9 @@ def test_reading_chapters_fit(name, chapter):
     assert f"chapter {chapter} needs" in line and "in place of" not in line
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", GPU_PROFILES)
 def test_the_chapter_on_lora_fits_even_where_it_must_load_all_weights(name):
-    config = out_of_memory.recorded_config(CONFIGS[name])
+    config = out_of_memory.recorded_config(GPU_PROFILES[name])
     alone, whole = (
         budgets.chapter_needs(config, 3, in_safetensors=known, **GPU) for known in (True, False)
     )
@@ -66,9 +60,9 @@ def test_the_chapter_on_lora_fits_even_where_it_must_load_all_weights(name):
     assert whole <= card(name)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", GPU_PROFILES)
 def test_the_training_chapter_fits_every_setting(name):
-    profile, config = profiles.read_profile(name), out_of_memory.recorded_config(CONFIGS[name])
+    profile, config = profiles.read_profile(name), out_of_memory.recorded_config(GPU_PROFILES[name])
     for setting in profile.settings:
         given = profile.training_parameters(setting)
         needs = budgets.chapter_needs(
@@ -83,9 +77,9 @@ def test_the_training_chapter_fits_every_setting(name):
         assert needs <= card(name)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", GPU_PROFILES)
 def test_the_chapter_on_memory_picks_lengths_that_fit(name):
-    profile, config = profiles.read_profile(name), out_of_memory.recorded_config(CONFIGS[name])
+    profile, config = profiles.read_profile(name), out_of_memory.recorded_config(GPU_PROFILES[name])
     wanted = profile.values["memory"]["lengths"]
     lengths, line = budgets.pick_lengths(config, wanted, card(name), **GPU)
     assert budgets.chapter_needs(config, 6, max(lengths), **GPU) <= card(name)

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from pyarrow import parquet
 
-from helpers import InputError, files, sources
+from helpers import Fault, InputError, files, sources
 from helpers.predictions import keep_predictions
-from helpers.rows import Fault, clean, label_of, spelling, text_of
+from helpers.rows import clean, label_of, spelling, text_of
 
 EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES", 100))
 often = settings(

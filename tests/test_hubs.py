@@ -16,6 +16,9 @@ import pytest
 from conftest import project_environment
 
 from helpers import ROOT
+from helpers.hubs import DATA
+from helpers.locations import UNREAD
+from helpers.readers import READERS
 
 ROW = {"text": "今天的比赛很精彩。", "category": ["体育", "财经"], "output": "体育"}
 LINE = (json.dumps(ROW, ensure_ascii=False) + "\n").encode()
@@ -214,3 +217,8 @@ def test_a_broken_download_goes_on_where_it_broke(fetch, hub):
         assert file.read() == weights
     starts = [start for name, start in hub.asked if name == "model.safetensors"]
     assert max(starts) > 0, starts
+
+
+def test_every_format_that_is_read_is_fetched_from_a_hub():
+    assert set(DATA) == {f"*{form}{end}" for form in READERS for end in ("", ".gz")}
+    assert not set(UNREAD) & set(READERS)

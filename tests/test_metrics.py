@@ -139,3 +139,12 @@ def test_a_class_that_is_called_none_is_no_missing_answer():
     figure = plotting.confusion(labels, ["(none)", None], ["(none)", "A"])
     ticks = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
     assert ticks == ["(none)", "A", "(none)"]
+
+
+def test_a_baseline_and_a_mode_of_a_model_are_judged_alike():
+    answered = lines([0.9, 0.8, 0.3, 0.6], "ABBA") + lines([0.2], "A")
+    labels = [line["label"] for line in answered]
+    own = metrics.summary([line | {"seconds": 0} for line in answered], ("score",))["score"]
+    assert own == metrics.answer_summary(labels, [line["score"]["prediction"] for line in answered])
+    assert (own["accuracy"], own["n"]) == (pytest.approx(3 / 5), 5)
+    assert own["macro_f1"] == pytest.approx((2 * 2 / 6 + 2 * 1 / 4) / 2)

@@ -2,32 +2,23 @@
 with random weights.
 """
 
-import json
 import re
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, HfArgumentParser
+from conftest import GPU_PROFILES
+from transformers import AutoModelForCausalLM, HfArgumentParser
 
 from helpers import ROOT, InputError, files, heads, memory, profiles, swift_setup, training
 from helpers.adapters import AdapterPrompt
+from helpers.out_of_memory import recorded_config
 from helpers.parameters import read_yaml
 from helpers.templating import PromptFormat, find_template
 from tools.ask import base_prompt
 
 PROFILES = {name: profiles.read_profile(name) for name in profiles.names()}
-CONFIGS = ROOT / "data" / "configs"
-NAMED = {
-    "yi-6b": "Yi-6B",
-    "qwen1.5-1.8b": "Qwen1.5-1.8B",
-    "qwen3-0.6b": "Qwen3-0.6B-Base",
-    "baichuan2-7b": "Baichuan2-7B-Base",
-}
-
-
-def config_of(name):
-    values = json.loads((CONFIGS / f"{name}.json").read_text())
-    return AutoConfig.for_model(**values)
+OWN_CODE = {"baichuan2-7b"}
+"""Profiles whose model needs code of its own, which is not here."""
 
 
 def setting_arguments(profile, setting, model, **changes):
@@ -148,13 +139,13 @@ def test_an_argument_that_swift_does_not_know_is_found(parser):
 )
 def test_a_recorded_config_has_as_many_weights_as_its_model(name, billions):
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config_of(name))
+        model = AutoModelForCausalLM.from_config(recorded_config(name))
     assert sum(weight.numel() for weight in model.parameters()) / 1e9 == pytest.approx(
         billions, rel=0.005
     )
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", GPU_PROFILES)
 def test_every_gpu_profile_fits_the_card_it_names(name):
     """Its comment names the card; the forecast of a training step must stay below."""
     profile = PROFILES[name]
@@ -165,16 +156,16 @@ def test_every_gpu_profile_fits_the_card_it_names(name):
         max(values[key] for values in settings) for key in ("max_length", "rank", "batch_size")
     )
     choices = {"training": True, "rank": rank, "checkpointing": True}
-    parts = memory.forecast(config_of(NAMED[name]), length, batch, **choices)
+    parts = memory.forecast(recorded_config(GPU_PROFILES[name]), length, batch, **choices)
     assert 0.5 < parts["total"] < card * 1e9 / 2**30
 
 
-@pytest.mark.parametrize("name", ["yi-6b", "qwen1.5-1.8b", "qwen3-0.6b"])
+@pytest.mark.parametrize("name", [name for name in GPU_PROFILES if name not in OWN_CODE])
 def test_its_architecture_trains_for_a_few_steps(name, tmp_path, sample, qwen_tokenizer):
     """Random weights, every width shrunk, Qwen's tokenizer; the arguments of the profile's first
     setting.
     """
-    config = config_of(NAMED[name])
+    config = recorded_config(GPU_PROFILES[name])
     tokenizer = qwen_tokenizer
     heads = 4 if config.num_key_value_heads < config.num_attention_heads else 2
     shrunk = {

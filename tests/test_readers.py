@@ -15,9 +15,9 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from helpers import InputError
+from helpers import Fault, InputError
 from helpers.readers import column_names, read_file
-from helpers.rows import LAYOUT, Fault, check_row, label_of, options_of, spelling, text_of
+from helpers.rows import LAYOUT, check_row, label_of, options_of, spelling, text_of
 
 
 @pytest.mark.parametrize(

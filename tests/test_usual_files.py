@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from helpers import InputError, duplicates, lines
-from helpers.rows import other_encoding
+from helpers.encodings import other_encoding
 from helpers.sources import read_articles, read_source
 
 LABELS = ["Sports", "Business", "Farming"]
