@@ -43,7 +43,7 @@ VERSIONS = ("torch", "transformers", "peft", "ms-swift", "lm-eval")
 
 
 def figures(printed: str) -> dict[str, float]:
-    """The figures in a benchmark's `name: value` lines; after a value, only its spread may follow."""
+    """The figures in a benchmark's `name: value` lines; only a spread may follow the value."""
     lines = re.findall(r"^(\w+): (-?[\d.]+(?:e-?\d+)?)(?: \(.*)?$", printed, re.M)
     return {name: float(value) for name, value in lines}
 
