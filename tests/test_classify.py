@@ -62,7 +62,7 @@ def adapter(trained, tmp_path):
 
 @pytest.fixture
 def fake(monkeypatch, tokenizer):
-    """A model that answers at once, with nats that follow from the prompt's ids; it notes prompts."""
+    """A model that answers at once, with nats that follow from a prompt's ids. It notes prompts."""
 
     class Fake:
         def __init__(self):
