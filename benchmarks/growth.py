@@ -2,8 +2,8 @@
 
 It measures seconds and memory of reading and splitting, tokenising and scoring at 1, 3 and 10
 times the rows, and of tokenising, one training step and scoring at 256, 1,024 and 4,096 tokens a
-row. Each measurement is a process of its own, so that its peak memory is its own. It prints `name:
-value` lines; the ratios say how near to linear the growth is.
+row. Each measurement is a process of its own, so that its peak memory is its own. It prints
+`name: value` lines; the ratios say how near to linear the growth is.
 """
 
 import json

@@ -3,7 +3,7 @@ as transformers' "eager" does, but in fewer passes over memory.
 
 The queries of all heads that share a key head lie in one matrix, so that keys and values are not
 copied for each head; scaling and mask are part of the product. The result is the same, rounding
-aside; only the work is less.
+aside, with less work.
 """
 
 import torch

@@ -42,8 +42,8 @@ class FrozenNorm(Gemma3RMSNorm):
 
 
 class MLP(Gemma3MLP):
-    """Gemma's MLP. Where no gradient is needed, its matrix products also do the gelu and multiply
-    the two halves.
+    """Gemma's MLP. Where gradients are switched off, its matrix products also do the gelu and
+    multiply the two halves.
     """
 
     def forward(self, x):

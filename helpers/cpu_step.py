@@ -32,10 +32,10 @@ callbacks_map["cpu_step"] = CpuStep
 def slim(model, mixed: bool) -> None:
     """Replace slow forward passes of a LoRA model.
 
-    They are that of its output matrix and, on a CPU, those of its adapted linear layers and of
+    These are the passes of its output matrix and, on a CPU, of its adapted linear layers and of
     Gemma's attention, norms, MLPs and last layer. On a GPU peft's own layers stay, because other
-    libraries hook into them there. Modules that are themselves trained (a norm, a base weight) stay
-    everywhere, because the replacements compute no gradient for them.
+    libraries hook into them there. Whatever is itself trained (a norm, a base weight) stays
+    everywhere, because the replacements compute no gradient for it.
 
     Args:
         model: with LoRA adapters; changed in place.

@@ -280,6 +280,6 @@ def hidden_correction(
     right = torch.linalg.qr(torch.randn(d_in, rank, generator=draw))[0].T
     values = torch.tensor(strengths).sort(descending=True).values.float()
     energy = values**2 / (values**2).sum()
-    # for a row x of independent numbers, each direction of right x has a mean square of 1, so the
-    # outputs get one of 1, too
+    # for a row x of independent numbers, right x has a mean square of 1 in each direction, so that
+    # outputs have a mean square of 1
     return HiddenCorrection(left * (d_out * energy).sqrt(), right, energy)

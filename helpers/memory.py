@@ -136,7 +136,7 @@ def measured(run: Callable[[], object]) -> dict[str, float]:
         torch.cuda.reset_peak_memory_stats()
         run()
         return {"peak_gib": (torch.cuda.max_memory_allocated() - before) / GIB}
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else its own log fills the notebook
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler's log fills the notebook
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as profile:

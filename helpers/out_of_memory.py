@@ -184,7 +184,7 @@ def reach(points: list[int], values: list[float], budget: float, most: int) -> i
     a, b, c = np.polyfit(points, values, 2)
     lengths = np.arange(1, most + 1)
     needs = a * lengths**2 + b * lengths + c
-    return int(lengths[needs <= budget + 1e-9].max(initial=0))  # the fit is rounded
+    return int(lengths[needs <= budget + 1e-9].max(initial=0))  # 1e-9 for rounding
 
 
 def reaches(config, points: list[int], curves: dict[str, list[float]]) -> dict[str, int]:
