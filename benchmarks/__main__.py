@@ -1,9 +1,9 @@
 """Run all benchmarks, print their ratios in one table and keep them: `make bench`.
 
-By hand, alone on the machine: timings beside other work mean nothing. What was measured goes into
-book/results/benchmarks.json, with machine, date and versions, for the page on performance; how
-cost grows has a file of its own, growth.json. `python -m benchmarks scoring growth` runs some of
-them and keeps the figures of the others.
+Run it by hand, with nothing else on the machine, because timings beside other work mean nothing.
+The figures go into book/results/benchmarks.json, with machine, date and versions, for the page on
+performance. How cost grows has a file of its own, growth.json. With names, as in `python -m
+benchmarks scoring growth`, only these are run, and the figures of the others are kept.
 """
 
 import datetime
@@ -37,19 +37,19 @@ GOALS = {
     "worst_error": ("<=", 0.02),
     "rows_per_s_vs_scorer": (">=", 0.9),
 }
-"""Figures that this book promises, and from where on they are met."""
+"""Figures that this book promises, and the bound that each must keep."""
 SCRIPTS = ("tokenizing", "memory", "scoring", "classifying", "training", "growth")
 VERSIONS = ("torch", "transformers", "peft", "ms-swift", "lm-eval")
 
 
 def figures(printed: str) -> dict[str, float]:
-    """The `name: value` lines of a benchmark; behind a value only its spread may stand."""
+    """The figures in a benchmark's `name: value` lines; only a spread may follow the value."""
     lines = re.findall(r"^(\w+): (-?[\d.]+(?:e-?\d+)?)(?: \(.*)?$", printed, re.M)
     return {name: float(value) for name, value in lines}
 
 
 def processor() -> str:
-    """The processor's name, how many of its cores torch uses, and what models compute in there."""
+    """The processor's name, how many of its cores torch uses, and the type models compute in."""
     with open("/proc/cpuinfo") as file:
         name = re.search(r"model name\s*: (.+)", file.read())
     cores, dtype = torch.get_num_threads(), models.pick_dtype()
@@ -58,7 +58,7 @@ def processor() -> str:
 
 
 def draw_growth(values: dict[str, float], target: Path) -> None:
-    """The figure of cost as the work grows: seconds and peak memory over rows and over tokens.
+    """Draw how cost grows with the work: seconds and peak memory against rows and against tokens.
 
     Args:
         values: what benchmarks/growth.py printed, such as "scoring_seconds_256_tokens".
@@ -86,10 +86,10 @@ def draw_growth(values: dict[str, float], target: Path) -> None:
 
 
 def keep(script: str, values: dict[str, float], results: Path) -> None:
-    """Record what a benchmark printed beside what others printed on the same machine.
+    """Record what a benchmark printed, beside what the others printed on the same machine.
 
-    Each benchmark holds its contestants side by side in one run, so it may be run by itself. Parts
-    of another machine, or of other versions, are dropped; growth is measured by itself.
+    Each benchmark runs its contestants side by side, so it may be run by itself. Figures from
+    another machine or from other versions are dropped. Growth is kept in a file of its own.
 
     Args:
         script: one of SCRIPTS.

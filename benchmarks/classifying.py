@@ -1,8 +1,9 @@
 """Classifying a file against the scorer alone: `python -m benchmarks.classifying [ROWS]`.
 
-The same rows, in turns, medians of three: reading the file, prompts, journal and table on top of
-what benchmarks/scoring.py measures as ours. The model is loaded before either begins. The adapter
-changes nothing, for an adapter that learned something is merged and costs the same.
+Both read the same rows, in turns, three times; the figures are medians. Classifying adds reading
+the file, prompts, journal and table to what benchmarks/scoring.py measures as ours. The model is
+loaded before either begins. The adapter changes nothing, because one that learned something would
+be merged and cost the same.
 """
 
 import contextlib
@@ -24,12 +25,12 @@ TURNS = 3
 
 
 def untouched(folder: Path, labels: list[str]) -> Classifier:
-    """A classifier whose adapter changes nothing, its model loaded."""
+    """A classifier whose adapter changes nothing and whose model is loaded."""
     from peft import LoraConfig, get_peft_model
 
     network = models.load_model(models.PACKAGED)
     adapter = folder / "train" / "untouched" / "adapter"
-    # B begins at zero: the adapter is there, and adds nothing
+    # B begins at zero, so the adapter is there but adds nothing
     get_peft_model(network, LoraConfig(r=1, target_modules="all-linear")).save_pretrained(adapter)
     prompt_format = templating.PromptFormat(templating.PLAIN, 256, True)
     write_prompt(adapter, AdapterPrompt(models.PACKAGED, prompt_format, labels))
@@ -58,7 +59,7 @@ def main(count: int) -> None:
             ),
         }
         seconds = {name: [] for name in contestants}
-        with contextlib.redirect_stderr(io.StringIO()):  # the bars
+        with contextlib.redirect_stderr(io.StringIO()):  # hides the progress bars
             for _ in range(TURNS):
                 for name, action in contestants.items():
                     seconds[name].append(timed(action))

@@ -1,8 +1,9 @@
-"""Memory and time of exploring a large corpus: `python benchmarks/exploring.py [ROWS]`.
+"""Memory and time of exploring a large corpus: `python -m benchmarks.exploring [ROWS]`.
 
-100,000 rows by default, over 1 GB. Writes a corpus of that size to a scratch folder, then runs what
-notebook 01 runs on it. Prints seconds and the peak of the process's own memory (anonymous pages;
-the memory-mapped rows can be dropped by the kernel at any time and are reported apart).
+There are 100,000 rows by default, over 1 GB. It writes a corpus of that size to a scratch folder
+and runs on it what notebook 01 runs. It prints seconds and the peak of the process's own memory,
+that is, of its anonymous pages. The memory-mapped rows are reported apart, because the kernel can
+drop them at any time.
 """
 
 import random
@@ -16,7 +17,7 @@ from helpers import duplicates, files, models, sources, splits, survival, templa
 
 
 def write_corpus(path: Path, rows: int) -> None:
-    """`rows` articles of about 4,300 characters, shuffled pieces of the packaged sample."""
+    """Write `rows` articles of about 4,300 characters, shuffled pieces of the packaged sample."""
     rng = random.Random(0)
     sample = sources.read_source("sample").splits["train"]
     pieces = [text[i : i + 120] for text in sample["text"] for i in range(0, len(text) - 120, 120)]
@@ -34,7 +35,7 @@ def write_corpus(path: Path, rows: int) -> None:
 
 
 def watch(peak: dict[str, int], stop: threading.Event) -> None:
-    """Keep the largest RssAnon and RssFile of this process, in KiB."""
+    """Note the largest RssAnon and RssFile of this process, in KiB, until told to stop."""
     while not stop.wait(0.2):
         for line in Path("/proc/self/status").read_text().splitlines():
             name, _, value = line.partition(":")

@@ -1,14 +1,15 @@
 """The study's models at full size, without a GPU: `python -m benchmarks.full_size [PROFILE …]`.
 
-Weights are drawn at random in a study model's configuration, and the eight chapters run on them
-with the profile's own settings, but few rows and steps. Each chapter is a process of its own that
-may hold no more than the card that the profile is for. It prints `name: value` lines, a forecast, a
-measured peak and the seconds of every chapter, and keeps them in book/results/full-size.json.
+Weights of a study model's configuration are drawn at random, and the eight chapters run on them
+with the profile's own settings, but with few rows and steps. Each chapter is a process of its own
+that may hold no more memory than the card that the profile is for. The forecast, the measured peak
+and the seconds of every chapter are printed as `name: value` lines and kept in
+book/results/full-size.json.
 
-The limit is RLIMIT_DATA: it counts what a process has of its own, memory that it asked for and
-weights that it maps from files privately, each once. RLIMIT_AS would count libraries and address
-space that is never touched, and RLIMIT_RSS does nothing on Linux. A chapter's processes together
-are held to the same limit by the samples that measure their peak.
+The limit is RLIMIT_DATA. It counts a process's own memory once: what it asked for, and weights that
+it maps privately from files. RLIMIT_AS would also count libraries and address space that is never
+touched, and RLIMIT_RSS does nothing on Linux. The samples that measure the peak of a chapter's
+processes also hold all of them together to the same limit.
 """
 
 import argparse
@@ -37,9 +38,9 @@ from helpers.files import read_jsonl, write_json, write_jsonl
 from helpers.profiles import CHAPTERS, Profile, read_profile
 
 CONFIGS = {"qwen3-0.6b": "Qwen3-0.6B-Base", "qwen1.5-1.8b": "Qwen1.5-1.8B", "yi-6b": "Yi-6B"}
-"""The recorded configuration of each profile's model, the smallest first."""
+"""The recorded configuration of each profile's model, the smallest model first."""
 LIMIT_GIB = 24e9 / memory.GIB
-"""What a chapter may hold: a card of 24 GB."""
+"""The memory that a chapter may hold: that of a card of 24 GB."""
 RESULTS = ROOT / "book" / "results" / "full-size.json"
 ROWS = {"train_limit": 12, "val_limit": 4, "test_limit": 4}
 FEW = {
@@ -50,31 +51,31 @@ FEW = {
 }
 """What each chapter gets less of than the profile says; all else is the profile's own."""
 ASKED_AT_ONCE = 4
-"""Most rows that a chapter asks about at once, few as they are."""
+"""The most rows that a chapter asks about at once, because it has so few."""
 EVERY = 0.2
 """Seconds between two looks at a chapter's processes."""
 LEFT_GIB = 0.7
-"""A chapter is stopped before the machine has less than this left for everyone else."""
+"""GiB that must be left on the machine for all other programs; else a chapter is stopped."""
 
 
 class Outcome(NamedTuple):
     """How a chapter ended, and what it took."""
 
     peak_gib: float
-    """Most resident memory of its processes together, as sampled."""
+    """The most resident memory of its processes together, as sampled."""
     process_gib: float
-    """Most resident memory of a single process, which is the one that holds the model."""
+    """The most resident memory of a single process, the one that holds the model."""
     seconds: float
     ended: str
-    """Empty where it went well, else its last line."""
+    """Empty where the chapter went well; else its last line, or why it was stopped."""
 
 
 def cut_tokenizer(tokenizer, size: int):
-    """A byte-level BPE tokenizer with at most `size` tokens: the first ones of a larger one.
+    """A byte-level BPE tokenizer with at most `size` tokens, the first ones of a larger tokenizer.
 
     Args:
-        tokenizer: a fast tokenizer of transformers, whose tokens are numbered by rank.
-        size: of the vocabulary that its ids must fit into.
+        tokenizer: a fast tokenizer of transformers that numbers its tokens by rank.
+        size: of the vocabulary into which its ids must fit.
     """
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
@@ -91,7 +92,7 @@ def cut_tokenizer(tokenizer, size: int):
         if number < first and token not in special
     }
     pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in bpe["merges"]]
-    # a token may be put together from parts that stand behind it
+    # a token may be merged from parts that come after it in the vocabulary
     bpe["merges"] = [
         [a, b]
         for a, b in pairs
@@ -108,15 +109,15 @@ def cut_tokenizer(tokenizer, size: int):
 
 
 def write_model(folder: Path, config, seed: int = 0) -> None:
-    """A model's folder with weights drawn at random in bfloat16, a file a layer.
+    """Write a model's folder with weights drawn at random in bfloat16, one file for each layer.
 
-    Only one layer is in memory at a time. The spread is the configuration's own
-    `initializer_range`, norms are 1 and biases 0, as transformers begins.
+    Only one layer is in memory at a time. The standard deviation is the configuration's own
+    `initializer_range`, norms are 1 and biases 0, as in a new model of transformers.
 
     Args:
-        folder: to be made; gets configuration, weights and a tokenizer that fits the vocabulary.
+        folder: made here; gets configuration, weights and a tokenizer that fits the vocabulary.
         config: a transformers config of a causal language model.
-        seed: of the draw.
+        seed: for drawing the weights.
     """
     from safetensors.torch import save_file
 
@@ -156,12 +157,12 @@ def write_model(folder: Path, config, seed: int = 0) -> None:
 
 
 def write_rows(path: Path, classes: int = 5, rows: int = 60) -> None:
-    """The longest articles of the packaged sample, of the classes that have most of them.
+    """Write the longest articles of the packaged sample, from the classes that have most of them.
 
     Args:
         path: a .jsonl file.
-        classes: how many.
-        rows: how many of the longest articles there are to choose from.
+        classes: the number of classes.
+        rows: how many of the longest articles to choose from.
     """
     sample = ROOT / "data" / "sample"
     every = [row for name in ("train", "test") for row in read_jsonl(sample / f"{name}.jsonl")]
@@ -174,14 +175,14 @@ def write_rows(path: Path, classes: int = 5, rows: int = 60) -> None:
 def few_parameters(
     profile: Profile, chapter: str, setting: str, scratch: Path, most_tokens: int | None
 ) -> dict:
-    """What a chapter is given: the profile's own parameters, few rows and steps.
+    """The parameters for a chapter: the profile's own, but few rows and steps.
 
     Args:
-        profile: whose settings count.
+        profile: the one whose parameters count.
         chapter: one of CHAPTERS.
-        setting: the one that is trained.
-        scratch: holds model/, rows.jsonl and run/.
-        most_tokens: no row may be longer; None keeps the profile's max_length and lengths.
+        setting: the one setting that is trained.
+        scratch: the folder that holds model/, rows.jsonl and run/.
+        most_tokens: an upper limit of max_length and lengths; None keeps the profile's own.
     """
     given = profile.parameters(chapter, setting) | FEW.get(chapter, {})
     given["run_dir"] = str(scratch / "run")
@@ -199,17 +200,17 @@ def few_parameters(
 
 
 def forecast_gib(config, number: int, training: dict, run: Path) -> float:
-    """What the book expects a chapter to need beside Python; see budgets.chapter_needs.
+    """GiB that the book expects a chapter to need beside Python; see budgets.chapter_needs.
 
     Args:
         config: the model's transformers config.
         number: of the chapter, 1 to 8.
-        training: what chapter 4 was given.
-        run: where chapter 6 left which lengths it measured.
+        training: the parameters of chapter 4.
+        run: the folder in which chapter 6 noted the lengths that it measured.
     """
     length, dtype = training["max_length"], models.pick_dtype()
     batch = budgets.usual_rows(length)
-    if number != 8:  # which also asks about one article with its passages left out in turn
+    if number != 8:  # it also asks about one article with each passage left out in turn
         batch = min(ASKED_AT_ONCE, batch)
     choices = {"length": length, "batch": batch, "attention": models.pick_attention(length)}
     if number == 4:
@@ -227,7 +228,7 @@ def run_limited(command: list[str], limit_gib: float, log: Path) -> Outcome:
 
     Args:
         command: a program and its arguments; it runs in the project's root.
-        limit_gib: of each process, by RLIMIT_DATA, and of all of them together, by sampling.
+        limit_gib: for each process, by RLIMIT_DATA, and for all of them together, by sampling.
         log: gets what it prints.
     """
     limit = int(limit_gib * memory.GIB)
@@ -269,20 +270,20 @@ def run_limited(command: list[str], limit_gib: float, log: Path) -> Outcome:
 
 
 def family(process: psutil.Process) -> list[psutil.Process]:
-    """A process and its descendants, as far as they are still there."""
+    """A process and its descendants, as far as they still exist."""
     with suppress(psutil.Error):
         return [process, *process.children(recursive=True)]
     return []
 
 
 def resident_gib(process: psutil.Process) -> tuple[float, float]:
-    """Resident memory of a process and its descendants: together now, and the most of one so far.
+    """Resident GiB of a process and its descendants: of all now, and the most of one so far.
 
     The latter is the kernel's VmHWM, which misses no moment. ru_maxrss would begin with what the
-    process that started it held.
+    parent of the process held.
 
     Args:
-        process: the eldest.
+        process: the one from which the others descend.
     """
     now, most = 0, 0
     for one in family(process):
@@ -304,14 +305,14 @@ def kill(process: psutil.Process) -> None:
 def measure(
     name: str, scratch: Path, most_tokens: int | None, setting: str | None, numbers: list[int]
 ) -> dict:
-    """Run the chapters of one profile on a model of its size; its record.
+    """Run the chapters of one profile on a model of its size; return the record of the run.
 
     Args:
         name: of a profile.
         scratch: an empty folder with room for the model.
         most_tokens: see `few_parameters`.
-        setting: which to train; None for the profile's that has the largest rank.
-        numbers: of the chapters to run; each needs what earlier ones leave.
+        setting: the one to train; None for the profile's setting with the largest rank.
+        numbers: of the chapters to run; each needs what earlier chapters leave.
     """
     profile, config = read_profile(name), out_of_memory.recorded_config(CONFIGS[name])
     ranks = {one: profile.training_parameters(one)["rank"] for one in profile.settings}
@@ -362,7 +363,7 @@ def measure(
 
 
 def key(name: str) -> str:
-    """A profile's name as a figure's name may begin."""
+    """A profile's name in the form in which it begins a figure's name."""
     return name.replace("-", "_").replace(".", "_")
 
 

@@ -1,9 +1,9 @@
-"""Cost as the work grows: `python benchmarks/growth.py`.
+"""Cost as the work grows: `python -m benchmarks.growth`.
 
-Seconds and memory of reading and splitting, tokenising and scoring at 1, 3 and 10 times the rows,
-and of tokenising, one training step and scoring at 256, 1,024 and 4,096 tokens a row. Each is a
-process of its own, so that its peak memory is its own. Prints `name: value` lines; the ratios say
-how near each is to linear.
+It measures seconds and memory of reading and splitting, tokenising and scoring at 1, 3 and 10
+times the rows, and of tokenising, one training step and scoring at 256, 1,024 and 4,096 tokens a
+row. Each measurement is a process of its own, so that its peak memory is its own. It prints
+`name: value` lines; the ratios say how near to linear the growth is.
 """
 
 import json
@@ -20,7 +20,7 @@ TOKENS = (256, 1024, 4096)
 
 
 def read_and_split(rows: int) -> None:
-    """Read a file of rows, find its copies, split it."""
+    """Read a file of rows, find copies in it, and split it."""
     from helpers import duplicates, files, sources, splits
 
     sample = list(sources.read_source("sample").splits["train"])[:rows]
@@ -36,12 +36,12 @@ def read_and_split(rows: int) -> None:
 
 
 def tokenise(rows: int, tokens: int) -> None:
-    """Assemble and cut the prompts of rows whose articles are longer than so many tokens."""
+    """Assemble and cut the prompts of rows whose articles are longer than `tokens`."""
     from helpers import models, sources, templating
 
     tokenizer = models.load_tokenizer(models.PACKAGED)
     sample = list(sources.read_source("sample").splits["train"])[:rows]
-    enough = 5 * tokens // 2  # characters: the sample has up to 2.44 a token
+    enough = 5 * tokens // 2  # characters, because the sample has up to 2.44 of them for each token
     for row in sample:
         row["text"] = (row["text"] * (1 + enough // len(row["text"])))[:enough]
     prompt_format = templating.PromptFormat(templating.PLAIN, tokens, True)
@@ -51,7 +51,7 @@ def tokenise(rows: int, tokens: int) -> None:
 
 
 def step(tokens: int) -> None:
-    """One LoRA step over one row, the median of three."""
+    """Run a LoRA step over one row three times, and report the median."""
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -71,12 +71,12 @@ def step(tokens: int) -> None:
 
 
 def unlike_prompts(rows: int, tokens: int, bos: int) -> list[list[int]]:
-    """Prompts that part behind `<bos>`: the scorer reads once what all begin with."""
+    """Prompts that differ right after `<bos>`, because the scorer reads a common beginning once."""
     return [[bos, 1000 + row, *[7] * (tokens - 2)] for row in range(rows)]
 
 
 def score(rows: int, tokens: int) -> None:
-    """Ask about rows of so many tokens each."""
+    """Ask about `rows` rows of `tokens` tokens each."""
     from helpers import models, scoring
 
     tokenizer = models.load_tokenizer(models.PACKAGED)
@@ -89,20 +89,20 @@ def score(rows: int, tokens: int) -> None:
 
 
 def report(seconds: float) -> None:
-    """Print what the parent process reads: seconds, and this process's peak memory in GiB."""
+    """Print, for the parent process, the seconds and this process's peak memory in GiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(json.dumps({"seconds": seconds, "peak_gib": peak}))
 
 
 def measure(name: str, *numbers: int) -> dict[str, float]:
-    """One measurement in a process of its own."""
+    """Run one measurement in a process of its own; return what it reported."""
     command = [sys.executable, "-m", "benchmarks.growth", name, *map(str, numbers)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def show(name: str, sizes: tuple[int, ...], unit: str, values: list[dict]) -> None:
-    """Print a measurement at every size, and how its seconds grow against linear."""
+    """Print a measurement at every size, and how its seconds grow compared with linear growth."""
     for size, value in zip(sizes, values):
         print(f"{name}_seconds_{size}_{unit}: {value['seconds']:.2f}")
         print(f"{name}_peak_gib_{size}_{unit}: {value['peak_gib']:.2f}", flush=True)

@@ -1,10 +1,10 @@
-"""Forecasts of memory against what the allocator saw: `python benchmarks/memory.py`.
+"""Forecasts of memory against what the allocator saw: `python -m benchmarks.memory`.
 
-Over a grid of length × batch × mode on the packaged model and two small random ones, the peak that
-`memory.forecast` (traced) and `estimates.estimate` (closed form) predict is held beside
-`memory.measured` of the real run; nothing is fitted. Errors are of what a run needs beside its
-weights, the stricter figure, and of the total. accelerate's estimate of the same model stands
-beside them.
+Over a grid of length × batch × mode, on the packaged model and two small random ones, it compares
+the peaks that `memory.forecast` (traced) and `estimates.estimate` (closed form) predict with
+`memory.measured` of the real run; nothing is fitted. Errors are given for what a run needs beside
+its weights, which is the stricter figure, and for the total. accelerate's estimate of the same
+model is printed beside them.
 """
 
 import json
@@ -30,7 +30,7 @@ CELLS = [(128, 1), (512, 1), (512, 4), (1024, 2)]
 
 
 def configs() -> dict:
-    """The packaged model's architecture, and two others at a tenth of their size."""
+    """The configuration of the packaged model, and two of other kinds at a tenth of their size."""
     gemma = AutoConfig.from_pretrained(models.find_model(models.PACKAGED))
     shape = {
         "hidden_size": 512,
@@ -54,7 +54,7 @@ def really(
     checkpointing: bool = False,
     last_only: bool = True,
 ):
-    """Weights and measured peak beside them, GiB, of the real run on this machine."""
+    """GiB of the weights, and of the measured peak beside them, in a real run on this machine."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
     model = memory.build_on_meta(config, dtype, attention).to_empty(device=device)
@@ -82,7 +82,7 @@ def main() -> None:
         "traced_total": [],
         "closed_total": [],
     }
-    # a processor without products in bfloat16 widens them in scratch space of its own
+    # a processor without products in bfloat16 would widen the numbers in extra scratch space
     dtype = models.pick_dtype()
     print("model, mode, length, batch: measured beside the weights, traced, closed form (GiB)")
     for name, config in configs().items():
@@ -91,7 +91,7 @@ def main() -> None:
                 weights, peak = really(config, length, batch, dtype, **choices)
                 traced = memory.forecast(config, length, batch, dtype=dtype, **choices)
                 closed = estimates.estimate(config, length, batch, dtype=dtype, **choices)
-                # What stands there before the step begins is known exactly and not part of the
+                # What is there before the step begins is known exactly and is no part of the
                 # measured peak.
                 before = traced["weights"] + traced["adapters"] + traced["optimizer"]
                 expected = {"traced": traced["total"] - before, "closed": closed["total"] - before}

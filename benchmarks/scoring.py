@@ -1,9 +1,9 @@
-"""Scoring options against three others, side by side: `python benchmarks/scoring.py [ROWS]`.
+"""Scoring options against three others, side by side: `python -m benchmarks.scoring [ROWS]`.
 
-Against lm-evaluation-harness: log-probabilities of every option, in float32, and rows a second in
-the machine's own dtype, on the same model, rows and threads. Against the loop of the study: one row
-at a time, 128 new tokens. Against the floor: one forward pass over the same tokens and nothing
-else. Medians of three runs in turns.
+The first is lm-evaluation-harness, on the same model, rows and threads: log-probabilities of every
+option are compared in float32, and rows per second in the machine's own dtype. The second is the
+loop of the study, which takes one row at a time and writes 128 new tokens. The third is the floor,
+one forward pass over the same tokens and nothing else. Figures are medians of three runs in turns.
 """
 
 import statistics
@@ -18,7 +18,7 @@ STUDY_ROWS = 2
 
 
 def lm_eval_scores(network, tokenizer, prompts, menus):
-    """Log-probabilities by the harness's own wrapper, as a multiple_choice task asks for them."""
+    """Log-probabilities by the harness's own wrapper, asked for as a multiple_choice task does."""
     from lm_eval.models.huggingface import HFLM
 
     wrapper = HFLM(pretrained=network, tokenizer=tokenizer, batch_size=8)
@@ -90,7 +90,7 @@ def main(count: int) -> None:
     )
     gap = max(abs(a - b) for row, other in zip(theirs, mine) for a, b in zip(row, other))
     print(f"max_logprob_difference: {gap:.1e}")
-    # The scorer's own code on tensors without contents: what is allocated, nothing computed.
+    # The scorer's own code runs on tensors without contents, which shows what it would allocate.
     length, tree = 20_000, scoring.option_tree(tokenizer, prompts[0][-1], menus[0])
 
     def long_row(shapes):

@@ -1,7 +1,7 @@
-"""Assembling and cutting prompts against the tokenizer: `python benchmarks/tokenizing.py [SOURCE]`.
+"""Assembling and cutting prompts against the tokenizer: `python -m benchmarks.tokenizing [SOURCE]`.
 
-The floor is one batch tokenisation of the same texts: the whole articles with template and options
-around them, nothing cut, nothing else. Prints the median of seven alternating runs.
+The floor is a single tokenisation of all the same texts, which are the whole articles with template
+and options around them; nothing is cut. It prints the median of seven alternating runs.
 """
 
 import statistics

@@ -1,12 +1,15 @@
-"""This book's training against swift's defaults: `python benchmarks/training.py [STEPS]`.
+"""This book's training against swift's defaults: `python -m benchmarks.training [STEPS]`.
 
-Same rows, same token ids, same effective batch of 8; (a) swift's own defaults with the weights
-saved in float32, as a plain `save_pretrained` leaves them, (b) those defaults in this machine's
-dtype; of this book's own code both load the templates and nothing else. Two short rounds, then one
-of STEPS steps, after which validation accuracy is compared; a run's time is the median of its steps
-(swift's own clock, the first step left out), a contestant's the median of its runs. Start-up and
-evaluation do not count. Prints ratios, the share of the measured matrix-product rate that a step
-reaches, and which operators eat the rest.
+All contestants have the same rows, the same token ids and the same effective batch of 8. The two
+others are (a) swift's own defaults with weights saved in float32, as a plain `save_pretrained`
+leaves them, and (b) the same defaults in this machine's dtype; of this book's own code they load
+nothing but the templates.
+
+There are two short rounds, then one of STEPS steps, after which validation accuracy is compared. A
+run's time is the median of its steps (by swift's own clock, without the first step), and a
+contestant's time is the median of its runs. Start-up and evaluation do not count. It prints ratios,
+the share of the measured matrix-product rate that a step reaches, and which operators take the
+rest.
 """
 
 import statistics
@@ -39,7 +42,7 @@ ROUNDS = (3, 3)
 
 
 def matmul_rate(dtype: torch.dtype) -> float:
-    """Floating-point operations a second of a product of the model's own sizes; median of seven."""
+    """Floating-point operations per second of a product of the model's sizes; median of seven."""
     a, b = torch.randn(2048, 640, dtype=dtype), torch.randn(640, 2048, dtype=dtype)
     seconds = []
     for _ in range(7):
@@ -51,9 +54,10 @@ def matmul_rate(dtype: torch.dtype) -> float:
 
 
 def step_flops(network, tokens: float) -> float:
-    """Products of one step with frozen weights: forward, and the gradient of the inputs.
+    """Operations of one step's products with frozen weights: forward, and the inputs' gradient.
 
-    Of the last layer, keys and values alone are needed at more than a handful of positions.
+    Of the last layer, only keys and values count, because only they are needed at more than a
+    handful of positions.
     """
     last = f"layers.{network.config.num_hidden_layers - 1}."
     body = sum(
@@ -67,7 +71,7 @@ def step_flops(network, tokens: float) -> float:
 
 
 def operators(network, dtype: torch.dtype, length: int) -> dict[str, float]:
-    """Share of one step's time by operator, the largest first, under torch's profiler."""
+    """Shares of one step's time by operator, the largest first, from torch's profiler."""
     lora = get_peft_model(
         network, LoraConfig(r=8, lora_alpha=32, target_modules="all-linear")
     ).train()
@@ -86,7 +90,7 @@ def operators(network, dtype: torch.dtype, length: int) -> dict[str, float]:
 
 
 def step_seconds(log: list[dict]) -> float:
-    """Median seconds of a step, the first left out; swift logs the mean since the start."""
+    """The median seconds of a step, without the first one; swift logs the mean since the start."""
     speeds = [entry["train_speed(s/it)"] for entry in log if "loss" in entry]
     return float(np.median(np.diff(np.array(speeds) * np.arange(1, len(speeds) + 1))))
 
@@ -94,13 +98,13 @@ def step_seconds(log: list[dict]) -> float:
 SAME = """template dataset val_dataset output_dir add_version check_model max_length seed
     tuner_type lora_rank lora_alpha target_modules learning_rate lr_scheduler_type warmup_ratio
     max_steps eval_steps save_steps logging_steps acc_strategy report_to use_cpu""".split()
-"""What swift must be told to see the same rows and learn the same thing; else it does as it
-does.
+"""The arguments that make swift see the same rows and learn the same thing; all others keep its own
+defaults.
 """
 
 
 def contestants(steps: int, full: Path) -> dict[str, dict]:
-    """Arguments of swift for this book's settings and for swift's own, twice.
+    """Arguments of swift with this book's settings, and twice with swift's own.
 
     Args:
         steps: optimizer steps.

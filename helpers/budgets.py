@@ -1,4 +1,4 @@
-"""What each chapter of the book takes beside what is free, and sizes that fit."""
+"""How much memory each chapter of the book needs, how much is free, and which sizes fit."""
 
 import math
 from collections.abc import Callable
@@ -12,21 +12,23 @@ from helpers.memory import GIB, size_of
 from helpers.models import pick_attention, pick_dtype
 
 ASIDE_GIB = 1.0
-"""Set aside for Python, CUDA and fragments, GiB."""
+"""GiB that are set aside for Python, CUDA and fragmentation."""
 CORNER = 2048
-"""Most rows and columns that chapter 3 reads of a matrix: of a larger one its corner does."""
+"""The most rows and columns of a matrix that chapter 3 reads; of a larger one it reads a corner."""
 TREE_NODES = 64
-"""Positions at which the scorer computes logits of a row at least: the tokens of 20 options."""
+"""The least number of positions of a row for whose logits memory is planned: the tokens of 20
+options.
+"""
 TOKENS_AT_ONCE = 4096
-"""Most tokens of the rows that are asked together; fewer where they would not fit."""
+"""The most tokens of rows that a model is asked about together, where memory allows."""
 READING = (2, 5, 8)
 """Chapters that ask a model about rows."""
 
 
 def available_gib() -> float:
-    """Memory that a run could still have on this machine, GiB: the GPU's, or the processor's.
+    """GiB that a run could still take on this machine: of the GPU, or without one of main memory.
 
-    See `machine.available_bytes` for who may leave less of it than there is.
+    See `machine.available_bytes` for what else may limit main memory.
     """
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0] / GIB
@@ -45,19 +47,19 @@ def chapter_needs(
     in_safetensors: bool = True,
     nodes: int = TREE_NODES,
 ) -> float:
-    """What a chapter takes at its worst moment, in closed form, beside Python and CUDA.
+    """The memory that a chapter needs at its peak, without Python and CUDA, by the closed form.
 
     Args:
         config: the model's transformers config.
         chapter: 1 to 8.
         length: tokens of the longest row it reads or trains on.
         batch: rows at once.
-        dtype: of the weights, a torch type's name; by default what this machine computes in.
-        attention: of chapters 2, 5 and 8, by default what they choose for such rows; chapter 6
-            measures both ways.
+        dtype: of the weights, a torch type's name; by default this machine's own.
+        attention: "sdpa" or "eager" in chapters 2, 5 and 8, by default what they choose for rows
+            of this length; chapter 6 measures both.
         rank: of the adapters of chapters 4 and 6.
-        checkpointing: of the training step of chapter 4; that of chapter 6 has none.
-        in_safetensors: whether chapter 3 can read one matrix of the weights alone.
+        checkpointing: whether the training step of chapter 4 uses it; that of chapter 6 never does.
+        in_safetensors: whether chapter 3 can read a single matrix of the weights.
         nodes: of the largest tree of options, where the rows are known; see scoring.most_nodes.
 
     Returns:
@@ -92,7 +94,7 @@ def reading_gib(
     attention: str = "sdpa",
     nodes: int = TREE_NODES,
 ) -> float:
-    """GiB of the model loaded once, which reads rows and scores their options.
+    """GiB that one loaded model takes while it reads rows and scores their options.
 
     Args:
         config: a transformers config.
@@ -104,34 +106,34 @@ def reading_gib(
     """
     size = getattr(torch, dtype).itemsize
     vocabulary = size_of(config.get_text_config(), "vocab_size")
-    # batch × nodes × vocabulary, and one row of them as four-byte floats with their normaliser
+    # batch × nodes × vocabulary; one row at a time also as four-byte floats, with its normaliser
     logits = max(nodes, TREE_NODES) * vocabulary * (batch * size + 2 * 4) / GIB
     parts = estimate(config, length, batch, dtype=dtype, attention=attention)
     resting = parts["weights"] + parts["cache"]
-    # options are read when the prompts' own scores and activations have gone
+    # options are read only after the prompts' own scores and activations are freed
     return resting + max(parts["total"] - resting, logits)
 
 
 def matrix_gib(config, dtype: str = "bfloat16", in_safetensors: bool = True) -> float:
-    """GiB of one matrix's corner in four-byte floats, as often as chapter 3 holds it.
+    """GiB of all copies that chapter 3 holds of one matrix's corner, in four-byte floats.
 
     Args:
         config: a transformers config.
         dtype: of the weights, a torch type's name.
-        in_safetensors: whether one matrix can be read alone; else all are loaded once.
+        in_safetensors: whether a single matrix can be read; else the whole model is loaded once.
     """
     text = config.get_text_config()
     sides = (min(side, CORNER) for side in (size_of(text, "hidden_size"), inner_size(text)))
     whole = 0.0 if in_safetensors else estimate(config, 1, dtype=dtype)["weights"]
-    # the frozen one, peft's copy, a correction, the merged one, and what a comparison needs
+    # six copies: frozen, peft's, a correction, merged, and what a comparison needs
     return whole + 6 * 4 * math.prod(sides) / GIB
 
 
 def budget_gib(memory_gib: float | None = None) -> float:
-    """GiB that a chapter may take: what it was given, or what is free less ASIDE_GIB.
+    """GiB that a chapter may take: the reader's limit, or else what is free less ASIDE_GIB.
 
     Args:
-        memory_gib: a limit that the reader set.
+        memory_gib: the limit that the reader set, if any.
 
     Raises:
         InputError: when the limit is not above 0.
@@ -146,12 +148,12 @@ def budget_gib(memory_gib: float | None = None) -> float:
 
 
 def usual_rows(length: int) -> int:
-    """How many rows of so many tokens are asked together where there is room for them."""
+    """How many rows of this many tokens are asked about together where memory allows."""
     return max(1, TOKENS_AT_ONCE // length)
 
 
 def rows_at_once(needs: Callable[[int], float], length: int, budget: float) -> int:
-    """How many rows are asked together: the usual number, or fewer where these do not fit.
+    """How many rows are asked about together: the usual number, or fewer where that does not fit.
 
     Args:
         needs: GiB for a number of rows.
@@ -159,7 +161,7 @@ def rows_at_once(needs: Callable[[int], float], length: int, budget: float) -> i
         budget: GiB.
 
     Returns:
-        At least 1, whether it fits or not.
+        At least 1, even where a single row does not fit.
     """
     rows = usual_rows(length)
     while rows > 1 and needs(rows) > budget:
@@ -168,18 +170,18 @@ def rows_at_once(needs: Callable[[int], float], length: int, budget: float) -> i
 
 
 def tokens_at_once(model, length: int, nodes: int = TREE_NODES) -> int:
-    """Most tokens of rows that a loaded model is asked about together.
+    """The most tokens of rows that a loaded model is asked about together.
 
     Args:
-        model: of transformers, where it will compute.
+        model: of transformers, on the device where it will compute.
         length: tokens of the longest row.
         nodes: of the largest tree of options.
     """
     config, budget = model.config, budget_gib()
     dtype = str(model.dtype).removeprefix("torch.")
-    weights = estimate(config, 1, dtype=dtype)["weights"]  # of the model, which is there already
+    weights = estimate(config, 1, dtype=dtype)["weights"]  # the model is loaded already
 
-    # anything but the fused kernel is written out, and holds what "eager" does at most
+    # any attention but the fused kernel writes its scores out; it holds at most what "eager" does
     fused = config.get_text_config()._attn_implementation == "sdpa"
     attention = "sdpa" if fused else "eager"
 
@@ -198,7 +200,7 @@ def check_chapter(
     budget: float | None = None,
     **choices,
 ) -> str:
-    """What a chapter will need, as a line to print before it loads anything.
+    """A line that says what a chapter will need, to be printed before it loads anything.
 
     Args:
         config: the model's transformers config.
@@ -209,7 +211,7 @@ def check_chapter(
         **choices: see `chapter_needs`.
 
     Raises:
-        InputError: when it needs more than the budget, with what would help.
+        InputError: when it needs more than the budget; the message says what would help.
     """
     budget = budget_gib() if budget is None else budget
 
@@ -219,7 +221,7 @@ def check_chapter(
     chosen = batch is None and chapter in READING
     rows = rows_at_once(lambda n: needs(length, n), length, budget) if chosen else batch or 1
     if (gib := needs(length, rows)) <= budget:
-        shown = max(gib, 0.1)  # never said to be nothing
+        shown = max(gib, 0.1)  # 0.0 would read as no memory at all
         line = f"chapter {chapter} needs about {shown:.1f} GiB; {budget:.1f} are free"
         if chosen and rows < usual_rows(length):
             line += f", so it asks about {rows} rows at once in place of {usual_rows(length)}"
@@ -235,7 +237,7 @@ def check_chapter(
 
 
 def no_room(config, chapter: int, needs: float, budget: float, levers: list[str], **choices) -> str:
-    """The message of a chapter that does not fit.
+    """The message for a chapter that does not fit.
 
     Args:
         config: the model's transformers config.
@@ -257,21 +259,22 @@ def no_room(config, chapter: int, needs: float, budget: float, levers: list[str]
 def pick_lengths(
     config, lengths: list[int], budget: float, most: int | None = None, chapter: int = 6, **choices
 ) -> tuple[list[int], str]:
-    """The lengths that a chapter can afford, and a line to print that says what was left out.
+    """The lengths that a chapter can afford, and a line that says what was left out.
 
     Args:
         config: the model's transformers config.
         lengths: tokens; in any order.
         budget: GiB.
         most: tokens of the longest row there is; no length goes beyond it.
-        chapter: whose needs count.
+        chapter: the one whose needs count.
         **choices: see `chapter_needs`.
 
     Returns:
-        Lengths in ascending order, at least one; the line.
+        The lengths in ascending order, at least one, and the line to print.
 
     Raises:
-        InputError: when there is no length, or not even the shortest fits, with what would help.
+        InputError: when there is no length, or not even the shortest fits; the message says what
+            would help.
     """
     if not lengths or any(type(n) is not int or n < 1 for n in lengths):
         raise InputError(f"lengths must be whole numbers above 0, at least one, not {lengths}")

@@ -1,9 +1,9 @@
-"""Attention on a CPU whose query heads share keys and values: written out as transformers' "eager"
-is, in fewer passes over memory.
+"""Attention on a CPU for models whose query heads share keys and values. It writes the scores out,
+as transformers' "eager" does, but in fewer passes over memory.
 
 The queries of all heads that share a key head lie in one matrix, so that keys and values are not
-copied once a head; scaling and mask are part of the product. What is computed stays as it is,
-rounding aside: there is less of it.
+copied for each head; scaling and mask are part of the product. The result is the same, rounding
+aside, with less work.
 """
 
 import torch
@@ -15,11 +15,12 @@ NAME = "grouped"
 
 
 def group_heads(model) -> None:
-    """Let a model of Gemma 3 on a CPU whose attention is "eager" compute it by `attention`; others
-    stay.
+    """Make a Gemma 3 model on a CPU compute its "eager" attention by `attention`.
+
+    Any other model is left as it is.
 
     Args:
-        model: of transformers, under an adapter or not.
+        model: of transformers, with or without an adapter.
     """
     config = model.config.get_text_config()
     if (
@@ -35,16 +36,16 @@ def group_heads(model) -> None:
 def attention(
     module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask, scaling, **others
 ) -> tuple[torch.Tensor, None]:
-    """What transformers asks of an attention function.
+    """Grouped attention with the signature that transformers expects of such a function.
 
     Args:
-        module: whose attention it is.
+        module: the layer whose attention is computed.
         query: batch × heads × tokens × head size.
         key: batch × key heads × keys × head size.
         value: like `key`.
-        mask: batch × 1 × tokens × keys, 0 or the type's lowest number; None hides nothing.
-        scaling: of the products of queries and keys.
-        others: what Gemma's layers say beside, and this does not need.
+        mask: batch × 1 × tokens × keys, each 0 or the type's lowest number; None hides nothing.
+        scaling: the factor of the products of queries and keys.
+        others: what Gemma's layers pass in addition; it is not needed here.
 
     Returns:
         batch × tokens × heads × head size, and None in place of the weights.
@@ -52,7 +53,7 @@ def attention(
     on = torch.is_autocast_enabled("cpu")
     dtype = torch.get_autocast_dtype("cpu") if on else value.dtype
     if mask is not None and mask.dtype != dtype:
-        # the lowest number of four bytes would be -inf in two, and a row that sees nothing NaN
+        # four bytes' lowest number would become -inf in two, and a row that sees nothing NaN
         mask = mask.clamp(min=torch.finfo(dtype).min).to(dtype)
     parts = (part.to(dtype) for part in (query, key, value))
     return GroupedAttention.apply(*parts, mask, scaling), None
@@ -75,7 +76,7 @@ class GroupedAttention(Function):
         if mask is None:
             weights = torch.bmm(rows, key.mT).mul_(scaling)
         else:
-            # the same for all heads: batch · shared × tokens · group × keys
+            # every head has the same mask: batch · shared × tokens · group × keys
             everywhere = mask[:, :, :, None].expand(batch, shared, -1, group, -1)
             weights = everywhere.clone(memory_format=torch.contiguous_format)
             weights = weights.view(-1, tokens * group, keys).baddbmm_(rows, key.mT, alpha=scaling)
@@ -105,8 +106,9 @@ class GroupedAttention(Function):
 
 
 def together(tensor: torch.Tensor, shared: int) -> torch.Tensor:
-    """batch × tokens × heads × size as batch · shared × tokens · group × size: no copy where one
-    key head serves all.
+    """Reshape batch × tokens × heads × size to batch · shared × tokens · group × size.
+
+    Nothing is copied where one key head serves all query heads.
     """
     batch, tokens, heads, size = tensor.shape
     parts = tensor.reshape(batch, tokens, shared, heads // shared, size).transpose(1, 2)

@@ -1,8 +1,8 @@
-"""Gemma on a CPU in fewer passes over memory, for training and for asking: its attention (see
-`cpu_attention`), norms and MLPs.
+"""Gemma's attention (see `cpu_attention`), norms and MLPs on a CPU in fewer passes over memory, for
+training and for inference.
 
-What they compute stays as it is, rounding aside. A pass over a batch's activations costs as much as
-a good part of a matrix product does, and transformers' own code makes up to ten for a norm.
+They compute the same, rounding aside. One pass over a batch's activations costs a good part of what
+a matrix product costs, and transformers' own code makes up to ten passes for a norm.
 """
 
 import torch
@@ -14,11 +14,13 @@ from helpers.models import multiplies_in_bfloat16
 
 
 def join_passes(model) -> None:
-    """Let a model's Gemma attention, norms and MLPs on a CPU be computed by `group_heads`,
-    `FrozenNorm` and `MLP`; others stay.
+    """Replace Gemma's attention, norms and MLPs in a model on a CPU, by `group_heads`,
+    `FrozenNorm` and `MLP`.
+
+    Any other module is left as it is.
 
     Args:
-        model: of transformers, under an adapter or not; its weights keep their names.
+        model: of transformers, with or without an adapter; its weights keep their names.
     """
     if model.device.type != "cpu":
         return
@@ -31,7 +33,7 @@ def join_passes(model) -> None:
 
 
 class FrozenNorm(Gemma3RMSNorm):
-    """Gemma's norm, where its scale is not learned."""
+    """Gemma's norm, faster where its scale is not learned."""
 
     def forward(self, x):
         if torch.is_grad_enabled() and self.weight.requires_grad:
@@ -40,8 +42,8 @@ class FrozenNorm(Gemma3RMSNorm):
 
 
 class MLP(Gemma3MLP):
-    """Gemma's MLP whose gelu and whose product of the two halves are done by the matrix products,
-    where nothing is learned.
+    """Gemma's MLP. Where gradients are switched off, its matrix products also do the gelu and
+    multiply the two halves.
     """
 
     def forward(self, x):
@@ -54,10 +56,10 @@ class MLP(Gemma3MLP):
 
 
 def joins(layer, x: torch.Tensor) -> bool:
-    """Whether oneDNN can do what follows a layer's product while its numbers are at hand.
+    """Whether oneDNN can join a layer's matrix product with the operation that follows it.
 
     Args:
-        layer: of the model.
+        layer: a module of the model.
         x: its input.
     """
     return (
@@ -69,15 +71,15 @@ def joins(layer, x: torch.Tensor) -> bool:
 
 
 class Norm(Function):
-    """x / √(mean x² + ε) times a frozen scale, reckoned in four bytes.
+    """x / √(mean x² + ε) times a frozen scale, computed in four-byte floats.
 
-    The backward pass is the derivative of that, r (g s − x r² mean(g s x)) with r = 1 / √(mean x² +
-    ε) and g the gradient.
+    The backward pass is its derivative, r (g s − x r² mean(g s x)), where s is the scale, g the
+    gradient and r = 1 / √(mean x² + ε).
     """
 
     @staticmethod
     def forward(ctx, x, scale, eps):
-        wide = x.to(torch.float32, copy=True)  # torch is slow where it multiplies two types
+        wide = x.to(torch.float32, copy=True)  # torch is slow at multiplying two different types
         root = (
             torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
             .square_()

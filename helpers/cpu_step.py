@@ -1,9 +1,9 @@
-"""The same training step in fewer passes over memory: a callback for swift, loaded by
-`--external_plugins`, called for as `cpu_step`.
+"""The same training step in fewer passes over memory: a callback for swift, which is loaded by
+`--external_plugins` and asked for as `cpu_step`.
 
-What a step computes stays as it is, rounding aside. On a CPU much of a small model's step is no
-matrix product but the reading and writing of activations for operations of one flop a number; those
-are what this file joins.
+A step computes the same, rounding aside. On a CPU, a small model's step spends much of its time not
+on matrix products but on reading and writing activations for operations of one flop per number.
+This module joins such operations.
 """
 
 from functools import wraps
@@ -20,7 +20,7 @@ from helpers.cpu_layers import join_passes
 
 
 class CpuStep(TrainerCallback):
-    """Slims the model when the training begins, resumed or new."""
+    """Slims the model when a training begins, whether new or resumed."""
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         slim(self.trainer.accelerator.unwrap_model(model), mixed=args.bf16 or args.fp16)
@@ -30,12 +30,16 @@ callbacks_map["cpu_step"] = CpuStep
 
 
 def slim(model, mixed: bool) -> None:
-    """Replace the forward passes of a LoRA model's output matrix and, on a CPU, of its adapted
-    linear layers and of Gemma's attention, norms, MLPs and last layer.
+    """Replace slow forward passes of a LoRA model.
 
-    mixed: whether autocast runs the step in fewer bytes than the adapters have. On a GPU peft's own
-    layers stay: other libraries hook into them there. What is itself trained (a norm, a base
-    weight) stays everywhere, for no gradient is made for it here.
+    These are the passes of its output matrix and, on a CPU, of its adapted linear layers and of
+    Gemma's attention, norms, MLPs and last layer. On a GPU peft's own layers stay, because other
+    libraries hook into them there. Whatever is itself trained (a norm, a base weight) stays
+    everywhere, because the replacements compute no gradient for it.
+
+    Args:
+        model: with LoRA adapters; changed in place.
+        mixed: whether autocast runs the step in fewer bytes than the adapters have.
     """
     if (head := model.get_output_embeddings()) is not None:  # a classifier has none
         flatten_rows(head)
@@ -44,7 +48,7 @@ def slim(model, mixed: bool) -> None:
     join_passes(model)
     for module in model.modules():
         if isinstance(module, BaseTunerLayer):
-            # The cast of an adapter's input to four bytes, where autocast casts it straight back.
+            # peft would cast an adapter's input to four bytes, and autocast straight back.
             module.cast_input_dtype_enabled = not mixed
         if is_plain(module):
             module.forward = lambda x, module=module: adapted(module, x)
@@ -53,12 +57,15 @@ def slim(model, mixed: bool) -> None:
 
 
 def shorten_last_layer(model: Gemma3ForCausalLM) -> None:
-    """Let the last layer go on, behind its attention, with the positions whose logits are asked
-    for: nothing reads the others, and the loss of a short answer asks for few.
+    """Let the last layer continue after its attention with those positions only whose logits are
+    asked for.
+
+    Nothing reads the other positions, and the loss of a short answer asks for few logits.
     """
     layer, whole, keep = model.model.layers[-1], model.forward, slice(None)
 
-    # no hook: peft calls forward itself; wrapped, for swift looks at its arguments' names
+    # not a hook, because peft calls forward directly; `wraps`, because swift looks at the names of
+    # its arguments
     @wraps(whole)
     def forward(*args, logits_to_keep=0, **kwargs):
         nonlocal keep
@@ -76,8 +83,9 @@ def shorten_last_layer(model: Gemma3ForCausalLM) -> None:
 
 
 def flatten_rows(head) -> None:
-    """Feed the output matrix with rows × features: the backward pass of a batch × rows × features
-    input copies the whole matrix.
+    """Let the output matrix read rows × features.
+
+    With an input of batch × rows × features, its backward pass would copy the whole matrix.
     """
     if "forward" not in vars(head):
         forward = head.forward
@@ -85,8 +93,8 @@ def flatten_rows(head) -> None:
 
 
 def is_plain(module) -> bool:
-    """Whether `module` is a frozen linear layer with one adapter of low rank: no dropout, bias of
-    its own or variant of LoRA.
+    """Whether `module` is a frozen linear layer with one plain LoRA adapter: one without dropout,
+    without a bias of its own, and not a variant of LoRA.
     """
     if (
         type(module) is not Linear
@@ -109,7 +117,7 @@ def is_plain(module) -> bool:
 
 
 def adapted(module: Linear, x: torch.Tensor) -> torch.Tensor:
-    """W x + bias + s B A x of an adapted layer, in the type that autocast asks for."""
+    """The output of an adapted layer, W x + bias + s B A x, in the type that autocast asks for."""
     name, base = module.active_adapters[0], module.base_layer
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     weights = base.weight, module.lora_A[name].weight, module.lora_B[name].weight
@@ -120,12 +128,13 @@ def adapted(module: Linear, x: torch.Tensor) -> torch.Tensor:
 
 
 class AdaptedProduct(Function):
-    """x Wᵀ + s x Aᵀ Bᵀ for a frozen W: the correction is added where the product stands, forward
-    and backward.
+    """x Wᵀ + s x Aᵀ Bᵀ for a frozen W; forward and backward, the correction is added to the product
+    in place.
 
-    Left to autograd, the correction is written, scaled and added in three passes over a tensor as
-    large as the layer's output. What has only the adapter's rank for a width is kept lying, rank ×
-    rows: a product with few columns is several times slower than the same one with few rows.
+    Left to autograd, the correction would be written, scaled and added in three passes over a
+    tensor as large as the layer's output. A tensor that is only as wide as the adapter's rank is
+    kept transposed, rank × rows, because a product with few columns is several times slower than
+    the same product with few rows.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""What a model needs in closed form: microseconds, and close enough to search with."""
+"""What a model needs, in closed form: it takes microseconds and is close enough to search with."""
 
 from collections.abc import Callable
 
@@ -15,9 +15,9 @@ from helpers.memory import (
 )
 
 DENSE = ("baichuan", "gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3")
-"""Types of models whose weights the closed form counts; of all others, those of a meta model."""
+"""Model types whose weights the closed form counts; for any other, a model on meta is counted."""
 LONGEST = 2**20
-"""Tokens beyond which nobody looks where a model has no last position."""
+"""The most tokens that are considered where a model does not limit its positions."""
 _counted: dict[tuple[str, str], float] = {}
 
 
@@ -32,41 +32,42 @@ def estimate(
     checkpointing: bool = False,
     last_only: bool = True,
 ) -> dict[str, float]:
-    """What a prefill or a LoRA step needs, in closed form; a trace is memory.forecast.
+    """What a prefill or a LoRA step needs, in closed form; memory.forecast finds it by a trace.
 
-    LoRA is on all linear layers. With H hidden size, I inner size of the MLP, V vocabulary, n and m
-    query and key-value heads of d numbers, L layers, b bytes a number, T tokens in all rows, s
-    tokens a row:
+    LoRA is on all linear layers. H is the hidden size, I the inner size of the MLP, V the
+    vocabulary, n and m the query and key-value heads of d numbers each, L the layers, b the bytes
+    of a number, T the tokens of all rows and s those of one row:
 
     * weights: b (V H (1, or 2 when the output matrix is not shared) + L (2 H n d + 2 H m d + 3 H
-      I)); of a model that is none of DENSE, counted on the meta device, once
-    * adapters: 4 bytes × L × rank × (sum of both sides of the seven linear layers); gradients as
-      much, Adam's moments twice that
-    * inference: cache 2 L m d b T; activations of one layer, b T (4 H + 3 I); logits b V for each
-      position kept
-    * training, kept for the way back in each layer and for each token: 4 H a norm (four bytes), 2 b
-      H inputs of the linear layers, b (2 n d + 2 k d) queries, keys, values and output of attention
-      (k = n, the keys repeated for each query head, unless m = 1), 4 b I in the MLP, 4 (n + m) d
-      where queries and keys are normed, and b s of the mask
-    * with checkpointing only b H of each layer, and one layer in full
-    * scores written out (eager): per token n s (b + 4) kept in training (n s 4 in float32, where a
-      softmax needs no wider copy), n s (b + 8) in one layer at inference
+      I)); for a model type that is not in DENSE, counted once on the meta device
+    * adapters: 4 bytes × L × rank × (sum of both sides of the seven linear layers); gradients take
+      as much, Adam's moments twice as much
+    * inference: a cache of 2 L m d b T; activations of one layer, b T (4 H + 3 I); logits, b V for
+      each position that is kept
+    * training keeps for the backward pass, in each layer and for each token: 4 H for each norm (in
+      four bytes), 2 b H for the inputs of the linear layers, b (2 n d + 2 k d) for queries, keys,
+      values and the output of attention (k = n, because keys are repeated for each query head,
+      unless m = 1), 4 b I in the MLP, 4 (n + m) d where queries and keys are normed, and b s for
+      the mask
+    * with checkpointing: only b H of each layer, and one layer in full
+    * scores written out (eager): for each token n s (b + 4) kept in training (4 n s in float32,
+      where softmax needs no wider copy), n s (b + 8) in one layer at inference
 
-    Counted on the tensors that autograd keeps for the models of transformers 5, bias vectors and
-    norms' weights left out. A mixture of experts counts as if the experts of one token were one MLP
-    (see `inner_size`): the right order, no more. Source of the scheme: Korthikanti et al. 2023,
-    Reducing activation recomputation in large transformer models.
+    The terms count the tensors that autograd keeps for the models of transformers 5, without bias
+    vectors and norms' weights. A mixture of experts counts as if the experts of one token were one
+    MLP (see `inner_size`), which gives the right order of magnitude, no more. Source of the scheme:
+    Korthikanti et al. 2023, Reducing activation recomputation in large transformer models.
 
     Args:
         config: a transformers config.
         length: tokens of a row.
         batch: rows.
-        training: a LoRA step, else a prefill.
+        training: whether it is a LoRA step; else it is a prefill.
         rank: of the adapters.
         dtype: of the weights, a torch type's name.
         attention: "sdpa" or "eager".
-        checkpointing: a training step throws activations away and computes them again.
-        last_only: an inference computes logits for its last position only.
+        checkpointing: whether a training step drops activations and computes them again.
+        last_only: whether inference computes logits for the last position only.
 
     Returns:
         GiB by part (see PARTS) and their "total".
@@ -114,7 +115,7 @@ def estimate(
         stored = size * hidden * (layers - 1) + layer if checkpointing else layer * layers
         parts["activations"] = tokens * (stored + 2 * size * inner)
         bytes_a_score = 4 + (size if size < 4 else 0)
-        at_once = 2 if checkpointing else layers + 1  # one layer's gradients beside what is kept
+        at_once = 2 if checkpointing else layers + 1  # what is kept, and one layer's gradients
         parts["attention scores"] = eager * tokens * heads * length * bytes_a_score * at_once
         parts["logits"] = batch * ANSWER_POSITIONS * vocabulary * (size + 4 + 4)
     else:
@@ -139,10 +140,10 @@ def estimate(
 
 
 def inner_size(text) -> int:
-    """Numbers between the matrices of an MLP; in a mixture of experts, of all that a token meets.
+    """The inner size of an MLP; in a mixture of experts, the sum over those that a token meets.
 
     Args:
-        text: a transformers config, see its get_text_config.
+        text: what a transformers config returns by get_text_config.
     """
     hidden = size_of(text, "hidden_size")
     inner = size_of(text, "intermediate_size", "ffn_dim", "n_inner", otherwise=4 * hidden)
@@ -153,24 +154,24 @@ def inner_size(text) -> int:
 
 
 def counted_gib(config, dtype: str, otherwise: float) -> float:
-    """GiB of a model's weights, counted on the meta device; kept for the next time.
+    """GiB of a model's weights, counted on the meta device and remembered.
 
     Args:
         config: a transformers config.
         dtype: of the weights, a torch type's name.
-        otherwise: GiB where the model cannot be built there.
+        otherwise: GiB to return when the model cannot be built there.
     """
     key = config.to_json_string(use_diff=False), dtype
     if key not in _counted:
         try:
             _counted[key] = weights_gib(build_on_meta(config, dtype, "eager"))
-        except Exception:  # code of a model's own may raise anything where there are no contents
+        except Exception:  # a model's own code may raise anything on tensors without contents
             _counted[key] = otherwise
     return _counted[key]
 
 
 def longest(config, budget: float, **choices) -> int:
-    """The most tokens a row may have, by the closed form; never more than the model has positions.
+    """The most tokens that a row may have by the closed form, within the positions of the model.
 
     Args:
         config: a transformers config.
@@ -188,7 +189,7 @@ def longest(config, budget: float, **choices) -> int:
 
 
 def positions(config) -> int | None:
-    """The most tokens that a model has positions for; None where it counts none, as Bloom does.
+    """The most tokens that a model has positions for; None where there is no limit, as in Bloom.
 
     Args:
         config: a transformers config.
@@ -197,12 +198,12 @@ def positions(config) -> int | None:
 
 
 def last_that_fits(needs: Callable[[int], float], budget: float, most: int) -> int:
-    """The largest length whose needs stay within a budget, by halving.
+    """The largest length whose needs stay within a budget, found by bisection.
 
     Args:
-        needs: GiB of a length; grows with it.
+        needs: GiB for a length; must grow with it.
         budget: GiB.
-        most: no length beyond this.
+        most: the largest length to consider.
 
     Returns:
         A length; 0 when not even 1 fits.
@@ -217,17 +218,17 @@ def last_that_fits(needs: Callable[[int], float], budget: float, most: int) -> i
 def remedies(
     config, budget: float, length: int, batch: int, weights: float, checkpointing: bool, **choices
 ) -> str:
-    """What would make a training step fit, each lever alone with what the closed form makes of it.
+    """What would make a training step fit: each lever by itself, with its GiB by the closed form.
 
-    What is pulled already, and rows of no length, are no levers.
+    Levers that are in use already are left out, and so is a max_length of 0.
 
     Args:
         config: a transformers config.
         budget: GiB.
         length: tokens of a row.
         batch: rows.
-        weights: GiB of the model's, which may be quantised.
-        checkpointing: whether the step has gradient checkpointing.
+        weights: GiB of the model's weights, which may be quantised.
+        checkpointing: whether the step uses gradient checkpointing already.
         **choices: see `estimate`.
     """
 

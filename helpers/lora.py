@@ -1,4 +1,6 @@
-"""LoRA on one real matrix: find it, read it alone, count weights, and a correction to learn."""
+"""LoRA on one real matrix: choose and read it, count an adapter's weights, make a correction to
+learn.
+"""
 
 import json
 from pathlib import Path
@@ -13,10 +15,10 @@ from helpers.models import find_model, load_config, trusts
 
 
 class Matrix(NamedTuple):
-    """One linear layer of a model, or its corner, in full precision."""
+    """One linear layer of a model, or the corner of one, in full precision."""
 
     name: str
-    """Of the layer, such as "model.layers.9.mlp.up_proj"."""
+    """The layer's name, such as "model.layers.9.mlp.up_proj"."""
     weight: torch.Tensor
     """d_out × d_in."""
     bias: torch.Tensor | None
@@ -24,7 +26,7 @@ class Matrix(NamedTuple):
 
 
 def empty_model(model: str):
-    """A model with all its shapes and no contents, in next to no memory.
+    """A model that has all of its shapes but no contents, and takes next to no memory.
 
     Args:
         model: see models.find_model.
@@ -36,7 +38,7 @@ def empty_model(model: str):
 
 
 def linear_layers(network) -> dict[str, tuple[int, int]]:
-    """Shapes (d_out, d_in) of a model's linear layers by name, without its output matrix.
+    """The shapes (d_out, d_in) of a model's linear layers by name, without its output matrix.
 
     Args:
         network: a causal language model.
@@ -50,11 +52,11 @@ def linear_layers(network) -> dict[str, tuple[int, int]]:
 
 
 def choose_layer(layers: dict, layer: str | None = None) -> str:
-    """The layer to take apart.
+    """The name of the layer to take apart.
 
     Args:
         layers: by name; see `linear_layers`.
-        layer: a name of them; None chooses an up_proj in the middle, or the middle layer of all.
+        layer: one of these names; None chooses the middle up_proj, or else the middle layer.
 
     Raises:
         InputError: when there is no such layer.
@@ -75,12 +77,12 @@ def choose_layer(layers: dict, layer: str | None = None) -> str:
 def read_matrix(model: str, name: str, corner: int = CORNER) -> Matrix:
     """One linear layer out of a model's files; nothing else of the model is read.
 
-    Weights that do not lie in safetensors are loaded once, as they were saved.
+    Where the weights are not in safetensors, the whole model is loaded once, as it was saved.
 
     Args:
         model: see models.find_model.
         name: of the layer.
-        corner: most rows and columns of it.
+        corner: the most rows and columns to read.
     """
     folder = Path(find_model(model))
     weight = read_tensor(folder, f"{name}.weight", corner)
@@ -91,12 +93,12 @@ def read_matrix(model: str, name: str, corner: int = CORNER) -> Matrix:
     options = {"dtype": "auto", "trust_remote_code": trusts(model)}
     layer = AutoModelForCausalLM.from_pretrained(folder, **options).get_submodule(name)
     values = [layer.weight[:corner, :corner], None if layer.bias is None else layer.bias[:corner]]
-    # copies, so that the whole model can go
+    # copies, so that the rest of the model can be freed
     return Matrix(name, *(None if v is None else v.detach().float().clone() for v in values))
 
 
 def read_tensor(folder: Path, name: str, corner: int) -> torch.Tensor | None:
-    """A tensor's first entries along each side, out of safetensors; None where no file holds it."""
+    """A corner of a tensor, read from safetensors; None where no file holds the tensor."""
     from safetensors import safe_open
 
     file = file_of(folder, name)
@@ -108,7 +110,7 @@ def read_tensor(folder: Path, name: str, corner: int) -> torch.Tensor | None:
 
 
 def file_of(folder: Path, tensor: str) -> Path | None:
-    """The safetensors file of a model's folder that holds a tensor; None where none does."""
+    """The safetensors file in a model's folder that holds a tensor; None where none does."""
     from safetensors import safe_open
 
     index = folder / "model.safetensors.index.json"
@@ -123,7 +125,7 @@ def file_of(folder: Path, tensor: str) -> Path | None:
 
 
 def lies_alone(model: str, name: str) -> bool:
-    """Whether a layer's matrix can be read by itself; else all weights are loaded once.
+    """Whether a layer's matrix can be read by itself; else the whole model is loaded once.
 
     Args:
         model: see models.find_model.
@@ -137,7 +139,7 @@ def peft_layer(matrix: Matrix, **choices):
 
     Args:
         matrix: the frozen layer.
-        **choices: of peft's LoraConfig, such as r, lora_alpha, use_rslora.
+        **choices: arguments of peft's LoraConfig, such as r, lora_alpha, use_rslora.
 
     Returns:
         peft's layer; it has lora_A, lora_B, scaling and merge.
@@ -145,9 +147,10 @@ def peft_layer(matrix: Matrix, **choices):
     from peft import LoraConfig, get_peft_model
 
     d_out, d_in = matrix.weight.shape
-    with torch.device("meta"):  # its contents follow
+    with torch.device("meta"):  # the contents follow below
         linear = torch.nn.Linear(d_in, d_out, bias=matrix.bias is not None)
-    values = {"weight": matrix.weight.clone(), "bias": matrix.bias}  # merging writes into it
+    # a copy of the weight, because merging writes into it
+    values = {"weight": matrix.weight.clone(), "bias": matrix.bias}
     linear.load_state_dict({k: v for k, v in values.items() if v is not None}, assign=True)
     holder = torch.nn.Sequential()
     holder.add_module("layer", linear)
@@ -161,7 +164,7 @@ def layer_choices(layers: dict) -> dict[str, list[str]]:
         layers: by name; see `linear_layers`.
 
     Returns:
-        Names of layers by choice; a choice without any is not among them.
+        Names of layers by choice; a choice without any layer is left out.
     """
     attention = [name for name in layers if "attn" in name or "attention" in name]
     others = [name for name in layers if name not in attention]
@@ -170,7 +173,7 @@ def layer_choices(layers: dict) -> dict[str, list[str]]:
 
 
 def weights_by_formula(layers: dict, names: list[str], rank: int) -> int:
-    """Trained weights of an adapter: r (d_in + d_out), summed over its layers.
+    """The number of trained weights of an adapter: r (d_in + d_out), summed over its layers.
 
     Args:
         layers: shapes by name.
@@ -181,7 +184,7 @@ def weights_by_formula(layers: dict, names: list[str], rank: int) -> int:
 
 
 def weights_by_peft(model: str, names: list[str], rank: int) -> int:
-    """The same, counted by peft on a model without contents.
+    """The same number as `weights_by_formula`, counted by peft on a model without contents.
 
     Args:
         model: see models.find_model.
@@ -196,7 +199,7 @@ def weights_by_peft(model: str, names: list[str], rank: int) -> int:
 
 
 def size_table(layers: dict, total: int, ranks: tuple[int, ...] = (4, 8, 16, 64)) -> pd.DataFrame:
-    """What adapters of several ranks on several choices of layers amount to.
+    """The sizes of adapters of several ranks on several choices of layers.
 
     Args:
         layers: shapes by name.
@@ -204,8 +207,8 @@ def size_table(layers: dict, total: int, ranks: tuple[int, ...] = (4, 8, 16, 64)
         ranks: to compare.
 
     Returns:
-        A row a choice and rank: millions of weights, their share in per cent, and MiB of their
-        gradients and Adam's two moments, twelve bytes a weight.
+        A row for each choice and rank: millions of weights, their share of the model in per cent,
+        and MiB of their gradients and Adam's two moments (twelve bytes for each weight).
     """
     lines = {}
     for choice, names in layer_choices(layers).items():
@@ -227,10 +230,10 @@ class HiddenCorrection(NamedTuple):
     right: torch.Tensor
     """rank × d_in."""
     energy: torch.Tensor
-    """Share of each direction in its energy, largest first; sums to 1."""
+    """The share of each direction in the correction's energy, largest first; sums to 1."""
 
     def of(self, x: torch.Tensor) -> torch.Tensor:
-        """What it adds to a layer's output, rows × d_out; its mean square is 1.
+        """What the correction adds to a layer's output, rows × d_out; its mean square is 1.
 
         Args:
             x: inputs, rows × d_in.
@@ -239,22 +242,24 @@ class HiddenCorrection(NamedTuple):
 
     @torch.no_grad()
     def missed(self, a: torch.Tensor, b: torch.Tensor, scale: float) -> float:
-        """The share of it that scale · B A misses, 1 for B = 0; no product of full size is made.
+        """The share of the correction that scale · B A misses, 1 for B = 0.
+
+        No product of full size is formed.
 
         Args:
             a: rank × d_in.
             b: d_out × rank.
-            scale: of the product.
+            scale: the factor of the product.
         """
         right, left = torch.cat([self.right, a]), torch.cat([self.left, -scale * b], dim=1)
         difference = torch.linalg.qr(left.double())[1] @ torch.linalg.qr(right.T.double())[1].T
         return float(difference.square().sum() / self.left.double().square().sum())
 
     def floor(self, rank: int) -> float:
-        """The least share of it that a correction of this rank must miss (Eckart and Young).
+        """The least share that any correction of this rank must miss (Eckart and Young).
 
         Args:
-            rank: of the correction that learns.
+            rank: of the correction that is learned.
         """
         return float(self.energy[rank:].sum())
 
@@ -262,12 +267,12 @@ class HiddenCorrection(NamedTuple):
 def hidden_correction(
     d_out: int, d_in: int, strengths: tuple[float, ...] = (4, 3, 2, 1), seed: int = 0
 ) -> HiddenCorrection:
-    """A random correction with one direction for each strength.
+    """A random correction that has one direction for each strength.
 
     Args:
         d_out: rows.
         d_in: columns.
-        strengths: its singular values, up to a common factor.
+        strengths: the singular values, up to a common factor.
         seed: of the directions.
     """
     draw, rank = torch.Generator().manual_seed(seed), len(strengths)
@@ -275,5 +280,6 @@ def hidden_correction(
     right = torch.linalg.qr(torch.randn(d_in, rank, generator=draw))[0].T
     values = torch.tensor(strengths).sort(descending=True).values.float()
     energy = values**2 / (values**2).sum()
-    # a row x of independent numbers has |right x|² of 1 a direction, so outputs get mean square 1
+    # for a row x of independent numbers, right x has a mean square of 1 in each direction, so that
+    # outputs have a mean square of 1
     return HiddenCorrection(left * (d_out * energy).sqrt(), right, energy)

@@ -1,4 +1,4 @@
-"""This machine's memory: what a process may still have, whoever limits it."""
+"""How much of this machine's memory a process may still take, whatever limits it."""
 
 import resource
 from pathlib import Path
@@ -7,10 +7,10 @@ import psutil
 
 
 def available_bytes() -> int:
-    """Memory that this process could still have, in bytes.
+    """Memory that this process could still take, in bytes.
 
-    That is what the machine has free, and no more than a container or a scheduler (cgroups) or a
-    shell (`ulimit -d`) leaves.
+    This is what the machine has free, unless a container or a scheduler (cgroups) or a shell
+    (`ulimit -d`) leaves less.
     """
     free, (limit, _) = psutil.virtual_memory().available, resource.getrlimit(resource.RLIMIT_DATA)
     if limit != resource.RLIM_INFINITY:
@@ -21,18 +21,19 @@ def available_bytes() -> int:
 def group_bytes(
     groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
 ) -> list[int]:
-    """What each control group of this process that has a limit leaves, in bytes.
+    """How much each control group of this process leaves, in bytes, where it has a limit.
 
-    Pages of files that were read once are counted as used and can be had back.
+    The kernel counts cached pages of files as used. Those that are inactive can be freed at any
+    time, so they count as free here.
 
     Args:
-        groups: lists the groups, as the kernel does (man 7 cgroups).
-        root: where they are shown.
+        groups: the kernel's list of the groups (man 7 cgroups).
+        root: the folder where the kernel shows them.
     """
     free_by_group = []
     try:
         lines = [line.split(":", 2) for line in groups.read_text().splitlines()]
-    except OSError:  # no Linux
+    except OSError:  # not on Linux
         return []
     for number, kinds, path in lines:
         if number == "0":  # version 2
@@ -50,7 +51,7 @@ def group_bytes(
                     line.split() for line in (place / "memory.stat").read_text().splitlines()
                 )
                 free_by_group.append(limit - used + int(stat.get(cached, 0)))
-            except (OSError, ValueError):  # none there, or no limit: "max"
+            except (OSError, ValueError):  # no such file, or no limit: "max"
                 pass
             if place == top:
                 break

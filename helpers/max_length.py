@@ -12,7 +12,7 @@ from helpers import ROOT, InputError, templating
 from helpers.templating import PromptFormat
 
 POSITIONS = 256
-"""Of the small random model that today's swift is tried on."""
+"""Positions of the small random model on which today's swift is tried."""
 LIMITS = (None, 224, 512)
 STRATEGIES = ("delete", "right", "left")
 MODELS = ("Yi-6B", "Baichuan2-7B-Base", "Qwen1.5-1.8B", "Qwen3-0.6B-Base")
@@ -22,18 +22,18 @@ SHORTEST = 120
 
 
 def fewer_options(tokenizer, row: dict) -> dict:
-    """The same row, without the last options that SHORTEST tokens cannot hold.
+    """The same row, without the last options, so that its prompt fits into SHORTEST tokens.
 
-    The label stays, and where it alone is too long, its beginning.
+    The label stays among the options; where it alone is too long, its beginning stays.
 
     Args:
-        tokenizer: whose tokens are counted.
+        tokenizer: the one whose tokens are counted.
         row: with a label among its options.
     """
     prompt_format, options = PromptFormat(templating.EDITOR, SHORTEST, True), list(row["category"])
     label = row["output"]
     while True:
-        try:  # without the article, which may be cut to nothing
+        try:  # with an empty article, for it may be cut to nothing
             templating.fit(tokenizer, prompt_format, row | {"text": "", "category": options})
             return row | {"category": options, "output": label}
         except InputError:
@@ -47,16 +47,16 @@ def fewer_options(tokenizer, row: dict) -> dict:
 
 
 def long_row(tokenizer, rows: list[dict]) -> tuple[dict, str]:
-    """The row with the longest article, made to suit the limits of the chapter.
+    """The row with the longest article, adapted to the limits of the chapter.
 
     Args:
-        tokenizer: whose tokens are counted.
-        rows: labelled ones.
+        tokenizer: the one whose tokens are counted.
+        rows: with labels.
 
     Returns:
-        The row, with fewer options or the beginning of its label where a small limit cannot hold
-        more, and its article said several times where it is shorter than the largest limit; and
-        words for what was changed.
+        The row, and words for what was changed. It has fewer options, or only the beginning of its
+        label, where a small limit cannot hold more. Its article is repeated where it is not longer
+        than the largest limit.
     """
     longest = max(rows, key=lambda row: len(row["text"]))
     row, times, changes = fewer_options(tokenizer, longest), 1, []
@@ -78,11 +78,11 @@ class Trial:
     """
 
     def __init__(self, tokenizer, bos: bool):
-        """Make the model.
+        """Make the random model.
 
         Args:
-            tokenizer: whose vocabulary it has.
-            bos: whether `<bos>` stands in front.
+            tokenizer: the one whose vocabulary it gets.
+            bos: whether prompts begin with `<bos>`.
         """
         from swift.model import get_model_processor
         from transformers import AutoConfig, AutoModelForCausalLM
@@ -100,7 +100,7 @@ class Trial:
         self.tokenizer, self.kind = tokenizer, "news-bos" if bos else "news"
 
     def template(self, limit: int | None, strategy: str):
-        """The book's template in swift; `delete` is one that raises, and rows are then dropped."""
+        """The book's template in swift; for `delete`, it raises, so that the row is dropped."""
         from swift.template import get_template
 
         return get_template(
@@ -111,7 +111,7 @@ class Trial:
         )
 
     def lost(self, ids: list[int], row: dict) -> list[str]:
-        """Which parts of a prompt are no longer in what the model would get."""
+        """Which parts of a prompt are missing from what the model would get."""
         text, options = self.tokenizer.decode(ids), "，".join(row["category"])
         parts = {"instruction": INSTRUCTION, "options": options}
         return [name for name, part in parts.items() if part not in text]
@@ -152,11 +152,11 @@ class Trial:
         return f"lost: {', '.join(gone)}" if gone else "works"
 
     def table(self, cut: Callable[[dict, int], str], rows: list[dict]) -> pd.DataFrame:
-        """What becomes of the last of some rows, by limit and strategy.
+        """What becomes of the last row, by limit and strategy.
 
         Args:
-            cut: makes a row's prompt for a limit.
-            rows: a short one and a long one.
+            cut: makes a row's prompt within a limit.
+            rows: a short one and then a long one.
 
         Returns:
             Columns training and inference, in words.
@@ -173,12 +173,12 @@ class Trial:
 
 
 def whole(row: dict, limit: int | None = None) -> str:
-    """A row's prompt with the article uncut, whatever the limit is."""
+    """A row's prompt with the whole article, whatever the limit is."""
     return templating.render(templating.EDITOR, row["text"], row["category"])
 
 
 def body_only(tokenizer, bos: bool) -> Callable[[dict, int], str]:
-    """A way of cutting: the article gives way to what the others need."""
+    """A way of cutting that shortens the article alone, so that all other parts stay whole."""
 
     def cut(row: dict, limit: int) -> str:
         prompt_format = PromptFormat(templating.EDITOR, min(limit, POSITIONS), bos)
@@ -191,7 +191,7 @@ def what_is_left(tokenizer, row: dict, limit: int) -> dict[str, str]:
     """A row's prompt cut to a limit in three ways, as text.
 
     Args:
-        tokenizer: whose tokens are counted.
+        tokenizer: the one whose tokens are counted.
         row: longer than the limit.
         limit: tokens.
     """
@@ -202,7 +202,7 @@ def what_is_left(tokenizer, row: dict, limit: int) -> dict[str, str]:
 
 
 def token_counts(tokenizers: dict, prompts: list[str]) -> dict[str, np.ndarray]:
-    """Tokens of each prompt under each tokenizer."""
+    """The number of tokens of each prompt, by tokenizer."""
     return {
         name: np.array([len(ids) for ids in templating.tokenize(one, prompts)["input_ids"]])
         for name, one in tokenizers.items()
@@ -210,7 +210,7 @@ def token_counts(tokenizers: dict, prompts: list[str]) -> dict[str, np.ndarray]:
 
 
 def position_limits() -> dict[str, int]:
-    """How many positions the models of the profiles have, by their recorded configurations."""
+    """How many positions the models of the profiles have, from their recorded configurations."""
     limits = {}
     for name in MODELS:
         path = ROOT / "data" / "configs" / f"{name}.json"
@@ -220,7 +220,7 @@ def position_limits() -> dict[str, int]:
 
 
 def beyond_positions(counts: dict[str, np.ndarray]) -> pd.DataFrame:
-    """The share of rows longer than each model's positions, in per cent as text.
+    """The share of rows that are longer than each model's positions, in per cent, as text.
 
     Args:
         counts: tokens of each prompt by tokenizer.
@@ -234,7 +234,7 @@ def beyond_positions(counts: dict[str, np.ndarray]) -> pd.DataFrame:
 
 
 def ten_short_rows(counts: np.ndarray) -> pd.DataFrame:
-    """The chance that ten rows drawn blindly hold none beyond a length, in per cent as text.
+    """The chance that none of ten rows drawn at random exceeds a length, in per cent, as text.
 
     Args:
         counts: tokens of each prompt.
@@ -246,11 +246,11 @@ def ten_short_rows(counts: np.ndarray) -> pd.DataFrame:
 
 
 def report(before: pd.DataFrame, after: pd.DataFrame) -> dict:
-    """What chapter 7 keeps: each setting's outcome for whole rows and for bodies cut.
+    """What chapter 7 keeps: each setting's outcome for whole rows and for rows with cut bodies.
 
     Args:
-        before: see `Trial.table`, of whole rows.
-        after: the same of rows whose body was cut.
+        before: what `Trial.table` gives for whole rows.
+        after: the same for rows whose body was cut.
     """
     tables = {"whole rows": before, "body cut": after}
     return {

@@ -1,7 +1,7 @@
-"""Where memory goes: what a run needs, by a trace; what it took, measured.
+"""Where memory goes: a trace finds what a run needs, a measurement what it took.
 
-A trace runs the model's own code on tensors without contents. The closed form beside it stands in
-`estimates`, what each chapter takes in `budgets`.
+A trace runs the model's own code on tensors without contents. The closed form is in `estimates`,
+and what each chapter needs in `budgets`.
 """
 
 import copy
@@ -28,27 +28,28 @@ PARTS = (
     "attention scores",
 )
 ANSWER_POSITIONS = 3
-"""Positions of a training row whose logits are computed: a short answer, its end token, the
-position before.
+"""The number of positions of a training row whose logits are computed: those of a short answer and
+its end token, and the position before.
 """
 SLACK = 0.005
-"""How far a traced peak may lie below the true one: looking for freed storages only this often
-keeps a trace to seconds.
+"""The share by which a traced peak may lie below the true one. Freed storages are looked for only
+when the peak may have grown by more than this, so that a trace takes no more than seconds.
 """
 
 
 class StorageTracker(TorchDispatchMode):
-    """Follows every storage that operators create inside the context.
+    """A context that follows every storage that operators create inside it.
 
     Storages that existed before (the model's weights) are not counted. A storage counts from the
-    operator that returned it until it is freed; memory that an operator uses inside itself is not
-    seen. The peak is exact while few storages are alive, and to half a percent beyond.
+    operator that returned it until it is freed; memory that an operator uses internally is not
+    seen. The peak is exact while few storages are alive; with many, it is at most half a per cent
+    too low (see SLACK).
 
     Args:
-        name: what to call a new tensor.
+        name: gives the name under which a new tensor is counted.
 
     Attributes:
-        peak: most bytes alive at once.
+        peak: the most bytes alive at once.
         largest: bytes of the largest storage.
         parts: bytes alive at the peak, by name.
     """
@@ -61,8 +62,8 @@ class StorageTracker(TorchDispatchMode):
         self._alive: dict[StorageWeakRef, tuple[int, str]] = {}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        # Seven of ten calls ask a fake tensor for its device. They create nothing, and to look for
-        # storages among what they take and return is a fifth of a trace's time.
+        # Seven of ten calls ask a fake tensor for its device. They create nothing, and looking
+        # for storages in their arguments and results would take a fifth of a trace's time.
         if func is torch.ops.prim.device.default:
             return func(*args)
         known = {
@@ -77,7 +78,7 @@ class StorageTracker(TorchDispatchMode):
         return result
 
     def sweep(self) -> int:
-        """Forget the storages that were freed; bytes of the others."""
+        """Forget the storages that were freed; return the bytes of the others."""
         self._alive = {
             reference: entry for reference, entry in self._alive.items() if not reference.expired()
         }
@@ -92,7 +93,7 @@ class StorageTracker(TorchDispatchMode):
         if reference in self._alive:
             return
         self._alive[reference] = (size, self._name(tensor))
-        self._bound += size  # what was freed since the last look is still in it: never too small
+        self._bound += size  # never too small: it still counts what was freed since the sweep
         self.largest = max(self.largest, size)
         if (
             self._bound > self.peak * (1 + SLACK * (len(self._alive) > 256))
@@ -104,13 +105,13 @@ class StorageTracker(TorchDispatchMode):
 
 
 def traced(run: Callable[[], object]) -> dict[str, float]:
-    """What operators create while `run` runs, beyond what was there before.
+    """The memory that operators take while `run` runs, beyond what was there before.
 
     Args:
         run: called once.
 
     Returns:
-        "peak_gib" and "largest_gib" (the largest single tensor).
+        "peak_gib" and "largest_gib" (of the largest single tensor).
     """
     with StorageTracker() as tracker:
         run()
@@ -118,10 +119,11 @@ def traced(run: Callable[[], object]) -> dict[str, float]:
 
 
 def measured(run: Callable[[], object]) -> dict[str, float]:
-    """Peak while `run` really runs, beyond what was there before, as the allocator saw it.
+    """The peak of a real run, beyond what was there before, as the allocator saw it.
 
-    On a GPU it is the caching allocator's own count. On a CPU every allocation and release counts
-    that torch's profiler records, an operator's inner scratch space among them.
+    On a GPU it is the caching allocator's own count. On a CPU it is the peak of the running sum
+    of all allocations and releases that torch's profiler records, including an operator's internal
+    scratch space.
 
     Args:
         run: called once.
@@ -134,7 +136,7 @@ def measured(run: Callable[[], object]) -> dict[str, float]:
         torch.cuda.reset_peak_memory_stats()
         run()
         return {"peak_gib": (torch.cuda.max_memory_allocated() - before) / GIB}
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler's own log fills the notebook
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler's log fills the notebook
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as profile:
@@ -150,7 +152,7 @@ def measured(run: Callable[[], object]) -> dict[str, float]:
 
 
 def weights_gib(model) -> float:
-    """GiB of a model's parameters and buffers, shared storages once."""
+    """GiB of a model's parameters and buffers; a shared storage counts once."""
     storages = {
         tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes()
         for tensor in (*model.parameters(), *model.buffers())
@@ -159,7 +161,7 @@ def weights_gib(model) -> float:
 
 
 def linear_gib(model) -> float:
-    """GiB of the linear layers' matrices without the output matrix: what quantising shrinks."""
+    """GiB of what quantising shrinks: the matrices of linear layers, without the output matrix."""
     linear = [
         part
         for part in model.modules()
@@ -171,20 +173,20 @@ def linear_gib(model) -> float:
 def forward(
     model, ids: list[int], last_only: bool, batch: int = 1, chunk: int | None = None
 ) -> Callable[[], object]:
-    """A prefill at inference: a row is read, its keys and values stay.
+    """A prefill at inference: it reads a row and keeps its keys and values.
 
     Args:
         model: a causal language model.
         ids: the row's token ids.
-        last_only: logits for the last position only, else for every position.
+        last_only: whether to compute logits for the last position only, or else for every one.
         batch: copies of the row that are read together.
         chunk: tokens that are read at once, all of them by default.
 
     Returns:
-        Runs it once when called.
+        A function that runs the prefill once.
     """
 
-    @torch.no_grad()  # inference_mode would hide from a tracker what composite operators do inside
+    @torch.no_grad()  # inference_mode would hide the inside of composite operators from a tracker
     def run():
         tokens = torch.tensor([ids] * batch, device=model.device)  # batch × length
         cache = None
@@ -199,17 +201,17 @@ def forward(
 
 
 def lora_step(model, ids: list[int], batch: int = 1, padded: bool = False) -> Callable[[], object]:
-    """Forward and backward as a training step does them, supervised on the last two tokens.
+    """The forward and backward pass of a training step that is supervised on the last two tokens.
 
     Args:
         model: with trainable adapter weights, see `add_lora`.
         ids: the row's token ids.
         batch: copies of the row.
-        padded: the first token is padding, so that an attention mask is written out, as in a
-            batch of rows of unlike length.
+        padded: whether the first token is padding. Then an attention mask is written out, as in a
+            batch of rows of different lengths.
 
     Returns:
-        Runs it once when called.
+        A function that runs the step once.
     """
 
     def run():
@@ -229,9 +231,10 @@ def lora_step(model, ids: list[int], batch: int = 1, padded: bool = False) -> Ca
 
 
 def replace_meta_tensors(model) -> None:
-    """Zeros of the same shapes in place of a meta model's parameters and buffers, shared ones once.
+    """Put zeros of the same shapes in place of a meta model's parameters and buffers.
 
-    Inside a FakeTensorMode the zeros have no contents either, but a device.
+    Shared tensors stay shared. Inside a FakeTensorMode the zeros have no contents either, but they
+    have a device.
 
     Args:
         model: on the meta device; changed in place.
@@ -251,9 +254,9 @@ def replace_meta_tensors(model) -> None:
 
 
 def add_lora(model, rank: int, targets: str | list[str]):
-    """The model with LoRA adapters of four-byte floats, as this book trains them.
+    """The model with LoRA adapters in four-byte floats, as this book trains them.
 
-    Below four bytes run it under autocast, which casts the inputs.
+    A model in fewer bytes must run under autocast, which casts the inputs.
 
     Args:
         model: a causal language model, on the meta device or not.
@@ -274,7 +277,7 @@ def add_lora(model, rank: int, targets: str | list[str]):
 
 
 def build_on_meta(config, dtype: str, attention: str):
-    """The model of a config on the meta device: shapes without contents.
+    """The model of a config on the meta device, which has shapes but no contents.
 
     Args:
         config: a transformers config.
@@ -283,11 +286,11 @@ def build_on_meta(config, dtype: str, attention: str):
     """
     from transformers import AutoModelForCausalLM
 
-    # a config out of a model's own code was trusted when it was loaded; unsaid, transformers asks
+    # a config from a model's own code was trusted when it was loaded; transformers asks unless told
     trusted = type(config).__module__.startswith("transformers_modules")
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(
-            copy.deepcopy(config),  # which would take over the attention, a loaded model's too
+            copy.deepcopy(config),  # else its attention would change, also for a loaded model
             dtype=getattr(torch, dtype),
             attn_implementation=attention,
             trust_remote_code=trusted,
@@ -308,31 +311,31 @@ def forecast(
     chunk: int | None = None,
     bits: int | None = None,
 ) -> dict[str, float]:
-    """Expected peak of a prefill, or of a LoRA training step, by a trace.
+    """The expected peak of a prefill or of a LoRA training step, found by a trace.
 
-    The model's own code runs on fake tensors, which have sizes and no contents: nothing is computed
-    and next to nothing allocated. Adapters, their gradients and Adam's two moments are four-byte
-    floats, as swift keeps them; what is alive at the peak is told apart by its shape.
+    The model's own code runs on fake tensors, which have sizes but no contents: nothing is computed
+    and next to nothing is allocated. Adapters, their gradients and Adam's two moments are four-byte
+    floats, as swift keeps them. The parts that are alive at the peak are told apart by shape.
 
-    Layers of one kind need alike, so not all of a deep model are traced: three where all are of one
-    kind, and six where kinds alternate, as in Gemma. An inference holds one layer's activations at
-    a time: these few show its peak, and the weights and the cache of the others are added. A
-    training step is also traced with two layers more; each further one adds half of what these two
-    steps differ by.
+    Layers of one kind need the same memory, so only a few of a deep model are traced: three where
+    all are of one kind, and six where kinds alternate, as in Gemma. Inference holds one layer's
+    activations at a time. So these few layers show its peak, and the weights and the cache of the
+    others are added. A training step is traced a second time with two more layers; each further
+    layer adds half of the difference between the two.
 
     Args:
         config: a transformers config.
         length: tokens of a row.
         batch: rows.
-        training: a LoRA step, else a prefill.
+        training: whether it is a LoRA step; else it is a prefill.
         rank: of the adapters.
-        targets: linear layers with an adapter.
+        targets: names of the linear layers that get an adapter, or "all-linear".
         dtype: of the weights, a torch type's name.
         attention: "sdpa" or "eager".
-        checkpointing: a training step throws activations away and computes them again.
-        last_only: an inference computes logits for its last position only.
-        chunk: tokens that an inference reads at once, all by default.
-        bits: of a number in the linear layers, where they are quantised.
+        checkpointing: whether a training step drops activations and computes them again.
+        last_only: whether inference computes logits for the last position only.
+        chunk: tokens that inference reads at once, all by default.
+        bits: of each number in the linear layers, where they are quantised.
 
     Returns:
         GiB by part (see PARTS) and their "total".
@@ -351,7 +354,7 @@ def forecast(
         return parts | {"total": sum(parts.values())}
     model = build_on_meta(config, dtype, attention)
     weights, adapters, cache = weights_gib(model), 0.0, 0.0
-    # Layers with a sliding window and those without fill a cache at different paces.
+    # Layers with and without a sliding window fill a cache at different paces.
     alike = chunk is None or of_one_kind(text)
     if not training and not bits and alike and depth > enough:
         few_layers = forecast(
@@ -414,17 +417,19 @@ def forecast(
 
 
 def of_one_kind(text) -> bool:
-    """Whether all layers of a text model's config are alike: none has a window that another lacks.
+    """Whether all layers of a text model are alike: none has a sliding window that another lacks.
 
     Args:
-        text: a transformers config, see its get_text_config.
+        text: what a transformers config returns by get_text_config.
     """
     return len(set(getattr(text, "layer_types", None) or ["full"])) == 1
 
 
 def enough_layers(text) -> int:
-    """How many layers show what each further one needs: a first one, a last one, of which less may
-    run, and one between; where kinds alternate, one round of them.
+    """How many layers are enough to show what each further one needs.
+
+    Where all are of one kind, they are a first one, a last one, of which less may run, and one
+    between; where kinds alternate, they are one round of kinds.
 
     Args:
         text: see `of_one_kind`.
@@ -433,7 +438,7 @@ def enough_layers(text) -> int:
 
 
 def first_layers(config, count: int):
-    """A copy of a config that has its first `count` layers only."""
+    """A copy of a config with only its first `count` layers."""
     config = copy.deepcopy(config)
     text = config.get_text_config()
     text.num_hidden_layers = count
@@ -449,18 +454,16 @@ def on_shapes(
     attention: str = "sdpa",
     cached: int | None = None,
 ) -> float:
-    """Weights and peak of whatever run(model) does, on tensors without contents.
+    """GiB of the weights plus the peak of what run(model) does, on tensors without contents.
 
     Args:
         config: a transformers config.
         run: called once with the model.
         dtype: of the weights, a torch type's name.
         attention: "sdpa" or "eager".
-        cached: tokens of an inference whose keys and values stay, where nothing else of a layer
-            does. Then a few layers are traced, and the cache of the others is added.
-
-    Returns:
-        GiB.
+        cached: for an inference that keeps nothing of a layer but keys and values, the number of
+            tokens whose keys and values it keeps. Then only a few layers are traced, and the cache
+            of the others is added.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -491,14 +494,14 @@ def cache_gib(config, length: int, batch: int = 1, dtype: str = "bfloat16") -> f
 
 
 def heads_of(text) -> tuple[int, int, int]:
-    """Query heads, key-value heads and head size of a text config.
+    """The number of query heads, that of key-value heads, and the head size of a text config.
 
     Raises:
         InputError: see `size_of`.
     """
     heads = size_of(text, "num_attention_heads")
     shared = size_of(text, "num_key_value_heads", otherwise=heads)
-    # Falcon's first models keep one key head, and later ones repeat theirs for each query head
+    # Falcon's first models have one key head; later ones repeat theirs for each query head
     if getattr(text, "multi_query", False) and not getattr(text, "new_decoder_architecture", False):
         shared = 1
     hidden = size_of(text, "hidden_size")
@@ -506,15 +509,15 @@ def heads_of(text) -> tuple[int, int, int]:
 
 
 def size_of(text, *names: str, otherwise: int | None = None) -> int:
-    """A size that a text config gives, the largest one where layers differ.
+    """A size that a text config gives; the largest one where layers differ.
 
     Args:
-        text: a transformers config, see its get_text_config.
-        names: of the size; the first one counts that the config gives.
-        otherwise: where it gives none of them.
+        text: what a transformers config returns by get_text_config.
+        names: of the size; the first name counts that the config has.
+        otherwise: returned when the config has none of them.
 
     Raises:
-        InputError: when it gives none of them and nothing else was said.
+        InputError: when the config has none of them and `otherwise` is None.
     """
     by_layer = getattr(text, "per_layer_attributes", None) or ()
     for name in names:

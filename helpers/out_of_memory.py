@@ -1,4 +1,4 @@
-"""Where memory goes as a row grows, what the study's inference died of, and what cures it."""
+"""Where memory goes as a row grows, why the study's inference ran out of it, and the cures."""
 
 import json
 import runpy
@@ -12,9 +12,9 @@ from tqdm import tqdm
 from helpers import ROOT, budgets, estimates, memory, scoring
 
 CARD_GIB = 23.69
-"""The study's card, as its message gives it."""
+"""Memory of the study's card, as its error message gives it."""
 IN_PIECES_GIB = 5.61
-"""What PyTorch had reserved there in pieces too small to serve the request."""
+"""What PyTorch had reserved on it in pieces too small for the request."""
 AS_IT_RAN = "eager, all logits"
 WAYS = {
     AS_IT_RAN: {"attention": "eager", "last_only": False},
@@ -27,7 +27,7 @@ WAYS = {
 
 
 def recorded_config(name: str):
-    """The configuration of a model that is not at hand, kept in data/configs."""
+    """The configuration of a model that is not downloaded, as recorded in data/configs."""
     from transformers import AutoConfig
 
     path = ROOT / "data" / "configs" / f"{name}.json"
@@ -35,15 +35,15 @@ def recorded_config(name: str):
 
 
 def growth(network, ids: list[int], lengths: list[int]) -> pd.DataFrame:
-    """Peak memory beyond the weights of four ways of running one row, by its length.
+    """Peak memory, beyond the weights, of four ways to run one row, by its length.
 
     Args:
-        network: a causal language model; it is as before when this returns.
+        network: a causal language model; unchanged when this returns.
         ids: token ids of a long row.
         lengths: how many of its tokens are read.
 
     Returns:
-        Columns way, tokens, peak_gib, largest_gib (the largest single tensor).
+        Columns way, tokens, peak_gib and largest_gib (of the largest single tensor).
     """
     import torch
 
@@ -60,7 +60,7 @@ def growth(network, ids: list[int], lengths: list[int]) -> pd.DataFrame:
     follow("inference, eager attention", last)
     network.set_attn_implementation("sdpa")
     lora = memory.add_lora(network, 8, "all-linear")
-    # as swift trains and as the forecast counts: without autocast, peft widens every input
+    # as in swift and in the forecast; without autocast, peft would widen every input
     mixed = network.dtype != torch.float32
     with torch.autocast(network.device.type, network.dtype if mixed else None, enabled=mixed):
         follow("training step", partial(memory.lora_step, lora))
@@ -69,14 +69,14 @@ def growth(network, ids: list[int], lengths: list[int]) -> pd.DataFrame:
 
 
 def largest_tensors(network, growth_table: pd.DataFrame) -> pd.DataFrame:
-    """The largest tensor of two ways, by its formula and as it was seen, at the largest length.
+    """The largest tensor of two of the ways at the largest length, predicted and as it was seen.
 
     Args:
         network: the model.
         growth_table: see `growth`.
 
     Returns:
-        Columns formula, predicted (GiB), seen (GiB), a line a way.
+        A line for each way; columns formula, "predicted, GiB" and "seen, GiB".
     """
     n = int(growth_table["tokens"].max())
     text, size = network.config.get_text_config(), network.dtype.itemsize
@@ -98,10 +98,13 @@ def largest_tensors(network, growth_table: pd.DataFrame) -> pd.DataFrame:
 def riddle() -> tuple[pd.DataFrame, dict]:
     """Every explanation of the study's message, with what was allocated when the request came.
 
-    The library of that time was run once (data/riddle1/events-4.41.2.json); today's runs here.
+    The library of that time was run once and recorded (data/riddle1/events-4.41.2.json); today's is
+    run here.
 
-    Returns: Columns length, requested_gib, allocated_gib, residual_gib (beside the message's),
-    resting_gib and "allocated today", by hypothesis, the best first; and the record.
+    Returns:
+        A table by hypothesis, the best first, and the record. Its columns are length,
+        requested_gib, allocated_gib, residual_gib (the difference from the message's),
+        resting_gib and "allocated today".
     """
     here = ROOT / "data" / "riddle1"
     now = runpy.run_path(str(here / "trace.py"))["trace"]()
@@ -114,7 +117,7 @@ def riddle() -> tuple[pd.DataFrame, dict]:
 
 
 def riddle_table(table: pd.DataFrame) -> pd.DataFrame:
-    """The explanations under short names, for a page: A is the best.
+    """The explanations under short names, as a page shows them; A is the best.
 
     Args:
         table: see `riddle`.
@@ -133,13 +136,13 @@ def riddle_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def cure_curves(config, points: list[int], options: list[str], tokenizer) -> dict[str, list[float]]:
-    """Weights and peak of reading one article, GiB, by way of reading it.
+    """GiB of the weights plus the peak while one article is read, for each way of reading it.
 
     Args:
         config: of the study's model.
         points: lengths of the article, in tokens.
         options: of one row, for this book's own scorer.
-        tokenizer: to spell them.
+        tokenizer: encodes the options.
     """
     curves = {}
     for name, choices in tqdm(WAYS.items(), desc="tracing", unit="way"):
@@ -154,7 +157,7 @@ def cure_curves(config, points: list[int], options: list[str], tokenizer) -> dic
 
 
 def scorer_gib(config, tree: scoring.Tree, length: int) -> float:
-    """Weights and peak of scoring the options behind one article, GiB.
+    """GiB of the weights plus the peak while the options behind one article are scored.
 
     Args:
         config: of the study's model.
@@ -170,18 +173,18 @@ def scorer_gib(config, tree: scoring.Tree, length: int) -> float:
 
 
 def reach(points: list[int], values: list[float], budget: float, most: int) -> int:
-    """The length at which a parabola through traced points meets a budget.
+    """The largest length at which a parabola through traced points stays within a budget.
 
     Args:
         points: lengths, in tokens.
         values: GiB at each.
         budget: GiB.
-        most: positions that the model has.
+        most: the number of positions that the model has.
     """
     a, b, c = np.polyfit(points, values, 2)
     lengths = np.arange(1, most + 1)
     needs = a * lengths**2 + b * lengths + c
-    return int(lengths[needs <= budget + 1e-9].max(initial=0))  # a fit is exact to rounding only
+    return int(lengths[needs <= budget + 1e-9].max(initial=0))  # 1e-9 for rounding
 
 
 def reaches(config, points: list[int], curves: dict[str, list[float]]) -> dict[str, int]:
@@ -202,7 +205,7 @@ def reaches(config, points: list[int], curves: dict[str, list[float]]) -> dict[s
 
 
 def forecast_checks(network, config, ids: list[int], lengths: list[int]) -> pd.DataFrame:
-    """Forecast and closed form beside the allocator's own record of real runs.
+    """The forecast and the closed form beside the allocator's own record of real runs.
 
     Args:
         network: the model.
@@ -210,8 +213,9 @@ def forecast_checks(network, config, ids: list[int], lengths: list[int]) -> pd.D
         ids: token ids of a long row.
         lengths: how many of them are read.
 
-    Returns: Columns inference, tokens, "measured, GiB", forecast, "closed form", "error of the
-    forecast".
+    Returns:
+        Columns inference, tokens, "measured, GiB", forecast, "closed form" and "error of the
+        forecast".
     """
     weights, lines = memory.weights_gib(network), []
     dtype = str(network.dtype).removeprefix("torch.")
@@ -229,11 +233,11 @@ def forecast_checks(network, config, ids: list[int], lengths: list[int]) -> pd.D
 
 
 def step_parts(configs: dict, length: int = 2048) -> pd.DataFrame:
-    """What a LoRA step of each model needs by part, GiB, and what accelerate says of it.
+    """GiB that a LoRA step of each model needs, by part, and accelerate's estimate of it.
 
     Args:
         configs: transformers configs by name.
-        length: tokens of the one row; rank 8, gradient checkpointing.
+        length: tokens of the single row. The rank is 8, with gradient checkpointing.
     """
     from accelerate.utils import calculate_maximum_sizes
 
@@ -247,14 +251,14 @@ def step_parts(configs: dict, length: int = 2048) -> pd.DataFrame:
 
 
 def longest_rows(configs: dict, cards: tuple[int, ...] = (16, 24, 48, 80)) -> pd.DataFrame:
-    """The longest row that fits on cards, as text; * where the model has no more positions.
+    """The longest row that fits on each card, as text; * where the model's positions end there.
 
     Args:
         configs: transformers configs by name.
-        cards: gigabytes; one GiB of each is set aside for CUDA and fragments.
+        cards: gigabytes; one GiB of each is set aside for CUDA and fragmentation.
 
     Returns:
-        A line a model and mode, a column a card.
+        A line for each model and mode, and a column for each card.
     """
     step = {"training": True, "rank": 8, "checkpointing": True}
     modes = {
@@ -279,7 +283,7 @@ def report(weights, network, grid, riddle_table, reaches, fitting, checks) -> di
     """What chapter 6 keeps in memory/report.json.
 
     Args:
-        weights: GiB of the model's.
+        weights: GiB of the model's weights.
         network: the model.
         grid: see `growth`.
         riddle_table: see `riddle`.
@@ -308,7 +312,7 @@ def findings(weights, network, grid, riddle_table, reaches, checks, yi_gib) -> d
     """The numbers that chapter 6 quotes; see `report`.
 
     Args:
-        weights: GiB of the model's.
+        weights: GiB of the model's weights.
         network: the model.
         grid: see `growth`.
         riddle_table: see `riddle`.

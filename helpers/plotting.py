@@ -1,4 +1,6 @@
-"""The book's figures: one look, axis units, colours that colour-blind readers can tell apart."""
+"""The book's figures, with one look, units on the axes, and colours that colour-blind readers can
+tell apart.
+"""
 
 import itertools
 from collections import Counter
@@ -16,32 +18,30 @@ from helpers import metrics
 
 SETTING_MARKS = "osD^vP"
 MOST_CLASSES = 40
-"""More than so many lines of a confusion matrix nobody can read."""
+"""The most lines of a confusion matrix that anybody can read."""
 ANOTHER = "\0another"
-"""Stands for an answer that a confusion matrix has no column for; no class is called so."""
+"""Stands for any answer that has no column of its own in a confusion matrix; it names no class."""
 
 
 def style() -> None:
-    """Set the look of every figure that follows, whatever a reader's matplotlibrc says."""
+    """Set the look of all later figures, whatever a reader's matplotlibrc says."""
     plt.rcdefaults()
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
     plt.rcParams.update({"figure.figsize": (8, 4), "figure.dpi": 100, "savefig.bbox": "tight"})
     plt.rcParams.update({"legend.fontsize": 9, "legend.title_fontsize": 9})
-    plt.rcParams["text.parse_math"] = (
-        False  # a class may be called $x$: names out of data are not formulas
-    )
-    plt.rcParams["font.family"] = [
-        "DejaVu Sans",
-        notojp_matplotlib.FAMILY,
-    ]  # both come with packages: a class may be called 体育
-    plt.rcParams["svg.hashsalt"] = "book"  # the same figure is the same file
+    # a class may be called $x$, and names from data are not formulas
+    plt.rcParams["text.parse_math"] = False
+    # both come with packages; the second is for classes such as 体育
+    plt.rcParams["font.family"] = ["DejaVu Sans", notojp_matplotlib.FAMILY]
+    plt.rcParams["svg.hashsalt"] = "book"  # so that the same figure gives the same file
     if get_ipython():
         set_matplotlib_formats("svg", metadata={"Date": None})
 
 
 def plain_ticks(*axes) -> None:
-    """Ticks of logarithmic axes as plain numbers: the usual ones are formulas, which are switched
-    off (see style).
+    """Show the ticks of logarithmic axes as plain numbers.
+
+    The usual ones are formulas, which are switched off (see `style`).
     """
     for axis in axes:
         axis.set_major_formatter("{x:g}")
@@ -52,7 +52,7 @@ def class_counts(counts: pd.DataFrame):
     """Horizontal bars of rows by class and split.
 
     Args:
-        counts: a line a class, a column a split, in rows.
+        counts: numbers of rows, a line for each class and a column for each split.
 
     Returns:
         A matplotlib Figure.
@@ -67,11 +67,11 @@ def class_counts(counts: pd.DataFrame):
 
 
 def length_histogram(lengths: dict[str, np.ndarray], limits: list[int]):
-    """Token lengths of rows: a histogram (left) and the share that a limit holds (right).
+    """Lengths of rows in tokens: a histogram (left) and the share of rows within a limit (right).
 
     Args:
         lengths: tokens of whole rows, by tokenizer.
-        limits: drawn as dotted lines, in tokens.
+        limits: in tokens; drawn as dotted lines.
 
     Returns:
         A matplotlib Figure; both axes of lengths are logarithmic.
@@ -80,10 +80,10 @@ def length_histogram(lengths: dict[str, np.ndarray], limits: list[int]):
         [pd.DataFrame({"tokens": values, "tokenizer": name}) for name, values in lengths.items()],
         ignore_index=True,
     )
-    spread = frame["tokens"].nunique() > 1  # rows of one length have no bins to share
+    varied = frame["tokens"].nunique() > 1  # rows of one length cannot be spread over bins
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
     common = {"data": frame, "x": "tokens", "hue": "tokenizer", "log_scale": True}
-    sns.histplot(**common, bins=40 if spread else 1, element="step", ax=left)
+    sns.histplot(**common, bins=40 if varied else 1, element="step", ax=left)
     sns.ecdfplot(**common, stat="percent", ax=right, linewidth=2)
     plain_ticks(left.xaxis, right.xaxis)
     left.set(xlabel="whole row, tokens", ylabel="rows")
@@ -96,7 +96,7 @@ def length_histogram(lengths: dict[str, np.ndarray], limits: list[int]):
 
 
 def survival(frame: pd.DataFrame):
-    """Shares of rows that keep instruction, options and answer, a line each way of cutting.
+    """Shares of rows that keep instruction, options and answer, a line for each way of cutting.
 
     Args:
         frame: see survival.survival.
@@ -119,13 +119,15 @@ def survival(frame: pd.DataFrame):
 
 
 def learning_curves(logs: dict[str, pd.DataFrame], val_rows: dict[str, int]):
-    """Training loss (smoothed) and val's loss and right answers against steps, a line a setting.
+    """Smoothed training loss, val loss and right answers on val against steps, a line for each
+    setting.
 
-    The loss of a classification head is that of a row, and of words that of a token.
+    The loss of a classification head is given per row, that of words per token.
 
     Args:
         logs: by setting; see training_log.read_log. What a log lacks is not drawn.
-        val_rows: by setting, rows of val looked at; they decide the width of the 95 % intervals.
+        val_rows: the number of val rows that were looked at, by setting; it decides the width of
+            the 95 % intervals.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
     for (name, log), mark in zip(logs.items(), SETTING_MARKS * len(logs)):
@@ -148,7 +150,7 @@ def learning_curves(logs: dict[str, pd.DataFrame], val_rows: dict[str, int]):
     units = dict.fromkeys("a row" if "eval_acc" in log else "a token" for log in logs.values())
     left.set(xlabel="step", ylabel=f"loss, nats {' or '.join(units)}", yscale="log")
     plain_ticks(left.yaxis)
-    if np.divide(*left.get_ylim()) > 0.1:  # less than a decade: it may hold no major tick
+    if np.divide(*left.get_ylim()) > 0.1:  # less than a decade may hold no major tick
         left.yaxis.set_minor_formatter("{x:g}")
     left.legend()
     right.set(xlabel="step", ylabel="answers right on val, %", ylim=(0, 102))
@@ -160,29 +162,29 @@ def learning_curves(logs: dict[str, pd.DataFrame], val_rows: dict[str, int]):
 
 
 def say(axes, words: str) -> None:
-    """A line in the middle of axes that have nothing to draw.
+    """Write a line into the middle of axes that have nothing to show.
 
     Args:
         axes: of matplotlib.
-        words: what to say.
+        words: the line.
     """
     axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color="0.35")
 
 
 def spread(middle, low, high) -> np.ndarray:
-    """Error bars around points, never negative: rounding can put a bound on the wrong side."""
+    """Error bars around points, never negative: rounding may put a bound on the wrong side."""
     middle, low, high = (np.asarray(values, dtype=float) for values in (middle, low, high))
     return np.maximum([middle - low, high - middle], 0)
 
 
 def name_lines(axes, names: list[str]) -> None:
-    """Names in place of the numbers 0, 1 … of a vertical axis, the first on top."""
+    """Put names in place of the numbers 0, 1 … on a vertical axis, the first on top."""
     axes.set(yticks=range(len(names)), yticklabels=names)
     axes.invert_yaxis()
 
 
 def accuracies(frame: pd.DataFrame):
-    """Accuracy with its interval, a place for each name and a mark for each mode.
+    """Accuracies with their intervals, a line for each name and a mark for each mode.
 
     Args:
         frame: columns name, mode, accuracy, low, high, the last three in per cent.
@@ -201,14 +203,15 @@ def accuracies(frame: pd.DataFrame):
 
 
 def confusion(labels: list[str], predictions: list[str | None], classes: list[str]):
-    """Confusion matrix, true class down, prediction across; of more than MOST_CLASSES only those
-    that were mistaken most often.
+    """A confusion matrix with the true class down and the prediction across.
+
+    Of more than MOST_CLASSES classes, it shows only those that were mistaken most often.
 
     Args:
         labels: of the rows.
         predictions: answers; None is counted in the last column.
-        classes: that labels have, in the order in which they are drawn; others that were answered
-            stand behind them.
+        classes: the classes of the labels, in the order in which they are drawn. Other classes that
+            were answered get columns behind them.
     """
     title, others = None, sorted(set(filter(None, predictions)) - set(classes))
     if len(classes) > MOST_CLASSES:
@@ -226,7 +229,7 @@ def confusion(labels: list[str], predictions: list[str | None], classes: list[st
         pd.Categorical([p or metrics.NONE for p in predictions], columns),
         dropna=False,
     ).reindex(index=classes, columns=columns, fill_value=0)
-    # as it is written, whatever a class is called
+    # words that are shown as they are, whatever the classes are called
     counts.columns = ["(another)" if name == ANOTHER else name for name in columns[:-1]] + [
         "(none)"
     ]
@@ -248,7 +251,7 @@ def confusion(labels: list[str], predictions: list[str | None], classes: list[st
 
 
 def reliability(tables: dict[str, pd.DataFrame], curves: dict[str, pd.DataFrame]):
-    """Share right against stated probability (left), accuracy against coverage (right).
+    """The share right against the stated probability (left), and accuracy against coverage (right).
 
     Args:
         tables: bins by name; see metrics.reliability.
@@ -268,7 +271,7 @@ def reliability(tables: dict[str, pd.DataFrame], curves: dict[str, pd.DataFrame]
 
 
 def cascade(curves: dict[str, pd.DataFrame]):
-    """Accuracy against the share of rows that the model is asked about, a line a setting.
+    """Accuracy against the share of rows that the model is asked about, a line for each setting.
 
     Args:
         curves: by name; see hybrid.cascade.
@@ -285,7 +288,7 @@ def cascade(curves: dict[str, pd.DataFrame]):
 
 
 def decisions(curves: dict[str, pd.DataFrame], chosen: dict[str, pd.DataFrame]):
-    """Error among the answered rows against their share, and what the thresholds let through.
+    """Error among the answered rows against their share, with a mark for each threshold.
 
     Args:
         curves: by name; see metrics.coverage.
@@ -311,7 +314,7 @@ def decisions(curves: dict[str, pd.DataFrame], chosen: dict[str, pd.DataFrame]):
 
 
 def ladder(frame: pd.DataFrame):
-    """Accuracy with its interval (left) and the seconds that training took (right), by name.
+    """Accuracies with their intervals (left) and the seconds that training took (right), by name.
 
     Args:
         frame: columns name, seconds (above 0), accuracy, low, high, the last three in per cent; in
@@ -327,7 +330,7 @@ def ladder(frame: pd.DataFrame):
     left.errorbar(frame["accuracy"], places, xerr=bars, fmt="o", capsize=3)
     left.set(xlabel="test rows right, %")
     name_lines(left, frame["name"])
-    left.set_ylim(len(frame) - 0.5, -0.5)  # marks stand clear of the frame
+    left.set_ylim(len(frame) - 0.5, -0.5)  # so that no mark touches the frame
     right.plot(frame["seconds"], places, "o")
     for seconds, place in zip(frame["seconds"], places):
         label = f"{seconds:,.{int(seconds < 10)}f}"
@@ -340,7 +343,7 @@ def ladder(frame: pd.DataFrame):
 
 
 def rows_read(curves: dict[str, pd.DataFrame]):
-    """Accuracy against the training rows read, the model's and the SVM's.
+    """Accuracy against the training rows read, for the model and for the SVM.
 
     Args:
         curves: by setting; columns rows, accuracy, low, high, svm (shares).
@@ -366,7 +369,11 @@ def rows_read(curves: dict[str, pd.DataFrame]):
 
 
 def memory_curves(frame: pd.DataFrame):
-    """Peak GiB against tokens, one line each way of running (columns: way, tokens, peak_gib)."""
+    """Peak GiB against tokens, a line for each way to run.
+
+    Args:
+        frame: columns way, tokens, peak_gib.
+    """
     figure, axes = plt.subplots()
     sns.lineplot(
         frame, x="tokens", y="peak_gib", hue="way", style="way", markers=True, dashes=False, ax=axes
@@ -379,18 +386,18 @@ def memory_curves(frame: pd.DataFrame):
     )
     plain_ticks(axes.xaxis, axes.yaxis)
     axes.set_xticks(sorted(frame["tokens"].unique()))
-    axes.legend(
-        loc="lower center", bbox_to_anchor=(0.5, 1.01), ncols=2
-    )  # above: lines fill the corners
+    # above the plot, because lines fill its corners
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.01), ncols=2)
     return figure
 
 
 def singular_values(spectra: dict[str, np.ndarray]):
-    """Relative singular values against their index, a line an adapter.
+    """Relative singular values against their index, a line for each adapter.
 
     Args:
-        spectra: layers × rank by name, each layer's divided by its largest; see
-            spectra.relative_spectra. The line is the median, shaded from quartile to quartile.
+        spectra: layers × rank by name, where each layer's values are divided by its largest; see
+            spectra.relative_spectra. The line is the median over layers, and the shade reaches from
+            quartile to quartile.
     """
     figure, axes = plt.subplots()
     for (name, values), mark in zip(spectra.items(), SETTING_MARKS * len(spectra)):
@@ -410,7 +417,7 @@ def singular_values(spectra: dict[str, np.ndarray]):
 
 
 def layer_changes(frame: pd.DataFrame):
-    """Heat map of how much weights were changed, kinds of layers down and blocks across.
+    """A heat map of how much weights were changed, with kinds of layers down and blocks across.
 
     Args:
         frame: columns block, module, change; see spectra.layer_changes. Layers of one kind in a
@@ -430,12 +437,12 @@ def layer_changes(frame: pd.DataFrame):
 
 
 def lora_drawing(d_in: int, d_out: int, rank: int):
-    """The frozen matrix and the two thin ones beside it, to the true proportions of their sizes.
+    """The frozen matrix and the two thin ones beside it, with sides in true proportion.
 
     Args:
         d_in: columns of the matrix.
         d_out: its rows.
-        rank: of the correction; very thin ones are drawn a little thicker, to be seen.
+        rank: of the correction. Very thin matrices are drawn thicker, so that they can be seen.
     """
     figure, axes = plt.subplots(figsize=(8, 3.6))
     blue, orange, green = sns.color_palette("colorblind", 3)
@@ -463,8 +470,8 @@ def lesson(losses: list[float], steps: int):
     """How one layer learns: the share of the correction that it misses, step by step.
 
     Args:
-        losses: so far.
-        steps: of the whole lesson, so that the axis stays as it is while the line grows.
+        losses: those so far.
+        steps: those of the whole lesson, so that the axis stays the same while the line grows.
     """
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     axes = figure.subplots()
@@ -476,12 +483,12 @@ def lesson(losses: list[float], steps: int):
 
 
 def rank_effect(curves: dict[int, list[float]], missed: dict[int, float], floors: dict[int, float]):
-    """What rank does to one lesson: the curves (left), and what is missed at the end (right).
+    """How the rank affects one lesson: the curves (left), and what is missed at the end (right).
 
     Args:
         curves: loss after each step, by rank.
-        missed: share of the correction that is missed at the end, by rank.
-        floors: the least share that this rank must miss, by rank.
+        missed: the share of the correction that is missed at the end, by rank.
+        floors: the least share that any correction of a rank must miss, by rank.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
     for rank, losses in curves.items():
@@ -500,16 +507,16 @@ def rank_effect(curves: dict[int, list[float]], missed: dict[int, float], floors
 
 
 def adapter_cost(rank: int, alpha: float, width: int, total: int):
-    """Memory and scale of an adapter against its rank, with marks where rank and α stand.
+    """Memory and scale of an adapter against its rank, with marks at the chosen rank and α.
 
     Args:
-        rank: where the marks stand.
-        alpha: the scale is α / r.
+        rank: the chosen rank.
+        alpha: the chosen α; the scale is α / r.
         width: d_in + d_out, summed over the layers that are adapted.
-        total: weights of the whole model.
+        total: the number of weights of the whole model.
     """
     ranks, weights = np.arange(1, 129), rank * width
-    mib = 12 * weights / 2**20  # a gradient and two moments of four bytes each
+    mib = 12 * weights / 2**20  # a gradient and two moments for each weight, of four bytes each
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.loglog(ranks, mib / rank * ranks, "-", rank, mib, "o", markersize=10)
@@ -523,15 +530,15 @@ def adapter_cost(rank: int, alpha: float, width: int, total: int):
 
 
 def cure_curves(lengths: list[int], curves: dict[str, list[float]], card: float):
-    """Memory against article length, one line a way of reading it.
+    """Memory against the length of the article, a line for each way of reading it.
 
     Args:
         lengths: in tokens.
         curves: GiB at each length, by way.
-        card: GiB; drawn as the line to stay below.
+        card: the GiB of a card, drawn as the line to stay below.
     """
     figure, axes = plt.subplots(figsize=(8, 4.6))
-    widths = np.linspace(4, 1.2, len(curves))  # a line shows behind another that agrees with it
+    widths = np.linspace(4, 1.2, len(curves))  # so that a line shows behind one that equals it
     styles = itertools.cycle(["-", "--", "-.", ":"])
     for (name, values), style, width in zip(curves.items(), styles, widths):
         axes.plot(
@@ -546,16 +553,16 @@ def cure_curves(lengths: list[int], curves: dict[str, list[float]], card: float)
 
 
 def step_parts(needs: pd.DataFrame, title: str):
-    """Stacked bars of what a LoRA step needs, beside the line of a card of 24 GB.
+    """Stacked bars of what a LoRA step needs, and a line for a card of 24 GB.
 
     Args:
-        needs: GiB by part (columns) and model (index), and their "total".
-        title: says of which step.
+        needs: GiB by part and in "total" (columns) for each model (index).
+        title: says which step it is.
     """
     axes = Figure(figsize=(9, 3), layout="constrained").subplots()
     shown = needs.drop(columns="total")
     shown.loc[:, shown.any()].plot.barh(stacked=True, ax=axes).invert_yaxis()
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))  # no bar's end is hidden
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))  # so that it hides no bar
     axes.axvline(24e9 / 2**30, color="0.3", linestyle="--", linewidth=1)
     axes.set(xlabel="GiB; the dashed line is a card of 24 GB", title=title)
     return axes.figure

@@ -1,4 +1,4 @@
-"""Shared parts: a scratch copy of the project and its tiny book, the packaged model, a browser."""
+"""What tests share: a scratch copy of the project with its tiny book, models, and a browser."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ LONGEST = (
     "test_lab test_book test_training_runs test_classify test_scoring test_profiles test_heads "
     "test_budgets test_browser test_odd_sizes test_export test_models"
 ).split()
-"""Files that take minutes. They begin first, so that no core waits for the last of them alone."""
+"""Test files that take minutes. They begin first, so that no core waits for the last one alone."""
 GPU_PROFILES = {
     "yi-6b": "Yi-6B",
     "qwen1.5-1.8b": "Qwen1.5-1.8B",
@@ -32,11 +32,11 @@ GPU_PROFILES = {
 }
 """Profiles whose models are not at hand, and the file in data/configs that describes each model."""
 SCRATCH = "路径 有空格"
-"""The scratch copy's folder: a path with spaces and Chinese characters, as readers have them."""
+"""The scratch copy's folder: a name with a space and Chinese characters, as readers have them."""
 LEFT_OUT = (".venv", "runs/", "data/downloads/")
-"""What a scratch copy goes without: it is gigabytes of the reader's."""
+"""What is not copied into a scratch copy: it may be gigabytes of the reader's."""
 
-# The same examples each time, none kept beside the tests; an example may be slow on a busy machine.
+# Examples are the same each time and are not kept; on a busy machine, one may be slow.
 hypothesis.settings.register_profile("book", derandomize=True, database=None, deadline=None)
 hypothesis.settings.load_profile("book")
 
@@ -47,18 +47,18 @@ class Book(NamedTuple):
     printed: str
     html: Path
     run: Path
-    """The run's folder; tests may read it, and edit what they put back."""
+    """The run's folder; tests may read it, and may edit what they put back."""
 
 
 def copy_project(folder: Path) -> Path:
-    """A copy of the project as it stands, tracked or new, with the same virtual environment.
+    """Copy the project as it is, with tracked and new files, and with the same virtual environment.
 
     Args:
-        folder: to be made.
+        folder: the copy; made here.
     """
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True).stdout.split("\0")
-    if not any(names):  # an archive of the project has no list
+    if not any(names):  # a project out of an archive has no list of files
         names = [str(path.relative_to(ROOT)) for path in ROOT.rglob("*")]
     for name in names:
         if (ROOT / name).is_file() and not name.startswith(LEFT_OUT):
@@ -69,28 +69,29 @@ def copy_project(folder: Path) -> Path:
 
 
 def project_environment(folder: Path) -> dict[str, str]:
-    """An environment in which a copy of the project uses its own helpers, not this one's."""
+    """An environment in which a copy of the project uses its own helpers."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     return own | {"PYTHONPATH": str(folder)}
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One process more than there are cores, for some tests wait for a browser or a server; fewer
-    where memory would not last: at its peak a process holds 5 GB, with what it starts.
+    """One process more than there are cores, because some tests wait for a browser or a server.
+
+    There are fewer where memory is short: with what it starts, a process holds 5 GB at its peak.
     """
     cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     return max(1, min(cores + 1, psutil.virtual_memory().total // 5_000_000_000))
 
 
 def pytest_collection_modifyitems(items):
-    """The longest files first; what stands in one file keeps its order."""
+    """Run the longest files first; the tests within a file keep their order."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def refusals_are_one_line():
-    """No test has to ask it: what is said to the reader in its process stands on one line."""
+    """Check in all tests that an InputError raised in their process has a message of one line."""
 
     def say(error, *said):
         assert "\n" not in "".join(map(str, said)), f"more than one line: {said}"
@@ -110,7 +111,7 @@ def of_all_processes(tmp_path_factory, request) -> Path:
 
 @pytest.fixture(scope="session")
 def project(of_all_processes) -> Path:
-    """The scratch copy of the project: tests may run and edit it."""
+    """The scratch copy of the project, which tests may run and edit."""
     folder = of_all_processes / SCRATCH
     with FileLock(of_all_processes / "project.lock"):
         if not folder.is_dir():
@@ -125,7 +126,7 @@ def tiny(project, of_all_processes) -> Book:
     run = project / "runs" / "tiny"
     with FileLock(of_all_processes / "tiny.lock"):
         if not html.is_dir():
-            # the .ready file may be older than the copy's lists; what they ask for is installed
+            # .ready may be older than the copied lists, but all that they ask for is installed
             make = ["make", "-s", "--old-file=.venv/.ready", "book", "PROFILE=tiny"]
             done = subprocess.run(
                 make, cwd=project, env=project_environment(project), capture_output=True, text=True
@@ -138,7 +139,7 @@ def tiny(project, of_all_processes) -> Book:
 
 @pytest.fixture(scope="session")
 def chromium():
-    """A browser: Debian's Chromium, or what is called so elsewhere."""
+    """A browser: Debian's Chromium, or its counterpart on other systems."""
     found = [
         path
         for name in ("chromium", "chromium-browser", "google-chrome")
@@ -149,17 +150,18 @@ def chromium():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=found[0], args=["--no-sandbox"]
-        )  # root, as in a container, has none
+        )  # Chromium has no sandbox for root, as in a container
         yield browser
         browser.close()
 
 
 def offline_page(context):
-    """A page that reads files only; what it complained of and asked for beyond them is noted in its
-    lists `complaints` and `asked`.
+    """A page that can read nothing but files.
+
+    Its lists `complaints` and `asked` note what it complained of, and what else it asked for.
 
     Args:
-        context: a browser's, for this page alone.
+        context: a browser context for this page alone.
     """
     page = context.new_page()
     page.complaints, page.asked = [], []
@@ -183,13 +185,13 @@ def offline_page(context):
 
 @pytest.fixture
 def offline(chromium):
-    """A page of 1280 × 900 that reads files only."""
+    """A page of 1280 × 900 pixels that can read nothing but files."""
     with chromium.new_context(viewport={"width": 1280, "height": 900}) as context:
         yield offline_page(context)
 
 
 def run_cells(name, **parameters):
-    """The names that a chapter's own cells leave behind, run here with these parameters."""
+    """Run a chapter's own cells with these parameters; return the names that they define."""
     notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
     space = {"__name__": "chapter", "display": lambda *shown, **choices: None}
     for cell in notebook.cells:
@@ -204,7 +206,7 @@ def run_cells(name, **parameters):
 
 
 def run_solution(name, exercise, **given):
-    """The names that the solution of a chapter's exercise leaves behind."""
+    """Run the solution of a chapter's exercise; return the names that it defines."""
     notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
     cells = [cell for cell in notebook.cells if "solution" in cell.metadata.get("tags", [])]
     exec(compile(cells[exercise - 1].source, f"{name}, exercise {exercise}", "exec"), given)
@@ -218,14 +220,15 @@ def tokenizer():
 
 @pytest.fixture(scope="session")
 def qwen_tokenizer():
-    """Over bytes, and without a token in front; it takes seconds to convert."""
+    """Qwen's tokenizer, over bytes and with no token in front; converting it takes seconds."""
     return models.qwen_tokenizer()
 
 
 @pytest.fixture(scope="session")
 def copy_tokenizer():
-    """copy_tokenizer(folder): the packaged model's tokenizer beside another model. As a tokenizer
-    saves itself, it takes thrice the bytes, and every process that loads it seconds more.
+    """copy_tokenizer(folder) puts the packaged model's tokenizer beside another model.
+
+    Saved by the library, a tokenizer takes three times the bytes, and seconds more to load.
     """
 
     def copy(folder):
@@ -246,7 +249,7 @@ def base():
 
 
 def small_model(make="gemma3_text", key_heads=1, **choices):
-    """A small random model, biases and norms' weights included: the same one each time."""
+    """A small model, the same each time, in which biases and norms' weights are random, too."""
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 8}
     heads = {"num_attention_heads": 4, "num_key_value_heads": key_heads, "sliding_window": 6}
@@ -261,8 +264,8 @@ def small_model(make="gemma3_text", key_heads=1, **choices):
 
 @pytest.fixture(scope="session")
 def draw_adapter():
-    """draw_adapter(folder, **choices of LoraConfig): what a setting's training leaves in its
-    folder, its weights drawn.
+    """draw_adapter(folder, **choices of LoraConfig) fills a folder as training a setting does, but
+    with random weights.
     """
 
     def draw(folder, prompt_format=None, labels=("a", "b"), **choices):
@@ -282,7 +285,7 @@ def draw_adapter():
 
 @pytest.fixture(scope="session")
 def encoder_folder(tmp_path_factory):
-    """A BERT of one layer with drawn weights, its tokenizer and a head for two classes."""
+    """A folder with a BERT of one layer, random weights, a tokenizer and a head for two classes."""
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
     folder = tmp_path_factory.mktemp("encoder")

@@ -1,4 +1,4 @@
-"""An adapter knows how it wants to be asked; whoever says otherwise must mean it."""
+"""An adapter records how it was trained to be asked; anything else must be said explicitly."""
 
 import json
 from dataclasses import replace
@@ -90,7 +90,7 @@ def test_a_template_without_article_or_options_is_refused(folder, template):
 
 
 def test_an_adapter_cannot_trust_code_in_the_readers_place(folder):
-    """It may come from anywhere; only a profile that stands here lets code run."""
+    """An adapter may come from anywhere; only a profile in this project may allow code to run."""
     values = json.loads((folder / "prompt.json").read_text(encoding="utf-8"))
     for model in ("trust:some/model", "trust:baichuan-inc/Baichuan2-7B"):
         (folder / "prompt.json").write_text(json.dumps(values | {"model": model}))

@@ -50,11 +50,11 @@ def test_given_probabilities_are_used():
     sure[0] = np.array([0.05, 0.95])
     ranked = audit.suspects(rows, list(range(10)), sure)
     assert list(ranked["id"]) == ["0"] and ranked["suggested"][0] == "b"
-    assert audit.suspects(rows, list(range(10)), np.array(sure)).equals(ranked)  # an array will do
+    assert audit.suspects(rows, list(range(10)), np.array(sure)).equals(ranked)  # an array serves
 
 
 def test_a_suggestion_is_likelier_than_the_label():
-    """The second row reaches the low threshold of b, and is still surer of its own a."""
+    """The second row reaches the low threshold of b, but its own label a is still likelier."""
     rows = [
         {"id": str(i), "category": ["a", "b"], "output": label} for i, label in enumerate("aabb")
     ]

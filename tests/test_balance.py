@@ -1,4 +1,4 @@
-"""Class-balanced drawing of training rows."""
+"""Training rows drawn so that all classes are equally frequent."""
 
 from collections import Counter
 
@@ -53,7 +53,7 @@ def test_the_note_counts_what_came_again():
 def test_rare_classes_are_judged_by_themselves():
     train, labels = make_rows(a=50, b=9, c=2), ["a", "a", "b", "c", "c"]
     assert rarest(train, labels, 2) == ["c", "b"]
-    assert rarest(make_rows(a=50), ["a", "new"], 1) == ["new"]  # training has no row of it
+    assert rarest(make_rows(a=50), ["a", "new"], 1) == ["new"]  # training has no row of this class
     answers = {"model": ["a", "a", "b", "c", "a"], "svm": ["a", "a", "a", "a", "a"]}
     table = rare_table(labels, answers, ["c", "b"])
     assert table.loc["model", "the rarest"] == pytest.approx((2 / 3 + 1) / 2)

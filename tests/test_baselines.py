@@ -1,4 +1,4 @@
-"""The classifiers without a language model, on texts whose answer is plain to see."""
+"""The classifiers without a language model, on texts whose class is obvious."""
 
 import numpy as np
 import pytest
@@ -26,8 +26,8 @@ def test_baselines_respect_the_options():
 
 
 def test_cross_validation_never_learns_from_a_copy():
-    """Every text stands there twice and shares nothing with the others: only its copy could tell
-    its label.
+    """Every text occurs twice and shares nothing with the others, so only its copy could tell its
+    label.
     """
     pairs = [
         ("甲乙丙丁", "Art"),
@@ -60,6 +60,6 @@ def test_a_regression_on_features_answers_with_options():
     answers, _ = baselines.logistic_baseline(
         features[places < 2], ["Art", "Law"] * 20, test[:1], rows[:1]
     )
-    assert answers == ["Art"]  # with two classes the library has one column of weights
+    assert answers == ["Art"]  # for two classes, the library keeps a single column of weights
     with pytest.raises(InputError, match="two classes"):
         baselines.logistic_baseline(features[:2], ["Art", "Art"], test, rows)

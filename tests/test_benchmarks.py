@@ -1,4 +1,4 @@
-"""Which figures of benchmarks stand together in the record."""
+"""Which figures of benchmarks are recorded together."""
 
 import json
 
@@ -36,7 +36,7 @@ def test_parts_of_one_machine_stand_together_and_of_two_machines_never(tmp_path,
     bench.keep("scoring", {"time_over_one_forward": 1.1}, tmp_path)
     kept = json.loads((tmp_path / "benchmarks.json").read_text(encoding="utf-8"))
     assert set(kept["figures"]) == {"scoring"}
-    page = recorded.benchmark_tables()  # growth has a machine of its own
+    page = recorded.benchmark_tables()  # growth names a machine of its own
     assert "2 cores, Python" in page.split("## Cost")[1] and "another machine" in page
 
 

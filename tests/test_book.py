@@ -43,7 +43,7 @@ DRY_RUN.insert(DRY_RUN.index("--cores") + 1, "all")
 
 @pytest.fixture(scope="module")
 def make(project):
-    """make("book", …) in the scratch copy."""
+    """make("book", …) runs make in the scratch copy."""
 
     def run(*arguments):
         command = ["make", "-s", "--old-file=.venv/.ready", *arguments]
@@ -55,7 +55,7 @@ def make(project):
 
 @pytest.fixture(scope="module")
 def run_in(project):
-    """run_in(command): in the scratch copy, with its own helpers."""
+    """run_in(command) runs a command in the scratch copy, with the copy's own helpers."""
 
     def run(command):
         environment = project_environment(project)
@@ -104,8 +104,8 @@ def test_every_page_is_there_with_numbers_from_the_run(book):
 
 
 def test_a_page_loads_nothing_from_a_network(book):
-    """Scripts, styles, pictures and fonts are local; links that a reader may follow are not looked
-    at.
+    """Scripts, styles, pictures and fonts must be local; links that a reader may follow need not
+    be.
     """
     for path in sorted((book.run / "html").glob("*.html")):
         page = path.read_text(encoding="utf-8")
@@ -119,7 +119,7 @@ def test_a_page_loads_nothing_from_a_network(book):
 
 
 def test_every_link_inside_the_book_leads_somewhere(book):
-    """The files that pages link to, load or show are there, and so are the places in them."""
+    """The files that pages link to, load or show exist, and so do the anchors in them."""
     html, broken, checked = (book.run / "html").resolve(), [], 0
     soups = {
         path: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
@@ -147,7 +147,7 @@ def test_every_link_inside_the_book_leads_somewhere(book):
 
 
 def test_the_index_follows_the_run(book, tmp_path):
-    """Other figures in the notebooks, other figures in the table of the first page."""
+    """When figures in the notebooks change, those in the table of the first page change, too."""
     shutil.copytree(book.run / "notebooks", tmp_path / "run" / "notebooks")
     evaluation = tmp_path / "run" / "notebooks" / "05-evaluation.ipynb"
     content = json.loads(evaluation.read_text(encoding="utf-8"))
@@ -171,7 +171,7 @@ def test_the_index_follows_the_run(book, tmp_path):
 
 
 def test_a_page_says_of_a_readers_files_their_names_alone(book, tmp_path):
-    """An absolute source or model would say who built the book, and where."""
+    """The full path of a source or a model would show who built the book, and where."""
     source, model = "/home/alice/客户 one/secret.jsonl", "trust:/home/alice/models/mine"
     content = json.loads((book.run / "notebooks" / "01-dataset-exploration.ipynb").read_text())
     given = {"source": [source, "sample"], "columns": {"text": "/"}, "model": model}
@@ -233,7 +233,7 @@ def test_the_helper_reference_says_what_the_docstrings_say():
 def test_chinese_names_in_a_figure_find_their_glyphs(tmp_path):
     plotting.style()
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # matplotlib warns of a glyph that no font has
+        warnings.simplefilter("error")  # matplotlib warns where no font has a glyph
         plotting.confusion(["体育", "环境"], ["体育", None], ["体育", "环境"]).savefig(
             tmp_path / "figure.svg"
         )
@@ -241,7 +241,7 @@ def test_chinese_names_in_a_figure_find_their_glyphs(tmp_path):
 
 
 def test_a_readers_matplotlibrc_changes_no_figure():
-    """usetex needs a LaTeX that is not there, and ended every chapter that draws."""
+    """`usetex` needs LaTeX; where that is missing, it used to end every chapter that draws."""
     plotting.style()
     usual = dict(matplotlib.rcParams)
     matplotlib.rcParams.update({"text.usetex": True, "axes.grid.axis": "x", "lines.linewidth": 9})
@@ -365,18 +365,18 @@ def test_an_edit_reruns_only_what_depends_on_it(book, project, run_in, edited, r
 
 @pytest.mark.parametrize("chapter", ["01-dataset-exploration", "04-training", "05-evaluation"])
 def test_a_chapter_run_by_hand_makes_the_book_redo_nothing(book, run_in, chapter):
-    """As in JupyterLab: its cells run, its files would hold the same and are not written."""
+    """As in JupyterLab, its cells run. Its files would stay the same, so they are not written."""
     log = book.run / "train" / "rank8" / "swift.log"
     before = log.stat().st_mtime_ns
     given = profiles.read_profile("tiny").parameters(chapter, "rank8")
     run_cells(chapter, **given | {"run_dir": str(book.run)})
-    assert log.stat().st_mtime_ns == before  # a trained setting is reused
+    assert log.stat().st_mtime_ns == before  # a trained setting is reused, not trained again
     dry = run_in(DRY_RUN)
     assert "Nothing to be done" in dry.stdout + dry.stderr, dry.stdout[-2000:]
 
 
 def test_a_moved_project_trains_nothing_again(book, tmp_path):
-    """What a training is known by holds no path: a copy of its folder is reused elsewhere."""
+    """A training is identified without any path, so a copy of its folder is reused elsewhere."""
     shutil.copytree(book.run / "data", tmp_path / "moved" / "data")
     shutil.copytree(book.run / "train", tmp_path / "moved" / "train")
     given = profiles.read_profile("tiny").parameters("04-training", "rank8")
@@ -385,7 +385,7 @@ def test_a_moved_project_trains_nothing_again(book, tmp_path):
 
 
 def command_line(process):
-    """What a process was started with; nothing of one that has gone."""
+    """The command line of a process; empty for one that has ended."""
     try:
         return " ".join(process.cmdline())
     except psutil.Error:
@@ -393,7 +393,7 @@ def command_line(process):
 
 
 def test_ctrl_c_loses_no_finished_step_and_leaves_no_lock(book, make, project):
-    # what is made of a notebook goes, too: as long as it is there, nobody asks for the notebook
+    # what is made from the notebook is removed, too; else Snakemake would not ask for the notebook
     (book.run / "notebooks" / "07-max-length.ipynb").unlink(missing_ok=True)
     shutil.rmtree(book.run / "site")
     (book.run / "html" / "index.html").unlink()
@@ -406,7 +406,7 @@ def test_ctrl_c_loses_no_finished_step_and_leaves_no_lock(book, make, project):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        # tests that run in the background inherit it ignored
+        # tests that run in the background inherit an ignored SIGINT
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for line in process.stdout:
@@ -417,7 +417,7 @@ def test_ctrl_c_loses_no_finished_step_and_leaves_no_lock(book, make, project):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.5)
         started = psutil.Process(process.pid).children(recursive=True)
-    time.sleep(1)  # into its first cells
+    time.sleep(1)  # until its first cells run
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=90)
     assert process.returncode != 0
@@ -454,7 +454,7 @@ def test_a_bad_profile_is_one_line(project, make, name, text, says):
 
 
 def test_a_bad_source_is_named_at_the_end_too(book, project, make):
-    """What Snakemake says of a failure stands above the line that helps, not only below it."""
+    """The line that helps is repeated at the end, after all that Snakemake says of the failure."""
     path, run = project / "profiles" / "test-source.yml", project / "runs" / "test-source"
     path.write_text("like: tiny\nsource: data/test-source.csv\n")
     (project / "data" / "test-source.csv").write_text("text,output\n一篇文章\n")
@@ -517,7 +517,7 @@ def test_a_bad_parameter_is_one_line_and_leaves_nothing(
 def test_what_a_chapter_cannot_use_is_refused_before_it_writes(
     book, tmp_path, notebook, there, parameters, says
 ):
-    """Its cells in this process: how a kernel ends with a refusal, the test above says."""
+    """Cells run in this process; the test above covers how a kernel ends with a refusal."""
     for part in there:
         shutil.copytree(book.run / part, tmp_path / "run" / part)
     before = sorted(tmp_path.rglob("*"))
@@ -535,7 +535,7 @@ def test_committed_notebooks_are_clean(path):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
-    for cell in code:  # a glance, no wider than the page
+    for cell in code:  # short enough to take in at a glance, and no wider than the page
         lines = cell.source.splitlines()
         shown = not {"hide-input", "solution"} & set(cell.metadata.get("tags", []))
         assert not shown or (len(lines) <= 12 and max(map(len, lines)) <= 88), cell.source
@@ -545,7 +545,7 @@ def test_committed_notebooks_are_clean(path):
     "path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem
 )
 def test_a_chapter_reads_as_a_chapter(path):
-    """Prose between cells, exercises with solutions, parameters at the end."""
+    """There is prose between cells, exercises have solutions, and parameters come at the end."""
     cells = nbformat.read(path, as_version=4).cells
     prose = [cell.source for cell in cells if cell.cell_type == "markdown"]
     solutions = [cell for cell in cells if "solution" in cell.metadata.get("tags", [])]

@@ -26,9 +26,7 @@ LOOKS = {
 
 @pytest.fixture
 def served():
-    """Serves a folder on this machine: `served(folder)` is the address it has while the test
-    runs.
-    """
+    """served(folder) serves a folder on this machine during the test and returns its address."""
     servers = []
 
     def start(folder):
@@ -63,19 +61,19 @@ def pages(book):
 
 
 class Seen(NamedTuple):
-    """What one page shows in one look."""
+    """What a page shows in one look, that is, in one theme and size."""
 
     complaints: list[str]
     asked: list[str]
-    """Addresses beyond its files."""
+    """Addresses that it asked for and that are no files."""
     theme: str
     width: int
-    """Pixels that the page needs."""
+    """The width in pixels that the page needs."""
     formulas: int
     formulas_set: int
     formulas_in_error: int
     pictures: list
-    """Of each its address, its own width and its alternative text."""
+    """For each picture its address, its own width and its alternative text."""
     headings: list[str]
     """Of each table of results."""
     cut_tables: list
@@ -83,12 +81,12 @@ class Seen(NamedTuple):
     """See ONE_OF_EACH_LOOK."""
     rules_passed: list[str]
     violations: list
-    """Of axe-core, serious and critical ones, unfolded cells included: rule and elements."""
+    """Serious and critical ones of axe-core, with all cells unfolded: rule and elements."""
 
 
 @pytest.fixture(scope="module")
 def seen(tiny, chromium):
-    """seen[look][page's file] is what it shows; each page is opened once a look."""
+    """seen[look][page's file] is what the page shows; each page is opened once for each look."""
     shown = {}
     for look, options in LOOKS.items():
         with chromium.new_context(**options) as context:
@@ -132,11 +130,11 @@ def look_at(page, path) -> Seen:
         violations=[],
     )
     page.evaluate("for (const folded of document.querySelectorAll('details')) folded.open = true")
-    # the theme looks for what scrolls once layout has settled
+    # once the layout has settled, the theme looks for what scrolls
     page.evaluate("new Promise(done => setTimeout(done, 400))")
     alike = page.evaluate(ONE_OF_EACH_LOOK)
     page.evaluate(AXE)
-    # preload would fetch the style sheets, which a browser refuses to a page of the file system
+    # preload would fetch the style sheets, which a browser denies to a page opened as a file
     report = page.evaluate("axe.run(document, {resultTypes: ['violations'], preload: false})")
     bad = [rule for rule in report["violations"] if rule["impact"] in ("serious", "critical")]
     return first_look._replace(
@@ -164,8 +162,8 @@ ONE_OF_EACH_LOOK = """() => {
     for (const span of again) span.replaceWith(...span.childNodes);
     return again.length;
 }"""
-"""Coloured words of code that look like one before them, on a like ground, lose their colour: axe
-looks at each word's contrast, and there are thousands. How many words did.
+"""Takes the colour from words of code that look like an earlier word on the same background, and
+returns how many there were: axe checks the contrast of each word, and there are thousands.
 """
 
 
@@ -228,7 +226,7 @@ def test_nothing_keeps_a_reader_out(seen, look):
 
 
 def own_words():
-    """For each notebook the longest word of its prose that no other notebook's prose has."""
+    """For each notebook, the longest word of its prose that is in no other notebook's prose."""
     words = {}
     for notebook in NOTEBOOKS:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
@@ -260,8 +258,8 @@ def test_the_search_finds_a_word_of_each_notebook(tiny, offline):
 
 
 def test_the_executed_notebook_is_offered(tiny, offline, chromium, served):
-    """From the file system the link opens the notebook, which a browser may not hand over there;
-    from a server it downloads it.
+    """On a page opened as a file, the link opens the notebook, because a browser may not offer it
+    as a download there; on a page from a server, the link downloads it.
     """
     path = tiny.html / "01-dataset-exploration.html"
     visit(offline, path)

@@ -1,5 +1,5 @@
-"""Every chapter of every GPU profile fits the card that its comment names, by forecast; and
-chapters that run for real under a budget that is too small give way, or stop with what would help.
+"""By forecast, every chapter of every GPU profile fits the card that its comment names; chapters
+that really run under too small a budget give way, or stop and say what would help.
 """
 
 import json
@@ -29,11 +29,11 @@ from helpers import (
 from tools import ask
 
 GPU = {"dtype": "bfloat16"}
-"""What such a card computes in, whatever this machine does."""
+"""The type that such a card computes in, whatever this machine's is."""
 
 
 def card(name):
-    """GiB of the card that a profile's comment names, less what is set aside for CUDA."""
+    """GiB of the card that a profile's comment names, without what is set aside for CUDA."""
     comment = (ROOT / "profiles" / f"{name}.yml").read_text(encoding="utf-8")
     return (16 if "16 GB" in comment else 24) * 1e9 / memory.GIB - budgets.ASIDE_GIB
 
@@ -119,7 +119,7 @@ def test_fewer_rows_are_asked_at_once_where_more_do_not_fit():
 
 
 def test_long_lists_of_options_are_forecast_and_fewer_rows_asked():
-    """What a trace finds of 16 rows of 256 tokens, with 64 nodes a row and with 316."""
+    """The numbers come from a trace of 16 rows of 256 tokens, with 64 and with 316 nodes a row."""
     config = models.load_config(models.PACKAGED)
     few, many = (budgets.chapter_needs(config, 5, 256, 16, nodes=n, **GPU) for n in (64, 316))
     assert few == budgets.chapter_needs(config, 5, 256, 16, nodes=2, **GPU) < 1.25
@@ -135,7 +135,7 @@ def test_long_lists_of_options_are_forecast_and_fewer_rows_asked():
 
 
 def test_what_the_chapter_on_memory_measures_is_what_was_forecast():
-    """A small model in two bytes a number, adapters in four: the step that its profile would do."""
+    """The step that its profile would do, on a small model in two bytes with adapters in four."""
     shape = {
         "hidden_size": 128, "intermediate_size": 320, "num_hidden_layers": 6,
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "vocab_size": 2000,
@@ -153,19 +153,19 @@ def test_what_the_chapter_on_memory_measures_is_what_was_forecast():
     }.items():
         parts = memory.forecast(config, 256, **choices)
         expected = parts["total"] - sum(parts[part] for part in before)
-        # the forecast counts the mask of a padded batch, too
+        # the forecast also counts the mask of a padded batch
         assert 0.85 * expected < grid[way] < 1.05 * expected, way
     assert not any("lora" in name for name, _ in network.named_modules())
 
 
 def run_chapter(chapter, parameters, folder, data_gib=None):
-    """Run a notebook for real; its exit status, what it printed, and the notebook's file.
+    """Really run a notebook; return its exit status, what it printed, and the executed notebook.
 
     Args:
         chapter: one of CHAPTERS.
         parameters: of the notebook.
         folder: gets the executed notebook.
-        data_gib: what each process may hold of its own, as `ulimit -d` sets it.
+        data_gib: the memory of its own that each process may hold, as set by `ulimit -d`.
     """
     target = folder / f"{chapter}.ipynb"
 
@@ -186,7 +186,7 @@ def run_chapter(chapter, parameters, folder, data_gib=None):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, sample):
-    """A run's folder with a few rows, their splits made."""
+    """The folder of a run with a few rows that are split already."""
     folder = tmp_path_factory.mktemp("run")
     long = sorted(sample["train"], key=lambda row: -len(row["text"]))
     for split, rows in (("train", long[:6]), ("val", long[6:8]), ("test", long[8:10])):
@@ -199,8 +199,8 @@ def run(tmp_path_factory, sample):
 
 @pytest.mark.parametrize("chapter", ["04-training", "06-out-of-memory"])
 def test_every_chapter_leaves_room_for_python(chapter, run, monkeypatch, capsys):
-    """What is free counts less ASIDE_GIB, as the page on clusters says; the other chapters ask
-    `check_chapter`, which does it for them.
+    """ASIDE_GIB is taken from what is free, as the page on clusters says; for the other chapters,
+    `check_chapter` does so.
     """
     monkeypatch.setattr(budgets, "available_gib", lambda: budgets.ASIDE_GIB + 0.3)
     with pytest.raises(InputError, match=r" and 0\.3 are free; what would help: "):
@@ -215,7 +215,7 @@ def test_no_chapter_counts_what_is_free_by_itself(path):
 
 
 def test_a_limit_of_the_shell_is_part_of_what_is_free(monkeypatch):
-    """Processes of their own on a machine with 64 GiB free: this one holds whatever ran before."""
+    """In new processes and with 64 GiB free, because this process holds whatever ran before."""
     code = (
         "from types import SimpleNamespace\n"
         "from helpers import machine\n"
@@ -258,7 +258,7 @@ def test_asking_ahead_of_the_chapter_stops_where_the_chapter_would(run, tmp_path
 
 
 def test_the_chapter_on_memory_gives_way_and_ends(run, tmp_path):
-    """The packaged model, room for its weights and a short row: longer ones are left out."""
+    """There is room for the packaged model and a short row, so longer rows are left out."""
     config, dtype = models.load_config(models.PACKAGED), models.pick_dtype()
     short, long = (budgets.chapter_needs(config, 6, n, dtype=dtype) for n in (64, 1024))
     parameters = {"run_dir": str(run), "lengths": [64, 1024], "memory_gib": (short + long) / 2}
@@ -268,7 +268,7 @@ def test_the_chapter_on_memory_gives_way_and_ends(run, tmp_path):
     assert "(left out, for want of memory: 1,024 tokens)" in printed
     report = json.loads((run / "memory" / "report.json").read_text(encoding="utf-8"))
     assert {line["tokens"] for line in report["grid"]} == {64}
-    # what was picked by forecast is what it takes
+    # the measured peak is what the forecast said
     assert max(line["peak_gib"] for line in report["grid"]) < (short + long) / 2
     assert notebook.is_file()
 
@@ -283,7 +283,7 @@ def test_the_chapter_on_memory_without_any_room_stops_with_what_would_help(run, 
 
 
 def test_the_training_chapter_without_room_stops_before_it_starts(run, monkeypatch):
-    """Eight long rows at once."""
+    """Eight long rows at once do not fit."""
     parameters = {
         "run_dir": str(run), "setting": "wide", "max_length": 2048, "batch_size": 8,
         "rows_per_step": 8, "steps": 1, "evaluations": 1,
@@ -300,7 +300,7 @@ def test_the_training_chapter_without_room_stops_before_it_starts(run, monkeypat
 def test_the_chapter_on_own_articles_without_room_stops_with_what_would_help(
     run, tmp_path, draw_adapter
 ):
-    """The real notebook in a process of its own, under a limit that this process has to read."""
+    """The notebook really runs, in a process of its own that has to read its limit."""
     own = templating.PromptFormat(templating.PLAIN, 2048, True)
     draw_adapter(run / "train" / "s", own, ["Art", "Law"], r=2)
     parameters = {"run_dir": str(run), "adapter": str(run / "train" / "s" / "adapter")}

@@ -1,4 +1,4 @@
-"""Inputs on which reading failed once, made anew: sixty short rows of three classes."""
+"""Inputs on which reading once failed, rebuilt with sixty short rows of three classes."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ BY_LABELS = {"category": None, "output": "label"}
 
 
 def news(count=60):
-    """Rows in the project's layout, each text another."""
+    """Rows in the project's layout, each with another text."""
     return [
         {"text": CLASSES[label].format(n=n + 11) * 2, "category": OPTIONS, "output": label}
         for n in range(count)
@@ -108,7 +108,7 @@ def test_a_rare_class(tmp_path, count, choice):
     rows = [{"text": row["text"], "output": row["output"]} for row in news()] + rare[:count]
     read = train_of(save_lines(tmp_path / "rows.jsonl", rows), columns={"category": None})
     labels = [row["output"] for row in read]
-    # the texts of one class are alike on purpose: each is its own group here
+    # texts of a class are alike on purpose, so each row is made a group of its own
     clusters = list(range(len(read)))
     if count == 1:
         with pytest.raises(InputError, match=r"'天文' \(1 row\)"):

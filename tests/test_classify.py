@@ -1,4 +1,4 @@
-"""A reader's own file: every row answered once, the table whole or not there, each fault said."""
+"""A reader's own file: each row is answered once, the table is whole or absent, faults are said."""
 
 import csv
 import errno
@@ -44,7 +44,7 @@ FORMAT = templating.PromptFormat(templating.PLAIN, 96, True)
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, draw_adapter):
-    """A run with one adapter, whose weights are drawn."""
+    """A run that has one adapter with random weights."""
     run = tmp_path_factory.mktemp("一 run")
     draw_adapter(run / "train" / "drawn", FORMAT, LABELS, r=4)
     return run / "train" / "drawn" / "adapter"
@@ -52,7 +52,7 @@ def trained(tmp_path_factory, draw_adapter):
 
 @pytest.fixture
 def adapter(trained, tmp_path):
-    """The same adapter in a run of the test's own, to write beside it."""
+    """The same adapter in a run of the test's own, where the test may write."""
     own = tmp_path / "run" / "train" / "drawn" / "adapter"
     own.mkdir(parents=True)
     for path in trained.iterdir():
@@ -62,7 +62,7 @@ def adapter(trained, tmp_path):
 
 @pytest.fixture
 def fake(monkeypatch, tokenizer):
-    """A model that answers at once: nats follow from the prompt's ids. Counts what it is asked."""
+    """A model that answers at once, with nats that follow from a prompt's ids. It notes prompts."""
 
     class Fake:
         def __init__(self):
@@ -118,7 +118,7 @@ def test_answers_are_those_of_the_scorer(tmp_path, trained, tokenizer, sample):
         {"text": row["text"], "category": row["category"], "nr": n}
         for n, row in enumerate(sample["test"][:3])
     ]
-    rows.append({"text": "球队在加时赛中取胜。", "nr": 3})  # brings no options
+    rows.append({"text": "球队在加时赛中取胜。", "nr": 3})  # this row brings no options
     report, said = run(write(tmp_path / "in.jsonl", rows), trained, tmp_path / "out.csv")
     network = models.load_model(models.PACKAGED, trained, attention="eager")
     whole = [{"category": LABELS, **row, "id": str(row["nr"])} for row in rows]
@@ -200,7 +200,7 @@ def test_labels_say_how_many_are_right(tmp_path, adapter, fake):
     last = report.by_answer.iloc[-1]
     assert (last["answer"], last["rows"], last["right"]) == ("all", 30, right)
     assert report.by_answer["rows"][:-1].sum() == 30 and last["low"] < right / 30 < last["high"]
-    # a row that cannot be asked has no answer to judge, and the sum says that it is left out
+    # a row that cannot be asked has no answer to judge, and the total says so
     rows.append({"text": "", "category": LABELS, "output": LABELS[0]})
     report, _ = run(write(tmp_path / "more.jsonl", rows), adapter, tmp_path / "more.csv")
     last = report.by_answer.iloc[-1]
@@ -226,7 +226,7 @@ def test_an_interrupted_run_goes_on_without_asking_twice(tmp_path, adapter, fake
     [journal] = tmp_path.glob(".answers-*")
     with journal.open("ab") as cut_off:
         cut_off.write(b'{"row": 99, "logpr')
-    before = len(journal.read_bytes().splitlines()) - 2  # the header, and the broken line
+    before = len(journal.read_bytes().splitlines()) - 2  # without the header and the broken line
     fake.prompts.clear()
     run(file, adapter, out)
     assert len(fake.prompts) == 100 - before and not set(asked) & set(fake.prompts)
@@ -271,7 +271,7 @@ def test_a_journal_that_cannot_be_opened_is_named(tmp_path, adapter, fake):
     [journal] = tmp_path.glob(".answers-*")
     journal.unlink()
     journal.mkdir()
-    (tmp_path / ".answers-0123456789abcdef.jsonl").mkdir()  # another's is passed by
+    (tmp_path / ".answers-0123456789abcdef.jsonl").mkdir()  # another table's is ignored
     with pytest.raises(InputError, match=r"\.answers-.* cannot be opened .*remove it"):
         run(file, adapter, out)
 
@@ -426,7 +426,7 @@ def test_look_is_set_below_the_threshold_that_was_learned(tmp_path, adapter, fak
 
 
 def test_an_answer_that_was_never_learned_is_looked_at(tmp_path, adapter, fake):
-    """A promise was learned with the adapter's labels: other options go to a person."""
+    """A promise holds for the adapter's labels, so rows with other options go to a person."""
     decision.write_decision(adapter, learned(0.0))
     rows = [{"text": "球队赢了", "category": menu} for menu in (LABELS, ["火星", "木星"])]
     report, _ = run(write(tmp_path / "a.jsonl", rows), adapter, tmp_path / "out.csv")
@@ -447,12 +447,12 @@ def test_an_adapter_that_saw_no_headers_is_shown_none(tmp_path, adapter, fake):
             out = tmp_path / f"out{len(asked)}.csv"
             run(write(tmp_path / "a.jsonl", [{"text": text}]), adapter, out)
             asked.append(fake.prompts[-1])
-            assert table(out)[0]["text"] == text  # the reader's own column stays what it is
+            assert table(out)[0]["text"] == text  # the reader's own column stays as it is
     assert asked[0] != asked[1] == asked[2] == asked[3]
 
 
 def test_where_nothing_was_learned_no_number_of_rows_to_look_at_is_given(tmp_path, adapter, fake):
-    """0 would read as the promise that every answer may go out."""
+    """0 would read as a promise that no answer needs a look."""
     file = write(tmp_path / "in.jsonl", articles(3))
     report, _ = run(file, adapter, tmp_path / "out.csv")
     for said in (report.look_note(0.1), report.about()):
@@ -468,7 +468,7 @@ def test_where_nothing_was_learned_no_number_of_rows_to_look_at_is_given(tmp_pat
 
 
 def test_menus_wider_than_those_of_val_are_named(tmp_path, adapter, fake):
-    """The promise was learned on rows of two options; a file without options offers all three."""
+    """The promise was learned on rows with two options; a file without options offers all three."""
     all_labels = write(tmp_path / "all.jsonl", articles(3))
     two = write(tmp_path / "two.jsonl", articles(3, category=LABELS[:2]))
     both = write(tmp_path / "both.jsonl", articles(2) + articles(1, category=LABELS[:2]))
@@ -477,7 +477,7 @@ def test_menus_wider_than_those_of_val_are_named(tmp_path, adapter, fake):
     assert f"{wider} 3, so more" in run(all_labels, adapter, tmp_path / "all.csv")[1]
     assert f"{wider} 2 to 3, so more" in run(both, adapter, tmp_path / "both.csv")[1]
     assert wider not in run(two, adapter, tmp_path / "two.csv")[1]
-    before = learned(0.5)  # a file from before the menus were kept
+    before = learned(0.5)  # a file from before menus were recorded
     del before["model"]["menus"]
     decision.write_decision(adapter, before)
     assert wider not in run(all_labels, adapter, tmp_path / "all.csv")[1]
@@ -543,7 +543,7 @@ def test_no_two_targets_or_methods_share_a_table(tmp_path, adapter, fake):
     outs = [run(file, adapter, None, **way)[0].out for way in ways]
     ends = [out.name.removeprefix(outs[0].stem) for out in outs]
     assert ends == [".csv", "-0.01.csv", "-model.csv", "-0.01-model.csv"]
-    for way in ({"target": 0.1}, {"method": "hybrid"}):  # what is taken anyway
+    for way in ({"target": 0.1}, {"method": "hybrid"}):  # these are taken by default
         assert run(file, adapter, None, **way)[0].out == outs[0]
 
 
@@ -666,7 +666,7 @@ def command(*arguments):
 @pytest.mark.parametrize(
     ("said", "given"),
     [
-        ("FILE=a$b.csv", ["--file=a$b.csv"]),  # make itself would take $b for a variable
+        ("FILE=a$b.csv", ["--file=a$b.csv"]),  # make would take $b for a variable
         ("FILE=it's -x.csv", ["--file=it's -x.csv"]),
         ("OUT=", []),
         ("PROFILE=mine", ["--profile=mine"]),
@@ -692,8 +692,9 @@ def test_make_refuses_a_misspelled_word(said):
 
 
 def test_killed_and_called_again_from_another_folder(tmp_path, trained, fake, monkeypatch):
-    """The command line with the real model, in a folder with a space in its name. Who goes on needs
-    none: which rows are asked is the question.
+    """The command line runs with the real model, in a folder with a space in its name.
+
+    The run that continues needs no model, because the question is which rows it asks.
     """
     folder = tmp_path / "另一 folder"
     folder.mkdir()
@@ -729,7 +730,7 @@ def test_killed_and_called_again_from_another_folder(tmp_path, trained, fake, mo
 
 @contextmanager
 def no_file_beyond(size):
-    """What this process writes meets a full disk there: a part is taken, the rest refused."""
+    """Let writes beyond a size fail as on a full disk: a part is written, the rest is refused."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
@@ -738,7 +739,7 @@ def no_file_beyond(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-@pytest.mark.usefixtures("capsys")  # the limit would hold for a file that pytest prints to
+@pytest.mark.usefixtures("capsys")  # else the limit would apply to the file that pytest prints to
 def test_a_full_disk_keeps_what_was_answered(tmp_path, adapter, fake, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = write(tmp_path / "in.jsonl", articles(90))
@@ -787,7 +788,7 @@ def test_wrong_command_lines_end_in_one_line(tmp_path, trained, monkeypatch, cap
         assert ended.value.code and says in said.strip().splitlines()[-1], said
     done = subprocess.run(command(*arguments), cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr == f"{said}\n"
-    gbk = os.fsdecode("新闻.csv".encode("gb18030"))  # as archives from Windows leave it
+    gbk = os.fsdecode("新闻.csv".encode("gb18030"))  # a name as archives from Windows leave it
     odd = command("--file", gbk, "--adapter", trained)
     utf8 = os.environ | {"PYTHONIOENCODING": "utf-8"}
     done = subprocess.run(odd, cwd=tmp_path, capture_output=True, env=utf8)
@@ -797,7 +798,7 @@ def test_wrong_command_lines_end_in_one_line(tmp_path, trained, monkeypatch, cap
 @pytest.mark.parametrize("form", [".csv", ".xlsx", ".jsonl"])
 def test_a_table_to_look_at_is_short_and_shows_text_only_where_it_may(tmp_path, form):
     path = tmp_path / f"answers{form}"
-    # the reader's own "answer" is his, and hidden like all of his columns
+    # the reader's own column "answer" is hidden like all columns of the reader
     names = ["nr", "text", "answer", "answer (model)", *classify.ADDED[1:]]
     row = [7, "文" * 100, "own", "体育", 0.91, "Law", 0.05, True, None]
     writers.write_table(path, names, [row, row])
@@ -811,7 +812,7 @@ def test_a_table_to_look_at_is_short_and_shows_text_only_where_it_may(tmp_path, 
 
 def test_the_least_sure_row_is_one_that_was_answered():
     answers = pd.DataFrame({"probability": [0.9, None, 0.4]})
-    rows = (None if n == 1 else {"id": n} for n in itertools.count())  # no more are read
+    rows = (None if n == 1 else {"id": n} for n in itertools.count())  # endless
     assert classify.least_sure(rows, answers) == {"id": 2}
     with pytest.raises(InputError, match="no row of this file could be answered"):
         classify.least_sure([None], pd.DataFrame({"probability": [None]}))
@@ -852,7 +853,7 @@ def test_a_table_of_answers_is_written_anew_and_no_other(tmp_path, form):
     names = ["text", "output", "answer", "probability", "second", "second_probability (model)"]
     writers.write_table(out, names, [["a", "A", "B", 0.5, "A", 0.4]])
     classify.refuse_other_table(out)
-    writers.write_table(out, ["text", "output"], [["a", "A"]])  # labels that somebody gave
+    writers.write_table(out, ["text", "output"], [["a", "A"]])  # labels that somebody assigned
     with pytest.raises(InputError, match=r"would be lost.* write to another file"):
         classify.refuse_other_table(out)
     if form == ".xlsx":

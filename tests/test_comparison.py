@@ -1,4 +1,4 @@
-"""What chapter 05 says about settings beside one another."""
+"""What chapter 5 says when it compares settings."""
 
 import itertools
 import json
@@ -25,7 +25,7 @@ PLAIN = PromptFormat(templating.PLAIN, 64, True)
 
 
 def train_setting(run, name, model="gemma-3-270m", template=templating.PLAIN, val_rows=None):
-    """A folder as chapter 04 leaves it, without weights."""
+    """A folder as chapter 4 leaves it, without weights."""
     adapter = run / "train" / name / "adapter"
     adapter.mkdir(parents=True)
     write_prompt(adapter, AdapterPrompt(model, PromptFormat(template, 64, True), ["a", "b"]))
@@ -55,7 +55,7 @@ def test_whatever_is_trained_is_compared_or_only_what_is_named(tmp_path):
 
 
 def test_a_setting_that_learned_from_other_rows_is_refused(tmp_path):
-    """Some of them may be what it would be judged by: a chapter 1 that was run again."""
+    """It may have learned from rows that would now judge it, because chapter 1 was run again."""
     adapter = train_setting(tmp_path, "rank8")
     rows = tmp_path / "data" / "train.jsonl"
     files.write_jsonl(rows, [row("a")])
@@ -88,7 +88,7 @@ def test_intervals_rest_on_the_rows_that_a_training_looked_at(tmp_path):
     settings = entrants.find_settings(tmp_path, None)
     counts = entrants.rows_judged(settings, [row("a")] * 5)
     assert counts == {"few": 3, "unknown": 5}
-    assert entrants.rows_judged(settings, [row("a")] * 2)["few"] == 3  # whatever val_rows says
+    assert entrants.rows_judged(settings, [row("a")] * 2)["few"] == 3  # whatever its val_rows is
     log = pd.DataFrame(
         {"step": [4], "loss": [1.0], "eval_loss": [0.5], "eval_seq_acc": [2 / 3], "epoch": [0.5]}
     )
@@ -106,7 +106,7 @@ def test_the_best_setting_is_chosen_by_val_and_the_lower_loss():
     counts = dict.fromkeys("abc", 4)
     best, table = entrants.choose_best(logs, summaries, {}, counts)
     assert best == "c" and table.loc["b", "right on val"] == 0.75
-    answers = {  # where a log holds no evaluation, the answers on val decide
+    answers = {  # the answers on val decide where a log holds no evaluation
         "a": [{"label": "x", "score": {"prediction": "x"}}],
         "b": [{"label": "x", "score": {"prediction": "y"}}],
     }
@@ -115,7 +115,7 @@ def test_the_best_setting_is_chosen_by_val_and_the_lower_loss():
         {"a": empty, "b": empty}, {"a": {}, "b": {}}, answers, counts
     )
     assert best == "a" and table["loss on val"].isna().all()
-    equal = {name: answers["a"] for name in ("rank8", "rank16")}  # chapter 8 knows names alone
+    equal = {name: answers["a"] for name in ("rank8", "rank16")}  # chapter 8 knows names only
     looks = {name: empty for name in equal}
     assert entrants.choose_best(
         looks, {name: {} for name in equal}, equal, dict.fromkeys(equal, 4)
@@ -123,8 +123,8 @@ def test_the_best_setting_is_chosen_by_val_and_the_lower_loss():
 
 
 def test_four_of_four_is_no_better_than_96_of_100(tmp_path):
-    """Trainings that looked at unlike many rows are judged by the same ones, in chapters 5 and 8
-    alike; and so are those of which one did not look, or left no log.
+    """Trainings that looked at different numbers of rows are judged by the same rows, in chapters 5
+    and 8 alike. So are trainings of which one did not look at any, or left no log.
     """
     shares, right = {"few": 1.0, "many": 0.96}, {"few": 1, "many": 2}
     for looked in (True, False, None):  # whether the better one looked at val; None: no log
@@ -139,7 +139,7 @@ def test_four_of_four_is_no_better_than_96_of_100(tmp_path):
             if looked is not None or name == "few":
                 files.write_jsonl(adapter.parent / "logging.jsonl", [line])
             files.write_json(adapter.parent / "summary.json", {"best_step": 2})
-        train_setting(run, ".many.unfinished", val_rows=4)  # what a kill left
+        train_setting(run, ".many.unfinished", val_rows=4)  # left by a training that was killed
         found = entrants.find_settings(run, None)
         assert list(found) == ["few", "many"]
         logs = {name: entrants.read_log(entrant) for name, entrant in found.items()}
@@ -163,7 +163,7 @@ def test_four_of_four_is_no_better_than_96_of_100(tmp_path):
 
 
 def test_answers_on_val_that_cannot_be_compared_are_not_used(tmp_path, capsys):
-    """Those of an adapter that was trained anew since, and those to other rows."""
+    """Answers of an adapter that was retrained since, and answers to other rows."""
     for name, share in (("one", 1.0), ("other", 0.5)):
         adapter = train_setting(tmp_path, name, val_rows=len(name))
         for file in WEIGHTS:
@@ -203,7 +203,7 @@ def test_a_verdict_says_what_mcnemar_allows(first, second, says):
 
 
 def headline_of(model, svm, p):
-    """verdicts.headline of one setting "best" with these accuracies, and p of all tests."""
+    """verdicts.headline for one setting, "best", with these accuracies and this p in all tests."""
 
     def share(value):
         return {"accuracy": value, "ci95": [value, value], "valid": 1.0, "seconds": 1.0, "ece": 0.1}
@@ -242,7 +242,7 @@ def test_a_model_that_cannot_be_told_apart_is_not_called_a_waste(model, p, says)
 
 
 def pairs_of(settings, **p):
-    """Tests of all pairs, each with p = 0.5 unless named "a_b"."""
+    """Tests of all pairs, with p = 0.5 unless one is given by the name "a_b"."""
     pairs = itertools.combinations(settings, 2)
     return [{"a": a, "b": b, "p": p.get(f"{a}_{b}", 0.5)} for a, b in pairs]
 
@@ -350,7 +350,7 @@ def test_the_ladder_leaves_out_what_has_no_cost_and_is_ordered_by_it():
 
 
 def test_figures_that_differ_in_seconds_alone_stay_as_they_are(tmp_path):
-    """Else chapter 5 run once more by hand would have chapter 8 and the pages made anew."""
+    """Otherwise, a chapter 5 run again by hand would cause chapter 8 and the pages to be remade."""
     path = tmp_path / "metrics.json"
     results = {"models": {"a": 0.5}, "baselines": {"svm": {"accuracy": 0.7, "seconds": 1.0}}}
     assert comparison.settled(results, path) == results
@@ -365,7 +365,7 @@ def test_figures_that_differ_in_seconds_alone_stay_as_they_are(tmp_path):
 
 
 def promised(**targets):
-    """As decision.learn has it: by target a threshold and the rows that a promise would need."""
+    """In the form of decision.learn: by target, a threshold and the rows that a promise needs."""
     keys = ("threshold", "rows_needed")
     return {"n": 60, "targets": {t: dict(zip(keys, pair)) for t, pair in targets.items()}}
 
@@ -513,7 +513,7 @@ def test_suspects_are_shown_with_the_sources_id_only_where_there_is_one():
 
 
 def test_a_setting_of_other_rows_is_not_chosen_from(tmp_path, capsys):
-    """As where a profile's source and settings were changed: what it knew before stays there."""
+    """As when a profile's source and settings were changed: earlier trainings are still there."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "train.jsonl").write_text("new\n")
     for name, rows, share in (("old", "before", 1.0), ("now", None, 0.5)):

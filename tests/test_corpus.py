@@ -1,4 +1,4 @@
-"""What chapter 1 shows of a corpus: tables and numbers on corpora made here, odd ones too."""
+"""The tables and numbers that chapter 1 shows of a corpus, for made-up corpora and odd ones."""
 
 import json
 
@@ -131,7 +131,7 @@ def test_parts_add_up_to_the_row_that_a_model_reads(tokenizer, bos):
         prompt = templating.render(templating.EDITOR, row["text"], row["category"])
         answer = templating.encode_answer(tokenizer, row["output"])
         whole = bos + len(templating.encode(tokenizer, prompt)) + len(answer)
-        assert abs(total - whole) <= 3  # tokens may merge where parts meet
+        assert abs(total - whole) <= 3  # tokens may merge at the borders of parts
 
 
 def test_length_tables_of_one_row_hold_no_gaps():

@@ -1,4 +1,4 @@
-"""Attention with shared key heads against transformers' own, written out."""
+"""Attention with shared key heads, compared with transformers' own, which writes scores out."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Gemma's norms and MLPs in fewer passes against transformers' own."""
+"""Gemma's norms and MLPs in fewer passes, compared with transformers' own."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ IDS = torch.randint(100, (3, 12), generator=torch.Generator().manual_seed(1))
 
 @pytest.fixture
 def products(monkeypatch):
-    """Products in bfloat16, built in or imitated, that join what follows them."""
+    """Make products in bfloat16, built in or imitated, join the operations that follow them."""
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         pytest.skip("oneDNN has no products in bfloat16 on this processor")
     monkeypatch.setattr(cpu_layers, "multiplies_in_bfloat16", lambda: True)
@@ -39,7 +39,7 @@ def test_logits_stay_where_nothing_is_learned():
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_gradients_stay(frozen):
-    """Those of the norms' scales, too, where they are learned."""
+    """So do the gradients of the norms' scales, where these are learned."""
     results = []
     for model in (small_model(), joined_model()):
         for name, weight in model.named_parameters():
@@ -65,7 +65,7 @@ def test_in_two_bytes_it_is_no_farther_from_the_truth_than_before(products, monk
     counted.binary = product.binary
     monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", counted)
     assert mlp(x).shape == x.shape and fused == ["gelu"]
-    mlp.up_proj = torch.nn.Sequential(mlp.up_proj)  # as what carries an adapter
+    mlp.up_proj = torch.nn.Sequential(mlp.up_proj)  # like a layer under an adapter
     assert mlp(x).shape == x.shape and fused == ["gelu"]
 
 

@@ -1,5 +1,5 @@
-"""What helpers.cpu_step replaces computes what it replaces: losses and gradients against peft's and
-transformers' own.
+"""The replacements of helpers.cpu_step compute what the originals do: losses and gradients are
+compared with peft's and transformers' own.
 """
 
 import pytest
@@ -11,7 +11,7 @@ from helpers import cpu_step
 
 
 def adapted_model(make, **lora):
-    """A small random model whose adapters do something."""
+    """A small random model whose adapters have an effect."""
     model = small_model(make, key_heads=2)
     model = get_peft_model(
         model, LoraConfig(r=4, lora_alpha=16, target_modules="all-linear", **lora)
@@ -23,7 +23,7 @@ def adapted_model(make, **lora):
 
 
 def learned(model, mixed=False):
-    """Loss, and the gradient of every adapter weight by name, for one batch padded on the left."""
+    """The loss and the gradient of each adapter weight, by name, for a batch padded on the left."""
     ids = torch.randint(100, (3, 12), generator=torch.Generator().manual_seed(1))
     mask = torch.ones_like(ids)
     mask[0, :5] = 0
@@ -51,7 +51,7 @@ def test_loss_and_gradients_stay(make):
 
 
 def test_in_two_bytes_it_is_no_farther_from_the_truth_than_before():
-    """Against float32: rounding differs, and must not be worse."""
+    """Compared with float32, rounding differs but must not be worse."""
     _, exact = learned(adapted_model("gemma3_text"))
     errors = []
     for slim in (False, True):
@@ -69,8 +69,8 @@ def test_in_two_bytes_it_is_no_farther_from_the_truth_than_before():
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("keep", [0, 1, 4, [3, 4, 11]])
 def test_the_last_layer_goes_on_with_the_logits_asked_for(keep, checkpointing):
-    """As swift asks for them: the last positions, or of a single row any."""
-    # the task that swift names, with which peft calls forward and no hook
+    """As swift asks for them: logits of the last positions, or of any positions of a single row."""
+    # the task that swift names; for it, peft calls forward directly, without hooks
     plain, slimmed = (adapted_model("gemma3_text", task_type="CAUSAL_LM") for _ in range(2))
     cpu_step.slim(slimmed, mixed=False)
     mlp, sizes = slimmed.get_base_model().model.layers[-1].mlp, []
@@ -110,7 +110,7 @@ def test_rank_stabilised_scaling_is_kept():
 
 
 def test_what_is_trained_beside_the_adapters_keeps_its_gradient():
-    """As `modules_to_save` or full tuning would have it: norms and base weights."""
+    """Norms and base weights may be trained by `modules_to_save` or full tuning."""
     plain, slimmed = (adapted_model("gemma3_text") for _ in range(2))
     for model in (plain, slimmed):
         for name, weight in model.named_parameters():

@@ -26,7 +26,7 @@ def test_near_copies_share_a_cluster_and_others_do_not():
 
 @pytest.mark.parametrize(("changes", "low", "high"), [(2, 0.9, 1), (6, 0.25, 0.6), (20, 0, 0.02)])
 def test_as_many_near_copies_are_found_as_chapter_one_says(changes, low, high):
-    texts = texts_of(100)  # one change spoils 8 of 293 shingles: 0.9, 0.7 and 0.3 are shared
+    texts = texts_of(100)  # a change spoils 8 of 293 shingles, so that 0.9, 0.7 and 0.3 are shared
     copies = []
     for text in texts:
         copy = list(text)
@@ -49,7 +49,7 @@ def test_short_texts_that_share_a_phrase_are_no_near_copies():
     for _ in range(8):
         phrase = "".join(rng.choices(signs, k=10))
         texts = [phrase + "".join(rng.choices(signs, k=3)) for _ in range(100)]
-        # two share 3 of their 6 shingles each, which are 3 of 9
+        # two texts have 6 shingles each and share 3, which is 3 of 9
         assert len(set(duplicates.near_duplicate_clusters(texts))) > 90
         again = duplicates.near_duplicate_clusters([*texts, texts[7]])
         assert again[-1] == again[7]
@@ -74,7 +74,7 @@ def test_a_naive_split_would_straddle():
         ("题目\n张三 李四\nAbstract We study", "Abstract We study"),
         ("委员会昨天公布报告，并在摘要中说明了原因。", None),  # a word of the news
         ("The museum shows Abstract art from today.", None),
-        ("委员会昨天公布了报告。\n摘要：今年雨水很多", None),  # quoted in a report
+        ("委员会昨天公布了报告。\n摘要：今年雨水很多", None),  # within a report
         ("临江学报 第3卷 题目。张三\n摘要：本文研究", "摘要：本文研究"),
         ("没有头的文章，一开始就是正文。", "没有头的文章，一开始就是正文。"),
         ("【 标 题 】只有头【 正 文 】", "【 标 题 】只有头【 正 文 】"),

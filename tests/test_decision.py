@@ -1,4 +1,4 @@
-"""Promises: bounds that hold, thresholds that keep them, a file that is checked."""
+"""Promises: their bounds hold, thresholds keep them, and the file that records them is checked."""
 
 import json
 
@@ -11,16 +11,16 @@ from helpers import ROOT, InputError, adapters, comparison, decision, hybrid, te
 
 
 def drawn(n, seed, options=4, sharpness=2.5):
-    """Calibrated probabilities, and labels drawn from them."""
+    """Calibrated probabilities, and labels that are drawn from them."""
     rng = np.random.default_rng(seed)
     probabilities = softmax(sharpness * rng.normal(size=(n, options)), axis=1)
-    # the first option up to which the shares add up to more than a random number
+    # the first option at which the running sum of shares exceeds a random number
     places = (probabilities.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
     return list(probabilities), places.tolist()
 
 
 def lay_down(folder, weights="weights", labels=("a", "b")):
-    """An adapter as far as a decision looks at it."""
+    """Write what a decision reads of an adapter."""
     folder.mkdir(exist_ok=True)
     for name in adapters.WEIGHTS:
         (folder / name).write_text(weights)
@@ -50,7 +50,7 @@ def test_the_bound_is_clopper_and_pearsons():
         interval = binomtest(wrong, answered).proportion_ci(0.9, method="exact")
         assert bound == pytest.approx(interval.high)
     assert decision.least_rows(0.05) == 59  # the rule of three
-    for target in decision.TARGETS:  # so many rows without an error bear it, one fewer does not
+    for target in decision.TARGETS:  # this many rows without an error suffice, one fewer does not
         fewest = decision.least_rows(target)
         assert decision.error_bound(0, fewest) <= target < decision.error_bound(0, fewest - 1)
     with pytest.raises(InputError, match="between 0 and 1"):
@@ -75,17 +75,17 @@ def test_the_page_on_own_data_says_how_many_rows_a_promise_takes():
         for rows, made in ((4 * quarter - 3, True), (4 * quarter - 4, False)):
             assert str(4 * quarter - 3) in words
             surest, right = np.linspace(1, 0.9, rows), np.ones(rows, bool)
-            right[quarter - 1 - wrong : quarter - 1] = False  # the last that both quarters hold
+            right[quarter - 1 - wrong : quarter - 1] = False  # the last in both quarters
             learned = decision.promise(surest, right, 0.1, 0.95)
             assert (learned["threshold"] is not None) == made
 
 
 NOISE = 3 * np.sqrt(300 * 0.05 * 0.95)
-"""Three standard deviations of how often 300 promises of 95 % are broken."""
+"""Three standard deviations of the number of broken promises, of 300 that hold at 95 %."""
 
 
 def test_promises_are_broken_no_oftener_than_they_say():
-    """300 draws of 300 validation rows; the true error is known, for labels were drawn from it."""
+    """300 draws of 300 validation rows; the true error is known, because labels are drawn."""
     broken, made = dict.fromkeys(("0.05", "0.1"), 0), 0
     fresh, _ = drawn(20_000, 10_000, sharpness=5)
     surest = np.array([values.max() for values in fresh])
@@ -96,7 +96,7 @@ def test_promises_are_broken_no_oftener_than_they_say():
             if threshold is not None and (surest >= threshold).any():
                 made += 1
                 broken[target] += 1 - surest[surest >= threshold].mean() > float(target)
-    assert made > 300  # of 600: keeping promises by making none would be no feat
+    assert made > 300  # of 600, for it is easy to keep promises by making none
     assert all(count <= 0.05 * 300 + NOISE for count in broken.values()), broken
 
 
@@ -107,15 +107,16 @@ def test_promises_are_broken_no_oftener_than_they_say():
 def test_rows_that_chose_the_winner_break_promises_as_often_as_the_prose_says(
     n, chose, candidates, target, said
 ):
-    """Candidates just beyond the target, alike in their errors; the best on the first rows wins."""
+    """All err a little too often, mostly on the same rows; the best on the first rows wins."""
     rng, times = np.random.default_rng(0), 3000
     alike, own = (
         rng.standard_normal((times, count, n), dtype="float32") for count in (1, candidates)
     )
     wrong = np.sqrt(0.7) * alike + np.sqrt(0.3) * own < norm.ppf(target + 1e-4)
     winners = wrong[:, :, :chose].sum(axis=2).argmin(axis=1)
-    wrong = rng.permuted(wrong[np.arange(times), winners], axis=1)  # how sure says nothing here
-    first = decision.first_count(n, target, 0.95)  # no promise without that of these rows
+    # confidence tells nothing about errors here, so the order of rows is random
+    wrong = rng.permuted(wrong[np.arange(times), winners], axis=1)
+    first = decision.first_count(n, target, 0.95)  # no promise unless these rows allow it
     broken = np.mean(decision.error_bound(wrong[:, :first].sum(axis=1), first) <= target)
     assert 100 * broken == pytest.approx(said, abs=3 * np.sqrt(said * (100 - said) / times))
     chapter = json.loads((ROOT / "notebooks" / "05-evaluation.ipynb").read_text(encoding="utf-8"))
@@ -126,7 +127,7 @@ def test_rows_that_chose_the_winner_break_promises_as_often_as_the_prose_says(
 
 
 def test_where_every_row_is_wrong_too_often_nearly_nothing_is_promised():
-    """The hardest case: whatever the probability, the error is just beyond the target."""
+    """The hardest case: at any probability, the error is just above the target."""
     rng, made = np.random.default_rng(0), 0
     for _ in range(300):
         surest, right = np.sort(rng.random(400))[::-1], rng.random(400) >= 0.0501
@@ -150,7 +151,7 @@ def test_rows_of_one_probability_are_answered_together():
 
 @pytest.mark.parametrize(("reached", "apart"), [(5, True), (100, False)])
 def test_a_promise_on_rows_unlike_the_test_rows_is_flagged(reached, apart):
-    """29 of 60 rows of val reach the threshold, and of 210 test rows 5 or 100."""
+    """29 of 60 val rows reach the threshold, and 5 or 100 of 210 test rows."""
     sure, unsure = [0.9, 0.1], [0.6, 0.4]
     val = [sure] * 29 + [unsure] * 31
     learned = decision.learn(val, [0] * 29 + [1] * 31, targets=(0.1, 0.01))
@@ -174,7 +175,7 @@ def test_a_promise_on_rows_unlike_the_test_rows_is_flagged(reached, apart):
 
 
 def test_rows_of_one_kind_are_seldom_called_unlike():
-    """Whatever way the threshold was chosen: here it is the median of val, 500 times."""
+    """This holds however the threshold was chosen; here it is the median of val, 500 times."""
     rng, called = np.random.default_rng(0), 0
     for _ in range(500):
         val, test = rng.random(60), rng.random(210)
@@ -206,19 +207,20 @@ def test_how_many_would_do_is_more_than_did_not_do():
         return decision.promise(np.linspace(1, 0.5, n), ~np.isin(np.arange(n), errors), 0.02, 0.95)
 
     assert promise(0)["rows_needed"] == promise(100)["rows_needed"] == 149
-    early = promise(200, [131])  # one error among the 149 rows that must have none
+    early = promise(200, [131])  # one error among the first 149 rows, which must have none
     assert early["threshold"] is None and 200 < early["rows_needed"] < 300
-    repeated = early["rows_needed"] / 200  # so many times as many rows, wrong at the same places
+    # this many times as many rows, with errors at the same places
+    repeated = early["rows_needed"] / 200
     bigger = promise(early["rows_needed"], [int(131 * repeated)])
     assert bigger["threshold"] is not None
-    assert promise(400, range(0, 400, 10))["rows_needed"] is None  # every tenth is wrong
+    assert promise(400, range(0, 400, 10))["rows_needed"] is None  # every tenth row is wrong
     fine = promise(400)
     assert fine["share"] == 1 and fine["rows_needed"] <= 400
 
 
 @pytest.mark.parametrize(("n", "below"), [(8, None), (9, 0), (18, 0), (19, 1), (99, 9)])
 def test_the_quantile_of_prediction_sets_is_the_finite_samples(n, below):
-    """Of n + 1 rows as likely as one another, 90 % must not fall below the threshold."""
+    """Of n + 1 exchangeable rows, 90 % must not fall below the threshold."""
     shares = np.linspace(0.1, 0.9, n)
     threshold = decision.sets([[share, 1 - share] for share in shares], [0] * n)["threshold"]
     assert threshold == (0 if below is None else pytest.approx(shares[below]))
@@ -311,7 +313,7 @@ def test_what_was_learned_on_another_adapter_or_prompt_is_refused(tmp_path, what
     with pytest.raises(InputError, match=f"on the answers of another {what}"):
         decision.read_decision(tmp_path / "other")
     (tmp_path / "other" / decision.DECISION).write_text(json.dumps(content), encoding="utf-8")
-    assert decision.read_decision(tmp_path / "other")["hybrid"] is None  # no adapter is named
+    assert decision.read_decision(tmp_path / "other")["hybrid"] is None  # it names no adapter
 
 
 def test_rows_of_one_option_promise_nothing():

@@ -1,4 +1,4 @@
-"""An encoder as a baseline; a tiny one with drawn weights, for its hub is not at hand."""
+"""An encoder as a baseline: a tiny one with random weights, because no hub can be reached."""
 
 import pytest
 
@@ -9,7 +9,7 @@ SUBJECTS = {"Art": "油画", "Law": "法院", "Sports": "足球"}
 
 
 def rows_of(count):
-    """Articles of one word that tells the class, behind as many filler words as fit."""
+    """Articles with a single word that tells the class, after as many filler words as fit."""
     labels = [list(SUBJECTS)[i % 3] for i in range(count)]
     return [
         {

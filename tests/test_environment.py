@@ -1,6 +1,6 @@
-"""environment.yml, for conda and Binder: the Python that is tested, and the one list by pip.
+"""environment.yml, for conda and Binder: it names a tested Python, and the one list for pip.
 
-Their solvers are not run here; what they hand to pip is.
+The solvers of conda and Binder are not run here, but what they hand to pip is.
 """
 
 import importlib.metadata
@@ -24,7 +24,7 @@ NO_EXTRA = {"extra": ""}
 
 
 def listed(name):
-    """Names of the packages that a list of requirements holds."""
+    """The names of the packages in a list of requirements."""
     lines = (ROOT / name).read_text().splitlines()
     return [line.split("=")[0].split("<")[0] for line in lines if line and line[0] not in "#-"]
 
@@ -37,10 +37,10 @@ def test_it_asks_for_a_python_that_is_tested():
 def test_its_pip_part_installs_what_is_listed_and_pinned(project):
     """conda writes the pip section to a file beside environment.yml and runs pip in that folder.
 
-    So is done here, without a network: everything is installed already, or pip fails.
+    This is done here without a network, so pip fails unless everything is installed already.
     """
     lines = next(part["pip"] for part in ENVIRONMENT["dependencies"] if isinstance(part, dict))
-    section = project / "condaenv.test.requirements.txt"  # conda's name for it
+    section = project / "condaenv.test.requirements.txt"  # conda uses such a name
     section.write_text("\n".join(lines) + "\n", encoding="utf-8")
     dry = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index"]
     dry += ["--no-build-isolation", "--disable-pip-version-check", "-r", str(section)]
@@ -59,7 +59,7 @@ def test_its_pip_part_installs_what_is_listed_and_pinned(project):
 
 @pytest.mark.parametrize("python", ["3.11.0", "3.12.0", "3.13.0"])
 def test_no_package_asks_for_a_later_python_than_is_said(python):
-    """The README says 3.11 or newer; the one of a distribution is rarely the last of its kind."""
+    """The README says 3.11 or newer; a distribution's Python is rarely the newest of its series."""
     asked = {d.name: d.metadata["Requires-Python"] for d in importlib.metadata.distributions()}
     too_new = [name for name, one in asked.items() if one and python not in SpecifierSet(one)]
     assert len(asked) > 200 and too_new == []
@@ -75,20 +75,20 @@ def test_what_only_tests_need_is_no_burden_on_readers():
 
 
 def brought_by(names):
-    """The distributions that are installed with these, themselves among them."""
+    """These distributions and all that are installed because of them."""
     found, waiting = set(), list(names)
     while waiting:
         name = canonicalize_name(waiting.pop())
         if name not in found:
             found.add(name)
-            with suppress(importlib.metadata.PackageNotFoundError):  # asked for elsewhere only
+            with suppress(importlib.metadata.PackageNotFoundError):  # for other systems only
                 asked = map(Requirement, importlib.metadata.requires(name) or [])
                 waiting += [r.name for r in asked if not r.marker or r.marker.evaluate(NO_EXTRA)]
     return found
 
 
 def code_of_the_book():
-    """Each file of it by its path: helpers, tools, a chapter's code cells, Snakemake's rules."""
+    """The book's code by path: helpers, tools, code cells of chapters, and Snakemake's rules."""
     for folder in ("helpers", "tools"):
         for path in (ROOT / folder).glob("*.py"):
             yield path, path.read_text(encoding="utf-8")
@@ -99,7 +99,7 @@ def code_of_the_book():
 
 
 def test_the_book_imports_nothing_that_only_tests_bring():
-    """It runs without the second part of the list, though other packages bring some of that."""
+    """The book runs without the second part of the list, though other packages bring some of it."""
     listed_for_tests = {canonicalize_name(name) for name in listed("requirements-test.txt")}
     only_tests = brought_by(listed_for_tests) - brought_by(listed("requirements.txt"))
     only_tests |= listed_for_tests

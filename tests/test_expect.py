@@ -1,4 +1,4 @@
-"""How long a book will take: what makes it longer, and by how much at most."""
+"""How long a book will take: what makes it take longer, and by how much at most."""
 
 import json
 
@@ -10,7 +10,7 @@ from tools import expect
 
 @pytest.fixture(scope="module")
 def minutes():
-    """minutes(profile, rate, …) with the packaged model's configuration."""
+    """minutes(profile, rate, …) forecasts with the packaged model's configuration."""
     config = json.loads((models.packaged_model() / "config.json").read_text(encoding="utf-8"))
 
     def of(name, rate, cores=2, number_bytes=2):
@@ -26,7 +26,7 @@ def test_operations_of_a_token_are_those_of_its_products():
         "hidden_size": 4, "intermediate_size": 10, "num_attention_heads": 2, "head_dim": 3,
         "num_key_value_heads": 1, "num_hidden_layers": 5,
     }  # fmt: skip
-    # a layer: query 4 × 6, key and value 4 × 3 each, output 6 × 4; three of 4 × 10
+    # a layer has query 4 × 6, key and value 4 × 3 each, output 6 × 4, and three of 4 × 10
     assert expect.operations_a_token(config) == 2 * 5 * (24 + 24 + 24 + 120)
 
 
@@ -48,8 +48,8 @@ def test_profiles_stand_in_their_order(minutes):
 
 
 def test_a_small_file_of_ones_own_takes_less(minutes, monkeypatch, tmp_path):
-    """Without limits a thousand test rows are supposed, but never more than the file has lines."""
-    before = minutes("fudan", 0.4e12)  # of a hub
+    """Without limits, a thousand test rows are assumed, but never more than the file has lines."""
+    before = minutes("fudan", 0.4e12)  # its source is on a hub
     times = []
     for lines in (40, 200, 5000):
         path = tmp_path / "articles.jsonl"
@@ -84,7 +84,7 @@ def test_epochs_take_as_long_as_their_steps(minutes, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("profile", ["tiny", "yi-6b"])
 def test_a_cache_that_cannot_be_written_is_one_line(profile, tmp_path, monkeypatch):
-    """Before anything runs: Snakemake, too, keeps something there, and would end in a traceback."""
+    """It is said before anything runs, for Snakemake uses it, too, and would show a traceback."""
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(InputError, match="set XDG_CACHE_HOME to a folder that can") as error:
@@ -93,15 +93,16 @@ def test_a_cache_that_cannot_be_written_is_one_line(profile, tmp_path, monkeypat
 
 
 def test_the_sample_takes_what_it_took(minutes):
-    """10.4 minutes behind the installation, on two cores with 0.94 TFLOP/s together. An earlier
-    state needed 23 to 25 on two with 0.4, where none has been measured since.
+    """It took 10.4 minutes after the installation, on two cores with 0.94 TFLOP/s together.
+
+    An earlier state took 23 to 25 minutes on two cores with 0.4, where none was measured since.
     """
     assert 9.5 < minutes("sample", 0.94e12) < 12.5
     assert 16 < minutes("sample", 0.4e12) < 24
 
 
 def test_the_sample_takes_what_it_took_in_float32(minutes):
-    """35 minutes behind the installation, on two cores with 0.23 TFLOP/s together that have no
+    """It took 35 minutes after the installation, on two cores with 0.23 TFLOP/s together and no
     products in bfloat16.
     """
     assert 31 < minutes("sample", 0.23e12, number_bytes=4) < 39

@@ -1,4 +1,4 @@
-"""The exported folder alone: its README's own lines give this project's answers."""
+"""The exported folder by itself: the lines in its README give the same answers as this project."""
 
 import dataclasses
 import json
@@ -31,7 +31,7 @@ FORMAT = templating.PromptFormat(templating.EDITOR, 160, True)
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory, draw_adapter):
-    """A trained setting of a run, its weights drawn, measured as chapter 05 would."""
+    """A setting of a run, with random weights, and with figures such as chapter 5 records."""
     folder = tmp_path_factory.mktemp("run 一") / "train" / "rank4"
     draw_adapter(folder, FORMAT, LABELS, r=4)
     part = {"temperature": 2.0, "n": 60, "sets": {"level": 0.9, "threshold": 0.1}, "targets": {}}
@@ -55,7 +55,7 @@ def exported(setting):
 
 @pytest.fixture(scope="module")
 def articles(sample):
-    """The shortest and the longest of the sample, in whose text the end token stands as a word."""
+    """The sample's shortest and longest articles, with the end token written into the text."""
     found = (pick((row["text"] for row in sample["test"]), key=len) for pick in (min, max))
     return {
         length: article[:60] + "<eos>" + article[60:]
@@ -65,8 +65,9 @@ def articles(sample):
 
 @pytest.fixture(scope="module")
 def by_readme(exported, articles):
-    """What the lines of the exported README print for each article: nats by option. This project is
-    out of their reach.
+    """Nats by option, as the lines of the exported README print them for each article.
+
+    The lines run where this project cannot be imported.
     """
     [code] = re.findall(r"```python\n(.*?)```", (exported / "README.md").read_text(), re.S)
     program = (
@@ -97,7 +98,7 @@ def by_readme(exported, articles):
 
 @pytest.fixture(scope="module")
 def network(setting):
-    """The weights as daily work merges them in bfloat16, computed with in float32."""
+    """The weights merged in bfloat16, as in daily use, but computing in float32."""
     merged = models.load_model(models.PACKAGED, setting / "adapter", dtype="bfloat16")
     network = models.load_model(models.PACKAGED, dtype="float32")
     network.load_state_dict({name: w.float() for name, w in merged.state_dict().items()})
@@ -195,7 +196,7 @@ def test_a_card_has_no_figures_of_an_earlier_training(tmp_path, setting):
     (retrained / "decision.json").unlink()
     with (retrained / "adapter_config.json").open("a") as file:
         file.write(" ")
-    # as a chapter 5 leaves it that was stopped after it had asked the setting anew
+    # as left by a chapter 5 that was stopped after it had asked the setting anew
     key = {"adapter": adapters.adapter_digest(retrained)}
     files.write_json(run / "eval" / "rank4" / "key.json", key)
     earlier = export.model_card(run, "rank4", retrained, prompt)
@@ -203,8 +204,9 @@ def test_a_card_has_no_figures_of_an_earlier_training(tmp_path, setting):
 
 
 def cut_by_readme(folder, tokenizer, cut, article, options=LABELS):
-    """What the README's lines have made when an article is cut: their names and values. The model
-    is left out, and the tokenizer is there already.
+    """Run the README's lines until they have cut an article; return the names that they define.
+
+    The model is left out, and the tokenizer is given.
     """
     code = (export.HEAD + export.CUT[cut]).split("prompt = start")[0]
     code = code.replace("dtype=torch.float32", "")
@@ -221,7 +223,7 @@ def cut_by_readme(folder, tokenizer, cut, article, options=LABELS):
 
 
 def test_lines_for_articles_that_lose_their_middle(exported, tokenizer, sample):
-    """The same lines but for the cut: what they keep fits, and is beginning and end."""
+    """Only the cut differs; what the lines keep fits, and it is a beginning and an end."""
     article = max((row["text"] for row in sample["test"]), key=len)
     names = cut_by_readme(exported, tokenizer, "head+tail", article)
     size = len(names["start"] + names["prompt"]["input_ids"]) + max(map(len, names["answers"]))
@@ -251,7 +253,7 @@ def test_what_would_be_another_model_is_refused(tmp_path, setting):
     with pytest.raises(InputError, match="asks to run code"):
         export.export_model(own / "adapter")
     (own / "adapter" / "prompt.json").unlink()
-    trusted = {"model": "trust:baichuan-inc/Baichuan2-7B-Base"}  # by a profile
+    trusted = {"model": "trust:baichuan-inc/Baichuan2-7B-Base"}  # a profile would trust it
     files.write_json(own / "adapter" / "prompt.json", values | trusted)
     with pytest.raises(InputError, match="code of its own"):
         export.export_model(own / "adapter")

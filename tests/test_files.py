@@ -49,7 +49,7 @@ def test_a_damaged_line_is_named(tmp_path):
 
 
 class Saved:
-    """What saves nothing, or fails as a library does on a full disk."""
+    """An object that saves nothing, or fails as a library does on a full disk."""
 
     def __init__(self, failure=None):
         self.failure = failure
@@ -61,7 +61,7 @@ class Saved:
 
 
 def test_saved_weights_have_the_mode_of_new_files(tmp_path):
-    """safetensors writes them for their owner alone."""
+    """safetensors itself would let only the owner read them."""
     before = os.umask(0o027)
     try:
         files.save_model(Saved(), Saved(), tmp_path)

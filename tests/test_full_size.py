@@ -1,4 +1,4 @@
-"""Full-size runs: a model's folder with drawn weights, a limit that holds, a table for the page."""
+"""Full-size runs: a model with random weights, a limit that holds, and a table for the page."""
 
 import json
 import re
@@ -27,7 +27,7 @@ SHAPE = {
     ("kind", "tied"), [("llama", False), ("qwen2", False), ("qwen3", True)], ids=str
 )
 def test_a_drawn_model_is_whole(kind, tied, tmp_path, monkeypatch, qwen_tokenizer):
-    """Every weight is in the files, and none of another name; the tokenizer's ids fit."""
+    """The files hold every weight and nothing else, and the tokenizer's ids fit the vocabulary."""
     monkeypatch.setattr(full_size.models, "qwen_tokenizer", lambda: qwen_tokenizer)
     config = AutoConfig.for_model(kind, **SHAPE, head_dim=8, tie_word_embeddings=tied)
     full_size.write_model(tmp_path / "model", config)
@@ -41,7 +41,7 @@ def test_a_drawn_model_is_whole(kind, tied, tmp_path, monkeypatch, qwen_tokenize
     assert (network.get_output_embeddings().weight is embedding) == tied
     assert all((w == 1).all() for n, w in network.named_parameters() if n.endswith("norm.weight"))
     assert not any(w.any() for n, w in network.named_parameters() if n.endswith("bias"))
-    # a file a layer, so that it is never in memory twice
+    # one file for each layer, so that the weights are never in memory twice
     assert len(list((tmp_path / "model").glob("*.safetensors"))) == 3 + 2 + (not tied)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
     text = "市图书馆昨天下午举办读书会。\nABC <|endoftext|>"
@@ -56,7 +56,7 @@ def test_a_cut_vocabulary_is_the_first_part_of_the_whole(qwen_tokenizer):
     assert full_size.cut_tokenizer(qwen_tokenizer, len(qwen_tokenizer)) is qwen_tokenizer
     text = "The news of the day: 新闻"
     whole, cut = (tokenizer(text)["input_ids"] for tokenizer in (qwen_tokenizer, small))
-    assert len(cut) >= len(whole) and cut[:6] == whole[:6]  # common words are low in rank
+    assert len(cut) >= len(whole) and cut[:6] == whole[:6]  # common words have low ranks
     assert small.decode(cut) == text
 
 
@@ -85,7 +85,7 @@ def test_only_rows_and_steps_are_fewer_than_the_profiles(name, tmp_path):
 
 @pytest.fixture
 def memory_of_others_ignored(monkeypatch):
-    """A run also ends where the machine has next to nothing left, and other programs take it."""
+    """Otherwise a run would also end where other programs leave the machine too little memory."""
     monkeypatch.setattr(full_size, "LEFT_GIB", 0)
 
 
@@ -164,7 +164,9 @@ def test_the_readmes_call_measured_what_was_measured(readme):
 
 
 def test_what_differs_by_more_than_a_tenth_is_explained():
-    """Chapters of the page's list, and those that load no model: Python alone is not forecast."""
+    """Only chapters that the page lists may differ, among them those without a model, for which
+    nothing is forecast.
+    """
     page = (full_size.ROOT / "book" / "cluster.md").read_text(encoding="utf-8")
     explained = page.split("differ by more than a tenth")[1].split("```")[0]
     numbers = {int(n) for n in re.findall(r"\d", " ".join(re.findall(r"\*\*(.*?)\*\*", explained)))}

@@ -1,4 +1,4 @@
-"""A classification head: chapter 4 trains it by swift, this book computes and masks its logits."""
+"""A classification head: chapter 4 trains it by swift, the book computes and masks its logits."""
 
 import json
 
@@ -30,7 +30,7 @@ WORDS = {"Art": "绘画", "Law": "法院", "Sports": "球赛"}
 
 
 def make_rows(split, count):
-    """Rows of two words each, whose class can be told from them."""
+    """Rows whose one repeated word tells the class."""
     rows = []
     for i in range(count):
         label = LABELS[i % 3]
@@ -53,7 +53,7 @@ def trained(tmp_path_factory, copy_tokenizer):
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).save_pretrained(run.parent / "model")
     copy_tokenizer(run.parent / "model")
-    # ten, four and ten rows of a class; balance makes them eight each
+    # the classes have ten, four and ten rows; balancing makes them eight each
     uneven = [row for i, row in enumerate(make_rows("train", 30)) if i % 3 != 1 or i < 12]
     unlearned = {"category": [*LABELS, "New"], "output": "New"}
     for split, rows in (
@@ -114,11 +114,11 @@ def test_a_trained_head_answers_and_its_answers_are_kept(trained, tokenizer, tmp
         lines = asking.answers(tmp_path / "head", tokenizer, head, rows, adapter)
         assert comparison.predictions(lines) == [row["output"] for row in rows]
         file = tmp_path / "head" / "predictions.jsonl"
-        cut_off = file.read_bytes()[:-20]  # as an interruption leaves it
+        cut_off = file.read_bytes()[:-20]  # as an interruption would leave it
         file.write_bytes(cut_off)
         again = asking.answers(tmp_path / "head", tokenizer, head, rows, adapter)
         assert comparison.predictions(again) == comparison.predictions(lines)
-        patch.setattr(heads, "load_head", None)  # nothing is asked anew
+        patch.setattr(heads, "load_head", None)  # fails if anything is asked anew
         assert asking.answers(tmp_path / "head", tokenizer, head, rows, adapter) == again
     line = files.read_jsonl(file)[0]
     assert line.keys() == set("id source_id label options inputs tokens score seconds".split())
@@ -171,7 +171,7 @@ def test_an_unsound_head_is_refused(tmp_path):
 
 
 def test_the_table_of_heads_holds_them_against_the_best():
-    """Fabricated answers: a head right on 3 of 4 rows, the best setting on 2, one of them alone."""
+    """The head is right on 3 of 4 rows, the best setting on 2, one of which the head misses."""
 
     def line(answer, label="Art"):
         nats = [0.0 if option == answer else -3.0 for option in LABELS]

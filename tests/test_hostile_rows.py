@@ -1,6 +1,6 @@
-"""Whatever rows hold, they come back as they were: reader, a run's file, reader.
+"""Whatever rows hold, they stay the same when read, written to a run's file and read again.
 
-HOSTILE_EXAMPLES in the environment says how many examples are tried.
+The environment variable HOSTILE_EXAMPLES says how many examples are tried.
 """
 
 import csv
@@ -40,7 +40,7 @@ TEXT = st.text(st.characters(codec="utf-8") | ODD, min_size=1, max_size=30).filt
 
 
 def is_article(value):
-    """Whether a text is none of the words for a gap, such as NA."""
+    """Whether a text can be an article: it is no word for a gap, such as NA."""
     try:
         return bool(text_of(value))
     except Fault:
@@ -48,14 +48,14 @@ def is_article(value):
 
 
 def is_writable(value):
-    """Whether a workbook can hold a value."""
+    """Whether a cell of a workbook can hold a value."""
     text = str(value)
     return not re.search("[\r\ufffe\uffff]", text) and not ILLEGAL_CHARACTERS_RE.search(text)
 
 
 @st.composite
 def rows(draw, usable=lambda value: True):
-    """Rows as a source may hold them; labels may be missing, ids repeat."""
+    """Rows as a source may hold them: labels may be missing, and ids may repeat."""
     text, article = TEXT.filter(usable), TEXT.filter(usable).filter(is_article)
     label = st.one_of(st.integers(-9, 9), st.booleans(), st.sampled_from([0.0, 1.0, 7.0]), text)
     menu = st.lists(label.filter(is_label), min_size=1, max_size=4, unique_by=label_of)
@@ -78,8 +78,8 @@ def is_refused(made):
     return twice or (max(map(len, menus)) == 1 < len({*map(tuple, menus)}))
 
 
-def whole(made):
-    """What is right for such rows."""
+def expected(made):
+    """The rows that reading should give for these."""
     return [
         {
             "id": f"train-{number}",
@@ -97,7 +97,7 @@ def there_and_back(made, name, write):
         path = Path(folder) / name
         write(path, made)
         read = list(sources.read_source(str(path)).splits["train"])
-        assert read == whole(made)
+        assert read == expected(made)
         files.write_jsonl(path.with_name("train.jsonl"), read)
         again = sources.read_rows(path.with_name("train.jsonl"))
         assert again == read
@@ -108,7 +108,7 @@ def there_and_back(made, name, write):
             asked.extend(places)
             yield {place: {"read": again[place]["text"]} for place in places}
 
-        for _ in range(2):  # what was written is read back, and nobody asked again
+        for _ in range(2):  # the second time, answers are read back and nothing is asked
             lines = keep_predictions(path.with_name("eval"), again, [None] * len(again), {}, answer)
             assert [(line["label"], line["options"], line["read"]) for line in lines] == [
                 (row["output"], row["category"], row["text"]) for row in again
@@ -139,8 +139,8 @@ def test_an_array(made, indent, encoding):
 @given(rows(), st.sampled_from([",", "\t"]), st.sampled_from(["\n", "\r\n", "\r"]), st.booleans())
 def test_a_table(made, delimiter, end, quote_all):
     def write(path, made):
-        # Python's writer leaves "\r" bare where rows end with "\n", and the reverse: such rows
-        # are refused, for they are too short.
+        # Python's writer does not quote "\r" where rows end with "\n", nor the reverse. Such rows
+        # would be refused as too short.
         texts = "".join(f"{row['id']}{row['text']}{row['output']}" for row in made)
         bare = "\r" in texts or "\n" in texts
         quoting = csv.QUOTE_ALL if quote_all or bare else csv.QUOTE_MINIMAL
@@ -183,7 +183,7 @@ def test_a_workbook(made):
             for column, value in enumerate(values, 1):
                 cell = book.active.cell(number, column, value)
                 if isinstance(value, str):
-                    cell.data_type = "s"  # "=1" is a text here
+                    cell.data_type = "s"  # so that "=1" is a text
         book.save(path)
 
     there_and_back(made, "rows.xlsx", write)

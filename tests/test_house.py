@@ -1,4 +1,4 @@
-"""The house: licences, changelog, hooks and workflows, and pages that hang together."""
+"""The housekeeping: licences, changelog, hooks, workflows, and pages that fit together."""
 
 import json
 import re
@@ -129,7 +129,7 @@ def test_every_page_is_in_the_table_of_contents_once():
 def glossary_terms():
     (body,) = re.findall(r"^```\{glossary\}\n(.*?)^```", TEXTS["glossary"], flags=re.M | re.S)
     terms = [line for line in body.splitlines() if line and not line.startswith(" ")]
-    # A bare apostrophe would become a typographic one, which no link is spelled with.
+    # A bare apostrophe would become a typographic one, which no link spells.
     assert not re.search(r"(?<!\\)'", "".join(terms))
     return [term.replace("\\'", "'") for term in terms]
 
@@ -148,7 +148,7 @@ def test_the_glossary_is_in_order_and_each_entry_explains():
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_term_that_a_page_links_is_in_the_glossary(name):
-    """Spelled as there, but for a capital at the beginning of a sentence, which Sphinx bears."""
+    """Spellings agree, except for a capital at the start of a sentence, which Sphinx accepts."""
     roles = re.findall(r"\{term\}`([^`]+)`", TEXTS[name])
     targets = {re.sub(r"^.*<([^>]+)>$", r"\1", " ".join(role.split())) for role in roles}
     terms = {term.casefold() for term in glossary_terms()}
@@ -164,7 +164,7 @@ def test_every_work_that_is_cited_is_in_the_bibliography():
         for key in role.split(",")
     }
     assert cited and sorted(cited - keys) == []
-    assert sorted(keys - cited) == []  # a work that nothing builds on
+    assert sorted(keys - cited) == []  # a work that is never cited
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -176,7 +176,7 @@ def test_every_page_that_a_page_links_is_there(name):
 
 
 def test_the_study_is_introduced_where_it_is_named():
-    """On every page that a newcomer opens first."""
+    """It is introduced on every page that a newcomer may open first."""
     for name in ("README.md", "book/index.md"):
         assert "unpublished course report of 2024" in " ".join(read(name).split()), name
     assert "没有发表的课程报告" in read("README.zh.md")

@@ -1,7 +1,7 @@
 """ModelScope's and Hugging Face's own clients against a server on the loopback.
 
-The server speaks as much of both protocols as the installed clients use: listings, files, revisions
-and ranges. Each fetch runs in a process of its own, for the clients read their addresses once.
+The server speaks what the installed clients use of both protocols: listings, files, revisions and
+ranges. Each fetch runs in a process of its own, because the clients read their addresses only once.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ class Hub(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *arguments):
-        """Nothing is printed."""
+        """Print nothing."""
 
     def files(self, repository, revision):
         revisions = REPOSITORIES.get(repository, {})
@@ -57,7 +57,7 @@ class Hub(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def send_file(self, name, content, headers=()):
-        """A file or the rest of it; the first answer of a file that shall break ends half-way."""
+        """Send a file or its rest; where it is to break, the first answer ends half-way."""
         asked = self.headers.get("Range")
         start = int(asked.split("=")[1].split("-")[0]) if asked else 0
         self.server.asked.append((name, start))
@@ -143,7 +143,7 @@ def hub():
 
 @pytest.fixture
 def fetch(hub, tmp_path):
-    """fetch(code): what a Python process prints that knows no hub but this one."""
+    """fetch(code) runs Python code in a process that knows only this hub; returns its output."""
 
     def run(code):
         address = f"http://127.0.0.1:{hub.server_port}"
@@ -210,7 +210,7 @@ def test_a_broken_download_goes_on_where_it_broke(fetch, hub):
     hub.breaking.add("model.safetensors")
     code = "from helpers import models; print(models.find_model('someone/tiny-model'))"
     printed, errors = fetch(code)
-    if "could not be fetched" in errors:  # a client that gives up at once goes on when asked again
+    if "could not be fetched" in errors:  # some clients give up at once, but go on when asked again
         printed, errors = fetch(code)
     weights = REPOSITORIES["someone/tiny-model"]["main"]["model.safetensors"]
     with open(f"{printed}/model.safetensors", "rb") as file:

@@ -1,4 +1,4 @@
-"""Both together: the linear half is scikit-learn's to the digit, and weights are always numbers."""
+"""The hybrid: its linear half equals scikit-learn's, and its weights are always numbers."""
 
 import json
 
@@ -89,7 +89,7 @@ def test_two_classes_and_options_never_learned():
 
 
 def drawn(n, seed=0, options=5):
-    """Rows on which both halves know something, and err independently."""
+    """Rows on which both halves know something but err independently."""
     rng = np.random.default_rng(seed)
     places = rng.integers(options, size=n)
     truth = np.eye(options)[places]
@@ -109,7 +109,7 @@ def test_together_they_are_better_than_either():
     assert right(together) > max(right(logprobs), right(margins)) + 0.03
     assert all(values.sum() == pytest.approx(1) for values in together)
     stated = np.mean([values.max() for values in together])
-    assert stated == pytest.approx(right(together), abs=0.03)  # calibrated by how it is fitted
+    assert stated == pytest.approx(right(together), abs=0.03)  # fitting calibrates it
 
 
 @pytest.mark.filterwarnings("error")
@@ -118,7 +118,7 @@ def test_weights_are_numbers_on_odd_sizes(n):
     for logprobs, margins, places in (
         drawn(n),
         ([[0.0, -9.0]] * n, [[1.0, -1.0]] * n, [0] * n),  # separated perfectly
-        ([[0.0, 0.0]] * n, [[0.0, 0.0]] * n, [1] * n),  # nothing to see
+        ([[0.0, 0.0]] * n, [[0.0, 0.0]] * n, [1] * n),  # nothing to learn
         ([[0.0]] * n, [[1.0]] * n, [0] * n),  # one option a row
     ):
         weights = hybrid.fit_weights(logprobs, margins, places)
@@ -129,7 +129,7 @@ def test_weights_are_numbers_on_odd_sizes(n):
 
 
 def test_few_rows_that_are_all_right_make_nobody_certain():
-    """Eight rows separated perfectly: without a prior their weights would grow without end."""
+    """Eight rows are separated perfectly; without a prior, the weights would grow without bound."""
     logprobs, margins, places = drawn(8, options=2)
     logprobs = [np.where(np.arange(2) == place, 3.0, 0.0) for place in places]
     weights = hybrid.fit_weights(logprobs, margins, places)
@@ -146,7 +146,7 @@ def test_what_a_row_adds_to_all_its_options_changes_no_weight():
 
 
 def test_a_cascade_follows_its_own_rule():
-    """Every line is what comes of asking the model where the gap is smaller than its threshold."""
+    """Each line is the result of asking the model where the gap is smaller than its threshold."""
     margins = [[2.0, 1.0], [0.0, 3.0], [1.0, 0.0], [0.5, 0.5], [7.0]]  # gaps 1, 3, 1, 0, none
     model = [[0.1, 0.9], [0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [1.0]]
     places = [1, 1, 0, 1, 0]

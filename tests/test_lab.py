@@ -1,6 +1,6 @@
-"""JupyterLab as a reader uses it: the chapters opened in Chromium by number, Run All from the menu.
+"""JupyterLab as a reader uses it: chapters are opened in Chromium in order and run from the menu.
 
-Their defaults are made small and point to a run folder of the test's own; nothing is there before.
+Their defaults are made small and point to a run folder of the test's own, which is empty at first.
 """
 
 import json
@@ -32,7 +32,7 @@ SMALL = {
     "checkpoint_rows": None,
     "lengths": [64, 128],
 }
-"""Defaults of parameters, whichever chapters have them."""
+"""Small defaults of parameters, for whichever chapters have them."""
 SLIDERS = {"03-lora-theory": ["rank", "α"], "06-out-of-memory": ["tokens", "batch", "rank"]}
 
 
@@ -43,7 +43,7 @@ def run_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory, run_dir):
-    """A folder with copies of all chapters, made small; and a notebook that fails."""
+    """A folder with copies of all chapters, made small, and with a notebook that fails."""
     folder = tmp_path_factory.mktemp("notebooks")
     for name in CHAPTERS:
         notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
@@ -70,7 +70,7 @@ def workplace(tmp_path_factory, run_dir):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, workplace):
-    """The address of JupyterLab as `make lab` starts it, on a free port, with own settings."""
+    """The address of a JupyterLab started as by `make lab`, on a free port, with own settings."""
     own = tmp_path_factory.mktemp("jupyter")
     places = (
         "JUPYTER_RUNTIME_DIR",
@@ -82,7 +82,7 @@ def server(tmp_path_factory, workplace):
     environment = os.environ | {place: str(own / place.lower()) for place in places}
     environment |= {"PYTHONPATH": str(ROOT)}
     shown = ["make", "--dry-run", "--no-print-directory", "--old-file=.venv/.ready", "lab"]
-    # make itself runs these tests
+    # these tests may themselves be run by make
     quiet = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     command = subprocess.check_output(shown, cwd=ROOT, env=quiet, text=True).strip()
     command = command.replace(
@@ -113,8 +113,9 @@ def server(tmp_path_factory, workplace):
 
 @pytest.fixture
 def page(chromium, server):
-    """A page that can reach this machine only; what else it asks for is refused and fails the test.
-    Its kernels end with it.
+    """A page that can reach this machine only; any other request is refused and fails the test.
+
+    The page's kernels end with it.
     """
     context = chromium.new_context(viewport={"width": 1300, "height": 1000})
     refused = []
@@ -138,9 +139,9 @@ def kernels(context, server):
 
 
 def run_all(page, server, notebook, seconds):
-    """A notebook as it lies on the disk once all of its cells were run from the menu."""
+    """Run all cells of a notebook from the menu; return the notebook as it is saved then."""
     page.goto(f"{server}lab/tree/{notebook.name}?token={TOKEN['token']}&reset")
-    for _ in range(300):  # the page calls a kernel idle before there is one: ask the server
+    for _ in range(300):  # the page shows an idle kernel before there is one, so ask the server
         if any(
             kernel["execution_state"] == "idle" and kernel["connections"]
             for kernel in kernels(page.context, server)
@@ -152,7 +153,7 @@ def run_all(page, server, notebook, seconds):
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
     expect(indicator).to_contain_text("Executed", timeout=30_000)
-    # between two cells it says 3/22; after an error nothing
+    # between two cells the text also says 3/22, after an error nothing
     ended = re.compile(r"Kernel status: Idle\s*(Executed \d+ cells.*)?$")
     expect(indicator).to_have_text(ended, timeout=1000 * seconds)
     before = notebook.stat().st_mtime_ns
@@ -184,7 +185,7 @@ def never_ran(notebook):
 
 
 def shown_beside(slider):
-    """What the slider's cell and the one above it show, without the sliders themselves."""
+    """What the slider's cell and the cell above it show, without the sliders themselves."""
     return slider.evaluate(
         """slider => [slider.closest('.jp-Cell'), slider.closest('.jp-Cell').previousElementSibling]
             .flatMap(cell => [...cell.querySelectorAll('.jp-OutputArea-output')])
@@ -195,12 +196,12 @@ def shown_beside(slider):
 
 
 def move_each_slider(page):
-    """Names of the sliders; each is moved by one key, after which what it shows must differ."""
+    """Move each slider by one key and check that the output beside it changes; return the names."""
     names = []
     for slider in page.locator(".widget-slider").all():
         slider.scroll_into_view_if_needed()
         slider.locator(".noUi-handle").focus()
-        page.wait_for_timeout(1000)  # what scrolling brings into view is drawn
+        page.wait_for_timeout(1000)  # until what scrolling brought into view is drawn
         names.append(slider.locator(".widget-label").inner_text())
         before = shown_beside(slider)
         page.keyboard.press("ArrowRight")
@@ -216,7 +217,7 @@ def move_each_slider(page):
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_a_chapter_run_by_number_ends_without_an_error(name, server, workplace, page):
-    """The tests stand in reading order: each chapter finds what those before it made."""
+    """The tests run in reading order, so that each chapter finds what those before it made."""
     ran = run_all(page, server, workplace / f"{name}.ipynb", 600)
     assert errors(ran) == [] and never_ran(ran) == []
     if name in SLIDERS:

@@ -1,4 +1,4 @@
-"""One matrix out of a model, the count of what learns, and the correction that a layer learns."""
+"""One matrix of a model, the count of trained weights, and the correction that a layer learns."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ SIZES = {
 
 
 def make_model(kind, **changes):
-    """A random model of a few thousand weights; Qwen2's queries have biases."""
+    """A random model of a few thousand weights; in Qwen2, queries have biases."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
@@ -27,7 +27,7 @@ def make_model(kind, **changes):
 
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory):
-    """A model with biases and an output matrix of its own, and its folder of several files."""
+    """A model with biases and an output matrix of its own, saved to a folder in several files."""
     folder, network = tmp_path_factory.mktemp("qwen"), make_model("qwen2")
     network.save_pretrained(folder, max_shard_size="12KB")
     assert len(list(folder.glob("*.safetensors"))) > 3

@@ -1,4 +1,4 @@
-"""How much memory there is: what the machine has, and what a container leaves of it."""
+"""How much memory is free: what the machine has, and what a container leaves of that."""
 
 import psutil
 

@@ -1,4 +1,4 @@
-"""The Makefile: what it does before anything of ours runs."""
+"""The Makefile: what it does before any code of this project runs."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 
 @pytest.fixture
 def make(tmp_path):
-    """make(words…) in a folder with the Makefile and what it looks at."""
+    """make(words…) runs make in a folder with the Makefile and the files that it looks at."""
     for name in ("Makefile", "requirements.txt", "constraints.txt", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
 
@@ -30,7 +30,7 @@ def make(tmp_path):
 
 
 def test_a_set_up_that_was_cut_off_is_begun_anew(make, tmp_path):
-    """Ctrl-C between making the environment and its pip left one that has no pip."""
+    """Ctrl-C between the environment and its pip used to leave an environment without pip."""
     called = tmp_path / "called"
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\necho "$@" >> {called}\ncase "$*" in *venv*) exit 7;; esac\n')
@@ -41,7 +41,7 @@ def test_a_set_up_that_was_cut_off_is_begun_anew(make, tmp_path):
         path.chmod(0o755)
     done = make(".venv/.ready", f"PYTHON={python}")
     assert done.returncode == 2 and "-m venv .venv" in called.read_text().splitlines()
-    half.write_text("#!/bin/sh\nexit 0\n")  # a whole one is kept
+    half.write_text("#!/bin/sh\nexit 0\n")  # an environment with pip is kept
     called.write_text("")
     assert make(".venv/.ready", f"PYTHON={python}").returncode == 0
     assert "venv" not in called.read_text()

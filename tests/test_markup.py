@@ -23,7 +23,7 @@ PAGE = "01-dataset-exploration"
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory, sample):
-    """The published page of chapter 1, which shows a row as it is, run on rows full of markup."""
+    """The published page of chapter 1, which shows a row as it is, here for rows full of markup."""
     folder = tmp_path_factory.mktemp("markup")
     articles = [row["text"][:600] for row in sample["train"] if len(row["text"]) > 600][:30]
     rows = [
@@ -38,7 +38,7 @@ def pages(tmp_path_factory, sample):
     site = folder / "site"
     stage = [sys.executable, "-m", "tools.stage", str(folder / "run"), str(site)]
     subprocess.run([*stage, "--title", "markup", "--settings", "none"], cwd=ROOT, check=True)
-    # the other chapters, to which this one and the glossary link, did not run
+    # this chapter and the glossary link to the other chapters, which did not run
     others = [name for name in CHAPTERS if name not in (PAGE, "04-training")]
     for name in others:
         (site / f"{name}.md").write_text(f"# {name}\n")
@@ -75,7 +75,7 @@ def test_nothing_of_a_row_becomes_an_element(pages):
 
 
 def test_the_downloadable_notebook_holds_it_as_plain_text_too(pages):
-    """JupyterLab renders text/html outputs: none of them carries an element out of a row."""
+    """JupyterLab renders text/html outputs, so none of them may hold an element from a row."""
     assert len(pages["downloads"]) == 1
     for notebook in map(json.loads, pages["downloads"]):
         outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]

@@ -90,7 +90,7 @@ def test_a_row_of_any_corpus_suits_the_chapters_limits(tokenizer, text, options,
     row = {"id": "train-1", "text": text, "category": menu, "output": menu[-1]}
     longest, changes = max_length.long_row(tokenizer, [row | {"text": text[:-1]}, row])
     assert said in changes and longest["output"] in longest["category"]
-    assert (text, len(row["category"])) == (row["text"], options)  # the row itself stays
+    assert (text, len(row["category"])) == (row["text"], options)  # the given row is unchanged
     whole = max_length.whole(longest)
     assert len(templating.encode(tokenizer, whole)) > 512
     assert (

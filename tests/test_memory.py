@@ -79,7 +79,7 @@ def test_weights_are_counted_once(base):
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_forecast_is_what_the_real_step_allocates(checkpointing):
-    """The same step on real tensors of a small random model, followed by the same tracker."""
+    """The real step runs on a small random model and is followed by the same tracker."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -123,8 +123,8 @@ def test_a_forecast_is_what_the_real_step_allocates(checkpointing):
     ids=str,
 )
 def test_forecast_and_closed_form_agree_with_the_allocator(name, choices):
-    """Real runs of small random models, every allocation counted; the forecast within a tenth, the
-    closed form within a quarter.
+    """All allocations of real runs of small random models are counted. The forecast is within a
+    tenth of them, the closed form within a quarter.
     """
     config, length, batch = CONFIGS[name], 160, 3
     forecast, estimate = (
@@ -162,7 +162,7 @@ SIZES = {
 
 @pytest.mark.parametrize("kind", SIZES)
 def test_models_of_another_build_have_the_weights_that_they_have(kind):
-    """Mixtures of experts, MLPs without a gate, sizes of other names, layers that differ."""
+    """Mixtures of experts, MLPs without a gate, sizes with other names, and layers that differ."""
     config = AutoConfig.for_model(kind, **SIZES[kind] | {"vocab_size": 3000})
     network = memory.build_on_meta(config, "bfloat16", "eager")
     for dtype, size in (("bfloat16", 1), ("float32", 2)):
@@ -236,7 +236,7 @@ def test_the_longest_row_is_the_last_that_fits():
         estimates.longest(config, 1e-6) == 0
         and estimates.longest(config, 1e6) == config.max_position_embeddings
     )
-    endless = AutoConfig.for_model("bloom", n_layer=2)  # counts no positions
+    endless = AutoConfig.for_model("bloom", n_layer=2)  # it has no limit of positions
     assert estimates.longest(endless, 1e9) == estimates.LONGEST
     assert "*" not in "".join(out_of_memory.longest_rows({"bloom": endless}, (24,)).iloc[:, 0])
 
@@ -272,7 +272,7 @@ def test_a_lever_that_is_pulled_already_or_cannot_help_is_not_named():
     assert estimates.remedies(config, weights / 2, 64, 1, weights, **step) == (
         f"a smaller model (the weights of this one take {weights:.1f})"
     )
-    # of quantised weights, less than the closed form's own
+    # the weights are quantised, so they take less than by the closed form
     said = estimates.remedies(config, weights + 0.01, 4096, 1, weights, **step)
     n = int(said.split("max_length ")[1].split(",")[0])
     parts = estimates.estimate(config, n, training=True, **step)
@@ -281,7 +281,7 @@ def test_a_lever_that_is_pulled_already_or_cannot_help_is_not_named():
 
 
 def test_the_exercise_on_checkpointing_asks_for_more_than_there_is():
-    """Its other value may need more than the card has: the question has an answer all the same."""
+    """The other value may need more than the card has, but the exercise still has an answer."""
     arguments = {"gradient_checkpointing": True}
     free = swift_setup.expected_memory(CONFIGS["llama"], arguments, 2048, 8)["total"] * 1.05
     given = {"config": CONFIGS["llama"], "arguments": arguments, "longest": 2048, "free": free}
@@ -317,5 +317,5 @@ def test_a_few_layers_of_a_training_step_show_what_all_of_them_need(monkeypatch,
     few = memory.forecast(config, 256, **step)
     monkeypatch.setattr(memory, "enough_layers", lambda text: text.num_hidden_layers)
     whole = memory.forecast(config, 256, **step)
-    # a trace of many storages may miss so much of its peak
+    # a trace of many storages may miss this share of the peak
     assert few["total"] == pytest.approx(whole["total"], rel=memory.SLACK)

@@ -33,7 +33,7 @@ def test_a_summary_counts_what_is_no_option():
 
 
 def lines(probabilities, labels):
-    """Two-option predictions with the given probability of the first option, "A"."""
+    """Predictions between two options, with the given probability of the first option, "A"."""
     return [
         {
             "label": label,
@@ -99,7 +99,7 @@ def test_copies_drawn_together_widen_the_interval():
 
 
 def test_a_bound_never_lies_beyond_its_share():
-    """Rounding put it there for 680 of these n at 0 right, and for 954 where all were right."""
+    """Rounding used to put it there for 680 of these n at 0 right, and for 954 with all right."""
     rng = np.random.default_rng(0)
     for n in range(1, 3000):
         for right in (0, n, int(rng.integers(n + 1))):

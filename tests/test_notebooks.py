@@ -1,4 +1,4 @@
-"""How a notebook's kernel is spoken to: two that start together must not meet on one port."""
+"""How a notebook talks to its kernel: two that start together must not share a port."""
 
 import json
 import os
@@ -19,7 +19,7 @@ print("SPOKEN", json.dumps(get_connection_info(unpack=True), default=str))
 
 @pytest.fixture
 def chapter(tmp_path):
-    """A notebook that prints how its kernel is spoken to."""
+    """A notebook that prints by which channels its kernel is reached."""
     parameters = nbformat.v4.new_code_cell("colour = 'red'", metadata={"tags": ["parameters"]})
     notebook = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell(SAYS_HOW)])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
@@ -29,7 +29,7 @@ def chapter(tmp_path):
 
 
 def channels(chapter, capsys):
-    """What the kernel said of its channels."""
+    """What the kernel printed about its channels."""
     run_notebook(chapter, chapter.with_name("out.ipynb"), {})
     printed = capsys.readouterr().out
     line = next(line for line in printed.splitlines() if line.startswith("SPOKEN"))
@@ -77,8 +77,8 @@ def test_where_a_folder_has_too_long_a_name_ports_are_used(chapter, tmp_path, ca
 
 
 def test_nothing_inherits_from_what_a_notebook_is_known_to_fail_by():
-    """Of an error in a notebook only its name comes through; another name would read as a fault of
-    the book's own, and leave a file behind.
+    """Only the name of an error in a notebook comes through. Another name would be taken for a
+    fault of the book itself, and would leave a file behind.
     """
     for path in (ROOT / "helpers").glob("*.py"):
         assert "(InputError):" not in path.read_text(encoding="utf-8"), path.name

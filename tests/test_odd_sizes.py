@@ -1,8 +1,8 @@
-"""Chapter 5 over odd sizes: its own cells run, and only the asking of models is put in their place.
+"""Chapter 5 on odd sizes: its own cells run, and only the answers of models are made up.
 
-What holds for 210 and 400 rows must hold for 1, 2, 7 and 28, for one class in test, for answers
-that are all right or all wrong, for rows with one option, for validation rows that can be counted
-on one hand, and for a training that never looked at them.
+What holds for 210 and 400 rows must hold for 1, 2, 7 and 28, for a single class in test, for
+answers that are all right or all wrong, for rows with one option, for a handful of validation rows,
+and for a training that never looked at them.
 """
 
 import json
@@ -41,7 +41,7 @@ CASES = {
 
 
 def make_rows(split, count, classes=3, options=3):
-    """Rows of a few words, whose class can be told from them."""
+    """Rows of a few words that tell the class."""
     rows = []
     for i in range(count):
         label = LABELS[i % classes]
@@ -54,7 +54,7 @@ def make_rows(split, count, classes=3, options=3):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory, tokenizer, copy_tokenizer):
-    """A folder with a tiny random model, the model, and a drawn adapter for it."""
+    """A folder with a tiny random model, the model itself, and a random adapter for it."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -78,7 +78,7 @@ def small(tmp_path_factory, tokenizer, copy_tokenizer):
 
 
 def make_run(run, small, case):
-    """A run folder with splits and one setting, as chapters 1 and 4 leave them."""
+    """Make a run folder with splits and one setting, as chapters 1 and 4 leave them."""
     folder, _ = small
     options = case.get("options", 3)
     for split, count in (("train", 12), ("val", case.get("val", 6))):

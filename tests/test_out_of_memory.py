@@ -9,7 +9,7 @@ from helpers import ROOT, estimates, memory, out_of_memory, plotting, scoring
 
 
 def test_the_riddles_first_explanation_meets_both_numbers():
-    """The record of the library of that time: what was asked for, and what was held."""
+    """By the record of the library of that time, it fits what was asked for and what was held."""
     path = ROOT / "data" / "riddle1" / "events-4.41.2.json"
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
     first, second = rows[:2]
@@ -22,7 +22,7 @@ def test_todays_library_asks_for_the_same():
     table, record = out_of_memory.riddle()
     assert record["transformers"] == "4.41.2"
     assert 0 < table.iloc[0]["allocated_gib"] - table.iloc[0]["allocated today"] < 1
-    # sdpa writes no scores: what stands beside its logits is weights, cache and a few states
+    # sdpa writes no scores out, so beside the logits there are weights, cache and a few states
     by_sdpa = table.loc["bfloat16 logits of every position, sdpa"]
     assert by_sdpa["requested_gib"] == pytest.approx(6.44, abs=0.005)
     assert 7 < by_sdpa["allocated today"] < by_sdpa["allocated_gib"] < 9
@@ -38,7 +38,7 @@ def test_a_few_layers_of_the_scorer_show_what_all_of_them_need(monkeypatch, toke
     monkeypatch.setattr(memory, "enough_layers", lambda text: text.num_hidden_layers)
     whole, full = (out_of_memory.scorer_gib(config, tree, length) for length in (500, 1500))
     assert short == pytest.approx(whole, rel=1e-6)
-    # a trace of many storages may miss so much of its peak (see memory.StorageTracker)
+    # a trace of many storages may miss this share of its peak (see memory.StorageTracker)
     assert few * (1 - memory.SLACK) <= full <= few * (1 + 1e-6)
 
 

@@ -1,5 +1,5 @@
-"""What each notebook can be given: documented, shown by papermill, and refused in one line where it
-is wrong.
+"""Parameters of notebooks are documented, shown by papermill, and refused in one line where they
+are wrong.
 """
 
 import ast
@@ -26,17 +26,17 @@ TYPES = {"str", "int", "float", "bool", "list", "dict", "None"}
 
 
 def inspected(name):
-    """Parameters of a notebook as papermill reads them: name to type, default and help."""
+    """The parameters of a notebook as papermill reads them: type, default and help by name."""
     return papermill.inspect_notebook(ROOT / "notebooks" / f"{name}.ipynb")
 
 
 def declared(name):
-    """What a notebook takes: name to type."""
+    """The parameters that a notebook takes: types by name."""
     return {key: parameter["inferred_type_name"] for key, parameter in inspected(name).items()}
 
 
 def cells(name):
-    """The notebook's cells, and the place of the one that holds its parameters."""
+    """The notebook's cells, and the index of the one that holds its parameters."""
     found = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
     return found, next(
         i for i, cell in enumerate(found) if "parameters" in cell.metadata.get("tags", [])
@@ -95,14 +95,14 @@ def test_the_table_at_the_end_names_every_parameter_once_and_its_cost(name):
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_the_defaults_are_those_of_the_sample(name):
-    """A chapter opened in JupyterLab makes what `make book` would make, or reuses it."""
+    """A chapter that is opened in JupyterLab makes, or reuses, what `make book` makes."""
     defaults = {
         key: ast.literal_eval(parameter["default"]) for key, parameter in inspected(name).items()
     }
     sample = profiles.read_profile("sample")
     given = sample.parameters(name, "rank8" if name == "04-training" else None)
     if name == "05-evaluation":
-        given.pop("settings")  # alone it compares whatever is trained
+        given.pop("settings")  # by itself, the chapter compares whatever is trained
     assert {key: defaults[key] for key in given} == given
 
 
@@ -200,7 +200,7 @@ def test_plain_papermill_stops_at_the_first_cell_behind_the_parameters(
     ran = nbformat.read(tmp_path / "out.ipynb", as_version=4)
     assert (
         max(cell.execution_count or 0 for cell in ran.cells if cell.cell_type == "code") == 3
-    )  # the third is the check
+    )  # the third cell is the check
     assert not (ROOT / "runs" / "test-bad").exists()
 
 
@@ -215,9 +215,9 @@ def test_every_profile_gives_what_the_notebooks_take(name):
 
 @pytest.mark.parametrize("profile", ["sample", "fudan-heads", "yi-6b"])
 def test_snakemake_hands_over_what_a_profile_gives(profile, project):
-    """As its orders say: each chapter's parameters, and each setting's."""
-    # Another test may be writing this profile's files just now: without --rerun-incomplete,
-    # Snakemake stops at a file that is half there.
+    """Its commands hold the parameters of each chapter and of each setting."""
+    # Another test may be writing this profile's files, and without --rerun-incomplete Snakemake
+    # stops at an incomplete file.
     snakemake = [sys.executable, "-m", "snakemake", "--nolock", "--dry-run", "--forceall"]
     snakemake += ["--printshellcmds", "--cores", "1", "--rerun-incomplete"]
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What decided an answer: each sentence left out in turn, drawn over escaped text."""
+"""What decided an answer: each sentence is left out in turn, and the page escapes the text."""
 
 import re
 from dataclasses import replace
@@ -40,13 +40,13 @@ def classifier(tmp_path_factory, draw_adapter):
     form = templating.PromptFormat(templating.PLAIN, 64, True)
     draw_adapter(folder, form, OPTIONS, r=4)
     drawn = Classifier(folder / "adapter")
-    # a nat in bfloat16 is a coarse thing, and one row alone rounds otherwise than in a batch
+    # in bfloat16 nats are coarse, and one row alone is rounded otherwise than in a batch
     drawn.model = models.load_model(drawn.prompt.model, drawn.adapter, "float32")
     return drawn
 
 
 def among(classifier, text):
-    """Log-probabilities among the options, by the scorer itself."""
+    """Log-probabilities of the options among themselves, by the scorer itself."""
     row = {"id": "x", "text": text, "category": OPTIONS}
     prompt = templating.fit(classifier.tokenizer, classifier.prompt.prompt_format, row)
     [result] = scoring.ask(classifier.model, classifier.tokenizer, [prompt.ids], [OPTIONS])
@@ -69,7 +69,7 @@ def test_a_passage_is_worth_what_its_loss_costs(classifier):
 
 
 def test_the_answer_that_is_explained_is_the_one_in_the_table(classifier, monkeypatch):
-    """A hybrid whose linear half knows better: the model's passages speak for its answer."""
+    """Where a hybrid's linear half overrules the model, passages speak for the hybrid's answer."""
     whole = among(classifier, TEXT)
     first = OPTIONS[int(whole.argmax())]
     second = next(name for name in OPTIONS if name != first)
@@ -127,7 +127,7 @@ def test_an_article_is_shown_and_never_run():
 
 
 def test_the_strongest_passage_may_speak_against_the_answer():
-    """As the colours have it: the palest one is never called the strongest."""
+    """Strength is that of the colours, so the palest passage is never called the strongest."""
     parts = [passages.Passage(text, change) for text, change in zip("abcde", (1, -3, 0.5, 2, 0))]
     weighed = passages.Weighed("Art", parts, 1.0)
     assert passages.strongest_passages(weighed, 1) == [parts[1]]
@@ -152,7 +152,7 @@ def test_bars_show_each_options_probability():
 
 
 def test_the_button_answers(classifier, monkeypatch):
-    """The fields as JupyterLab has them: what is typed is asked, faults are said in a line."""
+    """With fields as in JupyterLab: what is typed is asked about, a fault is named in a line."""
     import IPython.display
     import ipywidgets
 

@@ -1,4 +1,4 @@
-"""Pictures of recorded runs, drawn from the figures that are kept."""
+"""Pictures of recorded runs are drawn from the recorded figures."""
 
 import pytest
 

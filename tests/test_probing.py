@@ -1,4 +1,4 @@
-"""What chapter 2 asks of an untouched model: orders of options, places, surprise."""
+"""What chapter 2 asks an untouched model: other orders of options, places, and surprise."""
 
 import json
 
@@ -22,7 +22,7 @@ def rows_of(count, menu=("a", "b", "c", "d")):
 
 @pytest.fixture
 def model_that(monkeypatch):
-    """model_that(prefer): the model likes that option best for which prefer(row, place) is most."""
+    """model_that(prefer) installs a model whose scores of options are prefer(row, place)."""
 
     def install(prefer):
         def option_logprobs(model, tokenizer, prompt_format, rows):
@@ -53,7 +53,7 @@ def test_another_order_is_never_the_rows_own(menu):
 
 
 def test_rows_of_one_option_do_not_make_a_model_steady(model_that):
-    model_that(lambda row, k: -float(k))  # takes the first option, whatever it is
+    model_that(lambda row, k: -float(k))  # the first option, whatever it is
     mixed = [row | {"id": f"single-{row['id']}"} for row in rows_of(6, "a")] + rows_of(4, "ab")
     answers = probing.ask_in_orders(None, None, FORMATS, mixed, 2, seed=1)
     assert probing.steadiness(answers) == {"plain": 0.0, "other": 0.0}
@@ -118,7 +118,7 @@ def test_surprise_is_what_a_plain_forward_pass_gives(base, tokenizer):
         answer = templating.encode_answer(tokenizer, row["output"])
         with torch.inference_mode():
             logits = base(torch.tensor([prompt + answer])).logits[0]  # tokens × vocabulary
-        logprobs = logits.float().log_softmax(-1)[len(prompt) - 1 : -1]  # of what comes next
+        logprobs = logits.float().log_softmax(-1)[len(prompt) - 1 : -1]  # of each next token
         each = [logprobs[k, token].item() for k, token in enumerate(answer)]
         assert nats == pytest.approx(-np.mean(each), abs=1e-3)
 

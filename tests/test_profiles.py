@@ -1,4 +1,4 @@
-"""Every profile is complete; swift knows its arguments; its architecture trains for a few steps
+"""Every profile is complete, swift knows its arguments, and its architecture trains for a few steps
 with random weights.
 """
 
@@ -22,7 +22,7 @@ OWN_CODE = {"baichuan2-7b"}
 
 
 def setting_arguments(profile, setting, model, **changes):
-    """Arguments of swift for one setting of a profile, `model` in place of the profile's."""
+    """Arguments of swift for one setting of a profile, but with this model."""
     given = profile.training_parameters(setting) | changes
     length = given["max_length"]
     head = given.get("task") == "seq_cls"  # chapter 4 gives it its default template, unused
@@ -81,7 +81,7 @@ def test_swift_knows_every_argument_of_a_head(parser, tmp_path):
 
 
 def checked(settings, **training_keys):
-    """The sample's profile with other settings, checked."""
+    """The sample's profile with other settings, after its check."""
     values = profiles.load("sample")
     values["training"] = values["training"] | training_keys
     return profiles.Profile("x", profiles.check("x", values | {"settings": settings}))
@@ -147,7 +147,7 @@ def test_a_recorded_config_has_as_many_weights_as_its_model(name, billions):
 
 @pytest.mark.parametrize("name", GPU_PROFILES)
 def test_every_gpu_profile_fits_the_card_it_names(name):
-    """Its comment names the card; the forecast of a training step must stay below."""
+    """The profile's comment names the card; the forecast of a training step must stay below it."""
     profile = PROFILES[name]
     card = 16 if "16 GB" in (ROOT / "profiles" / f"{name}.yml").read_text() else 24
     settings = [profile.training_parameters(setting) for setting in profile.settings]
@@ -162,8 +162,8 @@ def test_every_gpu_profile_fits_the_card_it_names(name):
 
 @pytest.mark.parametrize("name", [name for name in GPU_PROFILES if name not in OWN_CODE])
 def test_its_architecture_trains_for_a_few_steps(name, tmp_path, sample, qwen_tokenizer):
-    """Random weights, every width shrunk, Qwen's tokenizer; the arguments of the profile's first
-    setting.
+    """Weights are random, widths are smaller, and the tokenizer is Qwen's; the arguments are those
+    of the profile's first setting.
     """
     config = recorded_config(GPU_PROFILES[name])
     tokenizer = qwen_tokenizer
@@ -179,7 +179,7 @@ def test_its_architecture_trains_for_a_few_steps(name, tmp_path, sample, qwen_to
         setattr(config, key, value)
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:2]
-    folder = tmp_path / "whatever"  # swift guesses by a folder's name; ours has none that helps
+    folder = tmp_path / "whatever"  # swift guesses by a folder's name, and this one does not help
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     rows = [row for row in sample["train"] if len(row["text"]) < 400][:6]
@@ -213,7 +213,7 @@ SETTING = "settings: {{a: {{template: plain, rank: 8, alpha: 32, {}}}}}"
 
 @pytest.fixture
 def odd(tmp_path, monkeypatch):
-    """odd(lines) reads a profile like the sample with these lines."""
+    """odd(lines) reads a profile that is like the sample, except for these lines."""
     (tmp_path / "sample.yml").write_bytes((profiles.PROFILES / "sample.yml").read_bytes())
     monkeypatch.setattr(profiles, "PROFILES", tmp_path)
 
@@ -230,8 +230,8 @@ def odd(tmp_path, monkeypatch):
         ("seed: 1\nseed: 2", "the key seed stands there twice .* line 4"),
         ("training: {steps: 3}\ntraining: {batch_size: 2}", "training stands there twice"),
         (SETTING.format("rank: 16"), "rank stands there twice"),
-        ("max_length: 0256", "max_length is '0256', no int"),  # YAML 1.1 says 174
-        ("max_length: 12:30", "max_length is '12:30', no int"),  # and 750
+        ("max_length: 0256", "max_length is '0256', no int"),  # which YAML 1.1 reads as 174
+        ("max_length: 12:30", "max_length is '12:30', no int"),  # and this as 750
         ("max_length: true", "takes int for the parameter max_length, not True"),
         ("max_length: 0", "max_length is 0; it must be 1 or more"),
         ("seed: -1", "seed is -1; it must be 0 or more"),
@@ -314,7 +314,7 @@ def test_what_people_write_in_a_profile_is_read_as_they_mean_it(odd):
     assert odd(merged).training_parameters("b")["rank"] == 16
     by_epochs = odd(SETTING.format("steps: null, num_train_epochs: 2, lora_rank: 8"))
     swift = by_epochs.training_parameters("a")["swift_arguments"]
-    assert swift == {"num_train_epochs": 2, "lora_rank": 8}  # the same said twice is no fault
+    assert swift == {"num_train_epochs": 2, "lora_rank": 8}  # saying the same twice is no fault
     for_all = "training: {steps: null, num_train_epochs: 2}\n"
     for own, steps, swift in (
         ("seed: 1", None, {"num_train_epochs": 2}),
@@ -341,7 +341,7 @@ def test_a_template_file_is_something_that_runs_depend_on(odd, tmp_path):
 
 
 def test_what_a_source_is_made_of_is_something_that_runs_depend_on(odd, tmp_path, monkeypatch):
-    """A file below the home, and names in capitals; braces would be a pattern of Snakemake's."""
+    """Files below the home and names in capitals count; Snakemake takes braces for a pattern."""
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "TRAIN.CSV").write_text("text,output\n")
@@ -363,7 +363,7 @@ def test_what_a_source_is_made_of_is_something_that_runs_depend_on(odd, tmp_path
 
 
 def test_a_project_that_moves_depends_on_the_same_files(odd, tmp_path, monkeypatch):
-    """Snakemake runs in the project's root; other paths would make it run everything again."""
+    """Snakemake runs in the project's root, and other paths would make it run everything again."""
     assert profiles.local_files("sample")[0] == "data/sample/test.jsonl"
     (tmp_path / "mine.txt").write_text("{text}{options}")
     monkeypatch.setattr(files, "ROOT", tmp_path)

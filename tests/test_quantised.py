@@ -1,4 +1,4 @@
-"""The setting that the page on GPUs recommends for a model that is too large: four-bit weights."""
+"""The setting with four-bit weights that the page on GPUs recommends for too large a model."""
 
 import importlib.util
 import json
@@ -30,7 +30,7 @@ FORMAT = PromptFormat(PLAIN, 192, False)
 
 @pytest.fixture(scope="module")
 def recommended():
-    """What the page says that a setting needs: `name: value` pairs in backticks."""
+    """What a setting needs according to the page, which has `name: value` pairs in backticks."""
     page = (ROOT / "book" / "cluster.md").read_text(encoding="utf-8")
     (cell,) = re.findall(r"^\| (`quant_method[^|]*) in a setting \|", page, flags=re.M)
     return {
@@ -70,7 +70,7 @@ def test_swift_reads_it_as_four_bit_weights_that_stay_frozen(recommended, folder
 
 
 def test_the_forecast_counts_it_and_no_other_chapter_does(recommended, folder):
-    """A step of yi-6b, as its profile trains it, with whole and with four-bit linear layers."""
+    """A training step of yi-6b by its profile, with unquantised and with four-bit linear layers."""
     profile, config = profiles.read_profile("yi-6b"), out_of_memory.recorded_config("Yi-6B")
     setting = profile.training_parameters("rank8")
     choices = setting["swift_arguments"] | {"torch_dtype": "bfloat16", "attn_impl": "sdpa"}
@@ -82,7 +82,7 @@ def test_the_forecast_counts_it_and_no_other_chapter_does(recommended, folder):
     saved = (whole["weights"] - quarter["weights"]) * memory.GIB
     assert saved == pytest.approx(body * (2 - 0.5), rel=1e-6)
     assert quarter["total"] < 8 < whole["total"]
-    # chapters that ask hold the model in its own precision
+    # chapters that ask a model hold it in its own precision
     assert budgets.chapter_needs(config, 5, 2048, 2) > whole["weights"]
 
 
@@ -103,11 +103,11 @@ def test_without_its_package_it_is_refused_before_anything_begins(
     with pytest.raises(InputError, match="deepspeed needs the package deepspeed, which"):
         swift_setup.refuse_missing_package({"deepspeed": "zero2"})
     swift_setup.refuse_missing_package({"quant_method": None})
-    swift_setup.refuse_missing_package({"quant_method": "fp8"})  # swift's own, by transformers
+    swift_setup.refuse_missing_package({"quant_method": "fp8"})  # swift has it from transformers
 
 
 def test_it_cannot_be_exported(recommended, tmp_path):
-    """What else is refused: see test_export.py. The weights are looked at by nobody."""
+    """For what else is refused, see test_export.py. Nothing reads the made-up weights."""
     folder: Path = tmp_path / "train" / "q4"
     (folder / "adapter").mkdir(parents=True)
     for name in WEIGHTS:

@@ -1,4 +1,4 @@
-"""Values and formats: what is a label, and what of a file is refused rather than guessed."""
+"""Values and formats: what is a label, and what in a file is refused rather than guessed."""
 
 import csv
 import gzip
@@ -251,7 +251,7 @@ def test_lines_of_an_article_that_look_like_rows_are_read(tmp_path, text, quotin
 @pytest.mark.parametrize("mark", [",", "\t"])
 @pytest.mark.parametrize("key", ["number", "uuid"])
 def test_a_stray_quote_is_found_by_the_keys_of_rows(tmp_path, mark, key):
-    """Without labels, and without an index that counts on."""
+    """There are no labels, and no index that counts up."""
     names = [82_935 + 37 * n if key == "number" else uuid.UUID(int=n**9) for n in range(60)]
     lines = [f"{name}{mark}第{n}条消息" for n, name in enumerate(names)]
     lines[20] = f'{names[20]}{mark}"双11来了吗'
@@ -607,7 +607,7 @@ def test_spellings_of_one_label(one, other):
     with pytest.raises(Fault, match="spells an option in two ways: ") as fault:
         options_of([one, "其他", other])
     first, second = str(fault.value).partition(": ")[2].split(" and ")
-    assert first != second  # as a reader sees them
+    assert first != second  # a reader must see how they differ
 
 
 @pytest.mark.parametrize(
@@ -749,7 +749,7 @@ def test_hidden_rows_and_sheets_are_refused(tmp_path):
     book.save(tmp_path / "a.xlsx")
     with pytest.raises(InputError, match="row 3 is hidden"):
         rows_of(tmp_path / "a.xlsx")
-    page.row_dimensions[3].hidden = False  # row 9 holds nothing
+    page.row_dimensions[3].hidden = False  # row 9 stays hidden, but is empty
     book.save(tmp_path / "b.xlsx")
     assert len(rows_of(tmp_path / "b.xlsx")) == 2
     page.sheet_state, book.active = "hidden", 1
@@ -795,7 +795,7 @@ def test_sheets_that_hold_nothing_or_have_a_number_for_a_name(tmp_path):
 
 
 def rewritten(path, change):
-    """A workbook whose sheet's XML was changed."""
+    """A workbook in which the XML of a sheet is changed."""
     other = path.with_name(f"new-{path.name}")
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(other, "w") as new:
         for name in old.namelist():
@@ -854,7 +854,7 @@ def test_cells_that_are_only_painted_are_no_fields(tmp_path):
 
 @pytest.mark.parametrize(("value", "refused"), [(b"0", True), (b"1", False)])
 def test_a_formula_that_its_writer_did_not_compute_is_refused(tmp_path, value, refused):
-    """Some writers store a 0 with each, and ask for all to be computed on opening."""
+    """Some writers store 0 with each formula and leave computing to the program that opens it."""
     book, _ = workbook(tmp_path, ["text", "output"], ["甲", "=1+0"])
     book.save(tmp_path / "a.xlsx")
 
@@ -905,7 +905,7 @@ def test_a_table_within_an_article_is_no_swallowed_rows(tmp_path, header, row, t
 @pytest.mark.parametrize("header", ["label\ttext", "text\tlabel", "date\tlabel\ttext"])
 @pytest.mark.parametrize("swallowed", [1, 2, 6])
 def test_two_stray_quotes_swallow_rows_of_no_length(tmp_path, length, header, swallowed):
-    """The rows lie in the order of their classes, and those of one class are shorter."""
+    """The rows are sorted by class, and those of one class are shorter."""
     lines = []
     for n in range(60):
         text = f"第{n}篇" + "新闻" * (length // (3 if 20 <= n < 40 else 2))
@@ -920,7 +920,7 @@ def test_two_stray_quotes_swallow_rows_of_no_length(tmp_path, length, header, sw
 @pytest.mark.parametrize("swallowed", [1, 2, 5, 20])
 @pytest.mark.parametrize("header", ["label\ttext", "text\tlabel"])
 def test_rows_of_a_short_class_are_swallowed_rows_too(tmp_path, header, swallowed):
-    """Labels are numbers, and the rows lie in the order of their classes."""
+    """Labels are numbers, and the rows are sorted by class."""
     lines = [
         ["字" * ((100 if c == 2 else 800) + k % 7), str(c)] for c in range(4) for k in range(40)
     ]
@@ -951,7 +951,7 @@ def test_swallowed_rows_of_other_kinds(tmp_path, table):
 @pytest.mark.parametrize("header", ["text,label", "label,text"])
 @pytest.mark.parametrize(("begin", "end"), [(19, 40), (20, 40), (0, 44)])
 def test_a_class_that_was_swallowed_whole_is_noticed(tmp_path, labels, header, begin, end):
-    """The rows lie in the order of their classes, and no row outside holds the class between."""
+    """The rows are sorted by class, and no row outside the quotes has the swallowed class."""
     lines = [[f"{n}号" + "字" * (9 + 7 * n % 11), labels.split()[n // 20]] for n in range(60)]
     lines[begin][0], lines[end][0] = '"' + lines[begin][0], lines[end][0] + '"'
     step = 1 if header.startswith("text") else -1
@@ -1045,7 +1045,7 @@ LISTS = {
 @pytest.mark.parametrize("text", LISTS.values(), ids=LISTS)
 @pytest.mark.parametrize("labels", [["1", "2", "3", "4", "5"], ["Sports", "Art"]])
 def test_lists_within_an_article_are_no_swallowed_rows(tmp_path, text, labels):
-    """Beside labels that are numbers, and where many articles are hardly longer than a line."""
+    """This holds beside labels that are numbers, and where many articles hardly exceed a line."""
     texts = [f"Review {n} of {'a place by the sea ' * (n % 7 + 1)}" for n in range(60)]
     texts[0] = texts[30] = text
     table = pd.DataFrame({"label": [labels[n % len(labels)] for n in range(60)], "text": texts})
@@ -1065,7 +1065,7 @@ def test_numbered_rows_are_found_behind_their_texts(tmp_path, between):
 
 @pytest.mark.parametrize("start", [1, 7])
 def test_an_article_with_a_numbered_list_is_one_article(tmp_path, start):
-    """Also where the list happens to go on from the row's own number."""
+    """This also holds where the list happens to continue the row's own number."""
     items = "\n".join(f"{start + k},第{k}项" for k in range(3))
     (tmp_path / "a.csv").write_text(f'id,text\n1,"{items}"\n2,乙\n', encoding="utf-8")
     assert len(rows_of(tmp_path / "a.csv")) == 2
@@ -1078,7 +1078,7 @@ def test_options_that_python_cannot_hash_are_no_list(options):
 
 
 def test_labels_kept_as_bytes_of_gbk_are_read_together(tmp_path):
-    names = ["农业", "女", "体育", None]  # the first is sound UTF-8 as well, and the second
+    names = ["农业", "女", "体育", None]  # in GBK, the first two are also sound UTF-8
     table = pyarrow.table({"text": ["a"] * 4, "output": [n and n.encode("gbk") for n in names]})
     parquet.write_table(table, tmp_path / "rows.parquet")
     rows = read_file(tmp_path / "rows.parquet")
@@ -1086,7 +1086,7 @@ def test_labels_kept_as_bytes_of_gbk_are_read_together(tmp_path):
 
 
 def test_bytes_of_a_parquet_file_are_read_in_one_encoding_throughout(tmp_path):
-    """Where the rows of a class fill a batch, too; a picture is no text."""
+    """This also holds where the rows of one class fill a batch; a picture is no text."""
     labels = ["小说"] * 300 + ["体育"] * 300
     table = pyarrow.table(
         {
@@ -1153,7 +1153,7 @@ def test_a_mark_of_byte_order_before_gbk_is_dropped(tmp_path):
 
 
 def test_the_encoding_is_told_by_the_first_bytes_that_tell(tmp_path):
-    """A megabyte of English in front of Chinese in either encoding."""
+    """A megabyte of English comes before Chinese in either encoding."""
     english = "".join(f'{{"text": "{number} news"}}\n' for number in range(70_000))
     for encoding in ("utf-8", "gb18030"):
         path = tmp_path / f"{encoding}.jsonl"
@@ -1232,7 +1232,7 @@ def test_a_second_sheet_of_articles_is_not_passed_over(tmp_path, second):
     with pytest.raises(InputError, match="have the same columns; name one with `sheet`"):
         rows_of(tmp_path / "a.xlsx")
     del book["二月"]
-    add_sheet(book, "统计", ["output", "数量"], ["A", 1])  # figures about labels are no articles
+    add_sheet(book, "统计", ["output", "数量"], ["A", 1])  # figures about labels, not articles
     book.save(tmp_path / "b.xlsx")
     assert len(rows_of(tmp_path / "b.xlsx")) == 2
 
@@ -1263,7 +1263,7 @@ def test_wide_characters_without_a_mark_are_called_so(tmp_path):
     path.write_bytes(table.encode("utf-16-le"))
     with pytest.raises(InputError, match="UTF-16 without a mark; save it as UTF-8"):
         list(read_file(path))
-    path.write_bytes(table.encode("utf-16"))  # with one
+    path.write_bytes(table.encode("utf-16"))  # with a mark
     assert rows_of(path)[1] == {"正文": "股市上涨", "类别": "财经"}
-    path.write_bytes(table.encode().replace(b"\n", b"\0\n"))  # padded
+    path.write_bytes(table.encode().replace(b"\n", b"\0\n"))  # padded with NUL
     assert len(rows_of(path)) == 2

@@ -1,4 +1,4 @@
-"""Both READMEs say the same, and what they say is true: figures, conclusions, commands, files."""
+"""Both READMEs say the same, and their figures, conclusions, commands and files are true."""
 
 import json
 import re
@@ -28,14 +28,14 @@ def metrics():
 
 
 def code_blocks(text):
-    """Lines of the blocks of shell, without their comments, continued lines joined."""
+    """The lines of the shell blocks, without comments, and with continued lines joined."""
     blocks = re.findall(r"^```bash\n(.*?)^```", text, flags=re.M | re.S)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     return [re.sub(r"\s+#.*", "", line).strip() for line in lines if line.strip()]
 
 
 def commands(text):
-    """Every command of a page: lines of its blocks of shell, and what stands in backticks."""
+    """Every command on a page: the lines of its shell blocks, and whatever is in backticks."""
     inline = re.findall(r"`((?:make|\.venv/bin/)[^`]*)`", text)
     return code_blocks(text) + inline
 
@@ -50,7 +50,7 @@ def test_the_table_is_the_recorded_one(readme, metrics):
 
 @pytest.mark.parametrize("readme", READMES)
 def test_its_conclusions_are_those_of_the_record(readme, metrics):
-    """The two sentences below the table stand there exactly as long as the figures bear them."""
+    """The two sentences below the table are there exactly when the figures support them."""
     against_svm = [
         pair["p"]
         for pair in metrics["mcnemar"]
@@ -125,7 +125,7 @@ def test_its_profiles_are_those_that_there_are(readme):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_make_command_exists(page):
-    """Its target is in the Makefile, its variables are read there, a profile it names is there."""
+    """Its target is in the Makefile, its variables are read there, and its profile exists."""
     makefile = read("Makefile")
     lines = [line for line in commands(read(page)) if line.startswith("make ")]
     assert lines or page == "book/cluster.md"
@@ -161,7 +161,7 @@ def test_every_papermill_command_names_parameters_that_there_are(page):
 
 @pytest.mark.parametrize("page", [*READMES, "CONTRIBUTING.md", "LICENSE-CONTENT.md"])
 def test_its_links_and_pictures_lead_to_files(page):
-    """Links are relative to the page; addresses in the web are not looked at."""
+    """Links are relative to the page; web addresses are not checked."""
     targets = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", read(page))
     local = [target for target in targets if not re.match(r"[a-z]+:", target)]
     assert local
@@ -177,7 +177,7 @@ def test_the_rules_named_for_a_cluster_are_in_the_snakefile():
 
 
 def test_no_text_of_an_article_is_recorded():
-    """Records hold figures and names only: no string in them is longer than a line of settings."""
+    """Records hold only figures and names, so no string is longer than a line of settings."""
 
     def strings(value):
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What the pages say of figures that were recorded once."""
+"""What the pages say about figures that were recorded once."""
 
 import json
 import sys
@@ -10,10 +10,10 @@ from tools import recorded, results
 
 
 def make_record(shares):
-    """A record of trainings named rank8, rank8-seed43 …, with these shares of right answers."""
+    """A record of trainings named rank8, rank8-seed43, …, with these shares of right answers."""
     own = {name: {"accuracy": share, "ci95": [0, 1], "n": 200} for name, share in shares.items()}
     models = {name: {"generate": value, "score": value} for name, value in own.items()}
-    # alone all are as likely luck; with the classifier only the first two are not
+    # by itself, each may be luck; together with the classifier, those with "-x" are not
     p = {name: 0.2 for name in shares} | {
         f"{name} + svm": 0.01 if "-x" in name else 0.06 for name in shares
     }
@@ -53,7 +53,7 @@ def test_the_seeds_table_says_what_chance_does(tmp_path, monkeypatch, other, ver
 
 
 def test_lengths_are_counted_by_the_models_own_tokenizer():
-    """Chapter 1 counts with Qwen's, too, and a record is sorted by name."""
+    """Chapter 1 also counts with Qwen's, and a record is sorted by name."""
     record = recorded.read_results("fudan")
     assert next(iter(record["summary"]["tokens"])) == "Qwen"
     own = record["summary"]["tokens"]["gemma-3-270m"]

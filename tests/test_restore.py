@@ -1,4 +1,4 @@
-"""What a chapter run by hand left in a run is made anew by the book."""
+"""What a chapter that was run by hand left in a run is remade by the book."""
 
 import json
 
@@ -11,7 +11,7 @@ from tools.restore import restore
 
 @pytest.fixture
 def run(tmp_path):
-    """A finished run of the tiny profile, as far as it matters here."""
+    """The parts of a finished run of the tiny profile that matter here."""
     for split in ("train", "val", "test"):
         files.write_jsonl(tmp_path / "data" / f"{split}.jsonl", [{"text": split}])
     rows = [tmp_path / "data" / f"{split}.jsonl" for split in ("train", "val", "test")]
@@ -48,7 +48,7 @@ def test_a_page_goes_that_tells_of_another_adapter_or_of_other_rows(run):
 
 
 def test_a_page_goes_that_was_made_with_other_parameters(run):
-    """As in a run that was copied under another name, of which Snakemake knows nothing."""
+    """As in a run that was copied under another name, so that Snakemake does not know of it."""
     tiny = profiles.read_profile("tiny")
     first = next(iter(tiny.settings))
     notebook = run / "notebooks" / f"04-training-{first}.ipynb"

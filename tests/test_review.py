@@ -1,4 +1,4 @@
-"""The review file: least certain first, a drop-down of each row's options, a source once filled."""
+"""The review file: least certain rows first, a drop-down of each row's options, later a source."""
 
 import re
 import zipfile
@@ -80,7 +80,7 @@ def test_each_row_offers_its_own_options(tmp_path):
         [validation] = [
             v for v in page.data_validations.dataValidation if row["output"].coordinate in v.sqref
         ]
-        assert validation.type == "list" and not validation.showDropDown  # true would hide it
+        assert validation.type == "list" and not validation.showDropDown  # True would hide the list
         where = validation.formula1.removeprefix("options!").replace("$", "")
         offered = [cell.value for line in lists[where] for cell in line]
         assert set(offered) == set(menu) and len(validation.formula1) < 255
@@ -154,16 +154,16 @@ def test_labels_that_a_person_chose_are_not_written_over(tmp_path):
     path = tmp_path / "r.xlsx"
     review.refuse_filled(path)
     write(path, ROWS)
-    review.refuse_filled(path)  # nobody has filled it in
+    review.refuse_filled(path)  # nobody has filled it in yet
     book = load_workbook(path)
     book["review"]["F3"] = "Art"
-    book["review"].row_dimensions[3].hidden = True  # as a filter leaves it
+    book["review"].row_dimensions[3].hidden = True  # as by a filter
     book.save(path)
     with pytest.raises(InputError, match="labels or notes of a person"):
         review.refuse_filled(path)
     (tmp_path / "other.xlsx").write_text("no workbook")
     review.refuse_filled(tmp_path / "other.xlsx")
-    for begins in (b"\xd0\xcf\x11\xe0", b"PK\x03\x04"):  # with a password, or damaged
+    for begins in (b"\xd0\xcf\x11\xe0", b"PK\x03\x04"):  # a workbook with a password, a damaged one
         (tmp_path / "other.xlsx").write_bytes(begins * 100)
         with pytest.raises(InputError, match="what a person wrote into it may be lost"):
             review.refuse_filled(tmp_path / "other.xlsx")
@@ -214,7 +214,7 @@ def test_what_a_person_made_of_a_review_is_not_written_over(tmp_path, change):
         book.create_sheet("notes", 0)
     elif change == "header":
         book["review"]["F1"] = "标签"
-    else:  # a table of labels that was no review
+    else:  # it looks like any table of labels
         book.remove(book["options"])
         book["review"].title = "Sheet1"
         book["Sheet1"].delete_cols(1)

@@ -1,4 +1,4 @@
-"""The audit of the packaged corpus: what the data card says of it."""
+"""The packaged corpus is what its data card says."""
 
 import runpy
 from itertools import combinations
@@ -54,7 +54,7 @@ def test_size_classes_and_options(sample):
 def test_no_test_article_uses_a_paragraph_of_a_training_article(sample):
     import re
 
-    # the longest text between slots identifies a paragraph whatever its slots were filled with
+    # the longest text between slots identifies a paragraph, whatever fills the slots
     fixed = {}
     for name in NAMES:
         for line in MODULE["read_class"](locations.SAMPLE / "classes" / f"{name}.txt")[
@@ -105,7 +105,7 @@ def test_what_makes_real_data_hard_is_there(sample):
 
 @pytest.fixture(scope="module")
 def right(sample):
-    """Which test rows the baseline has right that counts words."""
+    """Whether the baseline that counts words is right, for each test row."""
     guesses = baselines.svm_baseline(sample["train"], sample["test"])
     return [guess == row["output"] for guess, row in zip(guesses, sample["test"])]
 
@@ -115,5 +115,5 @@ def test_a_linear_classifier_finds_it_neither_trivial_nor_hopeless(right):
 
 
 def test_the_linear_classifier_is_as_good_as_it_was(right):
-    """It has 235 of these 263 rows right; another library may round a few differently."""
+    """It is right on 235 of these 263 rows; another library may round a few otherwise."""
     assert sum(right) == pytest.approx(235, abs=3)

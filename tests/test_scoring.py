@@ -11,7 +11,7 @@ from helpers.templating import PromptFormat
 
 
 def plain(max_length):
-    """The plain template under a budget."""
+    """The plain template with a limit of tokens."""
     return PromptFormat(templating.PLAIN, max_length, True)
 
 
@@ -22,8 +22,9 @@ def rows(sample):
 
 @pytest.fixture(scope="module")
 def small(tokenizer):
-    """Two layers with drawn weights and the packaged model's vocabulary. One of them sees 64 tokens
-    back: prompts of a usual length reach beyond its window.
+    """A model of two random layers with the packaged model's vocabulary.
+
+    One layer sees 64 tokens back, so prompts of a usual length reach beyond its window.
     """
     drawn = small_model(vocab_size=len(tokenizer), sliding_window=64, tie_word_embeddings=False)
     drawn.set_attn_implementation("sdpa")
@@ -35,7 +36,7 @@ def ask(model, tokenizer, prompt, options):
 
 
 def whole_passes(model, tokenizer, prompt, options):
-    """Nats of each option, in a forward pass of its own: no cache, no tree and no mask."""
+    """Nats of each option from a forward pass of its own, without cache, tree or mask."""
     scores = []
     for ids in (templating.encode_answer(tokenizer, option) for option in options):
         with torch.inference_mode():
@@ -47,7 +48,7 @@ def whole_passes(model, tokenizer, prompt, options):
 
 @pytest.mark.parametrize("max_length", [160, 900])
 def test_cached_scores_equal_whole_forward_passes(small, tokenizer, sample, max_length):
-    """Somewhat longer than the sliding window, and far longer."""
+    """The prompts are somewhat and far longer than the sliding window."""
     row = max(sample["test"], key=lambda row: len(row["text"]))
     prompt = templating.fit(tokenizer, plain(max_length), row).ids
     result = ask(small, tokenizer, prompt, row["category"])
@@ -56,7 +57,7 @@ def test_cached_scores_equal_whole_forward_passes(small, tokenizer, sample, max_
 
 
 def test_the_packaged_models_scores_hold_beyond_its_window(base, tokenizer, sample):
-    """512 tokens of it; one option, for each is a pass over the whole."""
+    """The window is 512 tokens; only one option is tried, for each takes a whole pass."""
     row = max(sample["test"], key=lambda row: len(row["text"]))
     prompt = templating.fit(tokenizer, plain(600), row).ids
     result = ask(base, tokenizer, prompt, row["category"][:1])
@@ -65,8 +66,8 @@ def test_the_packaged_models_scores_hold_beyond_its_window(base, tokenizer, samp
 
 
 def test_scores_are_those_of_the_evaluation_harness(base, tokenizer, sample):
-    """The packaged model itself. lm-evaluation-harness reads prompt and option together, option by
-    option (see benchmarks/scoring.py).
+    """The packaged model is compared with lm-evaluation-harness, which reads prompt and option
+    together, option by option (see benchmarks/scoring.py).
     """
     rows = sorted(sample["test"], key=lambda row: len(row["category"]))[:2]
     prompts = [prompt.ids for prompt in templating.fit_all(tokenizer, plain(96), rows)]
@@ -79,13 +80,13 @@ def test_scores_are_those_of_the_evaluation_harness(base, tokenizer, sample):
 
 
 def library_writes(model, prompt, new_tokens):
-    """What the library's own greedy search writes behind one prompt: token ids."""
+    """The token ids that the library's own greedy search writes after one prompt."""
     whole = model.generate(torch.tensor([prompt]), max_new_tokens=new_tokens, do_sample=False)
     return whole[0, len(prompt) :].tolist()
 
 
 def with_what_it_writes(model, tokenizer, prompts, rows):
-    """Options of each row, and one that begins as the model goes on: it writes several tokens."""
+    """Each row's options, and one of several tokens that begins with what the model would write."""
     return [
         [*row["category"], tokenizer.decode(library_writes(model, prompt, 5)).strip()]
         for prompt, row in zip(prompts, rows)
@@ -101,8 +102,8 @@ def test_generation_is_the_librarys_greedy_search(small, tokenizer, rows):
 
 
 def test_generation_writes_a_label_to_its_end_outside_of_the_tree(base, tokenizer):
-    """The model writes " Thursday" with a space in front, which no option's tokens begin with: it
-    goes on token by token.
+    """The model writes " Thursday" with a space in front. No option's tokens begin so, and it goes
+    on token by token.
     """
     prompt = [
         tokenizer.bos_token_id,
@@ -116,8 +117,8 @@ def test_generation_writes_a_label_to_its_end_outside_of_the_tree(base, tokenize
 
 @pytest.mark.parametrize("template", templating.TEMPLATES)
 def test_nothing_depends_on_batch_or_order(small, tokenizer, rows, template):
-    """Alone or together, in either order, beside longer rows or shorter ones; the editor's
-    instruction is read once for all of a batch.
+    """Rows are asked alone or together, in either order, beside longer or shorter ones; the
+    editor's instruction is read only once in a batch.
     """
     text = templating.TEMPLATES[template]
     prompts = [
@@ -136,7 +137,7 @@ def test_nothing_depends_on_batch_or_order(small, tokenizer, rows, template):
 
 
 def test_what_all_prompts_begin_with_is_read_once(small, monkeypatch):
-    """Also where it is all that a prompt has, and where the rest takes several chunks."""
+    """This also holds where a prompt has nothing else, and where the rest takes several chunks."""
     monkeypatch.setattr(scoring, "CHUNK", 24)
     start = list(range(1000, 1000 + scoring.WORTH_SHARING))
     rest = list(range(2000, 2000 + scoring.CHUNK + 5))
@@ -150,14 +151,14 @@ def test_what_all_prompts_begin_with_is_read_once(small, monkeypatch):
     finally:
         hook.remove()
     assert read[:3] == [(1, len(start)), (2, scoring.CHUNK), (2, 5)]
-    assert read[3:] == [(2, len(start) + 2)]  # too few to be worth it
+    assert read[3:] == [(2, len(start) + 2)]  # too few tokens to be worth it
     assert cache.get_seq_length() == len(start + rest)
     assert short.get_seq_length() == len(start) + 2
 
 
 @pytest.mark.parametrize("make", ["llama", "qwen2", "qwen3"])
 def test_other_architectures_are_read_as_exactly(make, tokenizer, rows):
-    """Random weights: a whole pass without cache, tree or mask is the reference."""
+    """Weights are random; the reference is a whole pass without cache, tree or mask."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     small = {
@@ -181,14 +182,15 @@ def test_other_architectures_are_read_as_exactly(make, tokenizer, rows):
 
 
 def test_odd_menus(small, tokenizer, rows):
-    """One option; options that begin one another; the same option twice; an article of nothing."""
+    """One option, options that begin another one, the same option twice, and an empty article."""
     row = {**rows[0], "text": ""}
     for options in (["Law"], ["Art", "Art History", "Art History of China"], ["Law", "Art", "Law"]):
         prompt = templating.fit(tokenizer, plain(160), {**row, "category": options}).ids
         result = ask(small, tokenizer, prompt, options)
         wanted = whole_passes(small, tokenizer, prompt, options)
         assert result["logprobs"] == pytest.approx(wanted, abs=1e-3)
-        assert len(set(result["logprobs"])) == len(set(options))  # twice the same, to the last bit
+        # the same option has the same score both times, to the last bit
+        assert len(set(result["logprobs"])) == len(set(options))
 
 
 def test_a_batch_that_does_not_fit_is_halved(monkeypatch, tokenizer):
@@ -297,7 +299,7 @@ def test_an_interrupted_evaluation_goes_on(small, tokenizer, rows, tmp_path):
             assert line[mode]["prediction"] == other[mode]["prediction"]
         assert other["score"]["logprobs"] == pytest.approx(line["score"]["logprobs"], abs=1e-4)
     assert [line["id"] for line in resumed] == [row["id"] for row in rows]
-    assert resumed[:2] == whole[:2]  # kept, not made again: even their times are the same
+    assert resumed[:2] == whole[:2]  # kept and not made again, for even their times are the same
 
     def never():
         raise AssertionError("nothing was missing")
@@ -324,7 +326,7 @@ def test_rows_that_are_not_calibrated_are_asked_once(small, tokenizer, rows, tmp
     ("text", "option"), [(" Law\n", "Law"), ("Law.", None), ("law", None), ("", None)]
 )
 def test_generate_accepts_only_an_exact_option(tokenizer, text, option):
-    """What is written is decided on ids, then on the trimmed text."""
+    """Which option was written is decided by ids, then by the trimmed text."""
     written = templating.encode(tokenizer, text) + [tokenizer.eos_token_id]
     follows = {tuple(written[:k]): token for k, token in enumerate(written)}
     options = ["Art", "Law"]
@@ -336,7 +338,7 @@ def test_generate_accepts_only_an_exact_option(tokenizer, text, option):
 
 
 def written_by(tokenizer, option, options):
-    """What `generate` makes of a model that writes an option and ends."""
+    """The option that `generate` finds when a model writes `option` and ends."""
     ids = templating.encode_answer(tokenizer, option)
     follows = {tuple(ids[:k]): token for k, token in enumerate(ids)}
     return scoring.generate(None, tokenizer, follows, None, 0, options)[1]
@@ -345,7 +347,7 @@ def written_by(tokenizer, option, options):
 @pytest.mark.parametrize(
     "option",
     [
-        "𪚥𪚥龘",  # spelled in bytes: its beginning decodes to half a character
+        "𪚥𪚥龘",  # spelled in bytes, so that its beginning decodes to half a character
         "中国特色社会主义市场经济条件下的农业现代化与乡村振兴战略研究综述及其展望",  # 25 tokens
         "A\u2028B",
     ],
@@ -355,7 +357,7 @@ def test_any_option_that_is_written_is_right(tokenizer, option):
 
 
 def test_a_tokenizer_that_normalises_is_judged_by_ids(tokenizer):
-    """NFKC makes ﬁ two letters: decoded text is not what was encoded, the ids are."""
+    """NFKC makes two letters of ﬁ: the decoded text differs from the option, the ids agree."""
 
     class Normalising:
         eos_token_id = tokenizer.eos_token_id
@@ -370,7 +372,7 @@ def test_a_tokenizer_that_normalises_is_judged_by_ids(tokenizer):
 
 
 def test_priors_are_kept_for_prompt_and_options(small, tokenizer):
-    """The same content-free prompt with other options has other priors."""
+    """The same content-free prompt has other priors with other options."""
     prompt, priors = [tokenizer.bos_token_id, 107, 108], {}
     pairs = [(prompt, ["Art", "Law"]), (prompt, ["Law", "Art", "Sports"])]
     scoring.add_priors(small, tokenizer, priors, pairs)
@@ -416,7 +418,7 @@ def test_what_a_crash_damaged_is_asked_again(tmp_path):
 
 
 def test_only_rows_that_are_new_or_asked_otherwise_are_asked(tmp_path):
-    """More rows cost only the further ones; a row whose label or prompt changed is asked again."""
+    """Of more rows only the new ones are asked, and those whose label or prompt changed."""
     asked = []
 
     def predict(places):
@@ -446,7 +448,7 @@ def test_only_rows_that_are_new_or_asked_otherwise_are_asked(tmp_path):
 
 
 def test_what_a_model_writes_on_is_the_librarys_greedy_search(small, tokenizer, rows):
-    """One prompt at a time there, all at once and of unlike length here."""
+    """The library gets one prompt at a time, the scorer all at once, of different lengths."""
     prompts = [
         templating.fit(tokenizer, plain(limit), row).ids for limit, row in zip((128, 90, 160), rows)
     ]
@@ -455,7 +457,7 @@ def test_what_a_model_writes_on_is_the_librarys_greedy_search(small, tokenizer, 
 
 
 def test_what_is_written_ends_before_the_end_token(small, tokenizer, rows):
-    """Beside a row that goes on, and whatever the model's own way of writing is."""
+    """This holds beside a row that goes on, and whatever generation settings the model brings."""
     prompts = [templating.fit(tokenizer, plain(90), row).ids for row in rows[:2]]
     ids = [library_writes(small, prompt, 6) for prompt in prompts]
     third = next(token for token in ids[0] if token not in ids[1])

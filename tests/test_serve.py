@@ -1,4 +1,4 @@
-"""The exported folder behind `swift deploy`: over HTTP it answers as the scorer reads it."""
+"""The exported folder behind `swift deploy` answers over HTTP as this project's scorer does."""
 
 import json
 import math
@@ -21,7 +21,7 @@ import torch
 from helpers import ROOT, export, models, scoring, templating
 
 LABELS = ["Art", "Law", "Sports"]
-# The article comes last: a model whose weights are drawn writes on, of each article something else.
+# The article comes last, so that a random model writes something else after each article.
 FORMAT = templating.PromptFormat("{options}\n{text}", 96, True)
 NEW_TOKENS = 8
 
@@ -33,7 +33,7 @@ def free_port():
 
 
 def command_of_the_page():
-    """The first `swift deploy` that the page names, as words."""
+    """The words of the first `swift deploy` command on the page."""
     page = (ROOT / "book" / "serve.md").read_text(encoding="utf-8")
     line = re.search(r"^swift deploy(?:.*\\\n)*.*$", page, re.M)[0]
     return shlex.split(line.replace("\\\n", " "))
@@ -41,7 +41,7 @@ def command_of_the_page():
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, draw_adapter):
-    """swift on the loopback with an exported folder: its address, and the folder."""
+    """swift on the loopback with an exported folder: its address, the folder and its log."""
     run = tmp_path_factory.mktemp("run")
     draw_adapter(run / "train" / "rank4", FORMAT, LABELS, r=4)
     folder, port = export.export_model(run / "train" / "rank4" / "adapter"), free_port()
@@ -97,8 +97,8 @@ def test_five_rows_over_http_are_answered_as_here(server, tokenizer, sample):
         assert answer["usage"]["prompt_tokens"] == len(prompt.ids)
         texts.append(ours)
         assert row["text"][:20] not in log.read_text(encoding="utf-8", errors="replace")
-    assert len(set(texts)) > 1  # else any server that repeats itself would pass
-    # the same by the other door, and how likely the first token is
+    assert len(set(texts)) > 1  # else a server that always says the same would pass
+    # the other address gives the same, and the log-probability of the first token
     message = {"messages": [{"role": "user", "content": prompt.text}], "logprobs": True}
     [choice] = post(address + "chat/completions", body | message)["choices"]
     assert choice["message"]["content"] == ours

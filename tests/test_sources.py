@@ -1,4 +1,4 @@
-"""Every kind of source, and every kind of malformed one: a clear line or a counted skip, never a
+"""Every kind of source, sound or malformed: a fault gives a clear line or a counted skip, never a
 traceback.
 """
 
@@ -450,7 +450,7 @@ def test_a_folder_without_a_train_file_lists_what_it_holds(tmp_path):
 
 
 def test_a_folder_below_that_holds_training_rows_is_named(tmp_path):
-    """A hub's data set with a folder for each configuration: its files lie in a cache."""
+    """A hub's data set may have a folder for each configuration, and its files are in a cache."""
     shards(tmp_path / "tnews", "train", 1)
     shards(tmp_path / "empty", "test", 1)
     with pytest.raises(InputError, match=re.escape(f"give the folder {tmp_path}/tnews as source")):
@@ -745,7 +745,7 @@ def test_a_split_of_minus_ones_has_no_labels(tmp_path):
     with pytest.raises(InputError, match="every label of test is -1"):
         sources.read_source(str(tmp_path), columns={"category": None})
     rows = [{"text": f"甲{n}", "output": label} for n, label in enumerate(["-1", "0", "1"])]
-    write_csv(tmp_path / "train.csv", rows)  # a class like any other
+    write_csv(tmp_path / "train.csv", rows)  # here it is a class like any other
     assert len(sources.read_source(str(tmp_path), columns={"category": None}).splits["test"]) == 2
 
 
@@ -756,7 +756,7 @@ def test_a_label_that_joins_two_classes_is_refused(tmp_path, mark):
     path = write_csv(tmp_path / "a.csv", rows)
     with pytest.raises(InputError, match="may be one class or several"):
         sources.read_source(path, columns={"category": None})
-    write_csv(tmp_path / "a.csv", rows[1:])  # a name of its own
+    write_csv(tmp_path / "a.csv", rows[1:])  # this name says no split
     assert len(rows_of(path, columns={"category": None})) == 2
 
 
@@ -769,12 +769,12 @@ def test_one_file_by_two_sources_is_refused(tmp_path):
 
 
 def test_files_of_a_list_are_the_splits_that_they_are_called(tmp_path):
-    """As in a folder: a test file that somebody lists is not learned from."""
+    """As in a folder, a test file in a list is not learned from."""
     names = ("train.csv", "more.csv", "Validation.csv", "test-00000-of-00001.csv")
     paths = [write_csv(tmp_path / name, [GOOD]) for name in names]
     splits = sources.read_source(paths).splits
     assert {name: len(rows) for name, rows in splits.items()} == {"train": 2, "val": 1, "test": 1}
-    assert list(sources.read_source(paths[3]).splits) == ["train"]  # alone it is what there is
+    assert list(sources.read_source(paths[3]).splits) == ["train"]  # a file alone is all there is
     with pytest.raises(InputError, match="no training rows"):
         sources.read_source(paths[2:])
     for name in ("my_test.csv", "测试集.csv", "dev-v2.csv"):
@@ -920,13 +920,13 @@ def test_the_remedy_for_a_file_without_options_works_there(tmp_path):
 
 
 def test_labels_of_frames_that_were_put_together_are_not_lost(tmp_path):
-    """pandas.concat: each half has its own column of labels, and a gap in the other's."""
+    """After pandas.concat, each half has its own column of labels and gaps in that of the other."""
     rows = [("甲", "A", ""), ("乙", "B", ""), ("丙", "", "A"), ("丁", "", "B")]
     path = write_csv(tmp_path / "a.csv", [dict(zip(("text", "output", "label"), r)) for r in rows])
     for output, line in (("output", 4), ("label", 2)):
         with pytest.raises(InputError, match=f"line {line}: the label stands under"):
             sources.read_source(path, columns={"category": None, "output": output})
-    numbered = [("甲", "A", "0"), ("乙", "B", "1"), ("丙", "", "0")]  # no label, but a number
+    numbered = [("甲", "A", "0"), ("乙", "B", "1"), ("丙", "", "0")]  # a number, but no label
     numbered = [dict(zip(("text", "output", "label"), row)) for row in numbered]
     path = write_csv(tmp_path / "b.csv", numbered)
     read = rows_of(path, columns={"category": None})

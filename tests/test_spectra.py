@@ -1,4 +1,4 @@
-"""What an adapter learned, against the products written out; layers and scales of all kinds."""
+"""What an adapter learned, compared with products written out; layers and scales of all kinds."""
 
 import json
 
@@ -16,11 +16,11 @@ LAYERS = {
     "model.layers.0.mlp.up_proj": (20, 10),
     "model.layers.3.self_attn.q_proj": (12, 10),
 }
-"""Shapes d_out × d_in; not every block is adapted."""
+"""Shapes are d_out × d_in; not every block is adapted."""
 
 
 def write_adapter(folder, ranks=None, layers=LAYERS, b_scale=1.0, **changes):
-    """An adapter's folder with random weights; the matrices A and B by layer."""
+    """Write an adapter's folder with random weights; return the matrices A and B by layer."""
     draw = torch.Generator().manual_seed(0)
     saved, parts = {}, {}
     for name, (d_out, d_in) in layers.items():
@@ -53,7 +53,7 @@ def test_changes_name_block_and_module(tmp_path):
     changes = spectra.layer_changes(tmp_path).set_index(["block", "module"])["change"]
     assert set(changes.index) == {(0, "q_proj"), (0, "up_proj"), (3, "q_proj")}
     a, b = parts["model.layers.3.self_attn.q_proj"]
-    typical = float((2 * b @ a).square().mean().sqrt())  # whatever the size of the layer
+    typical = float((2 * b @ a).square().mean().sqrt())  # independent of the layer's size
     assert changes[3, "q_proj"] == pytest.approx(typical, rel=1e-5)
 
 
@@ -118,7 +118,7 @@ def test_another_kind_of_adapter_and_a_missing_file_are_one_line(tmp_path):
 
 
 def test_an_adapter_as_peft_saves_it(tmp_path):
-    """Other target layers, rsLoRA's scale, ranks by pattern: against what peft itself merges."""
+    """Other target layers, rsLoRA's scale and ranks by pattern agree with what peft merges."""
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(0)
@@ -146,7 +146,7 @@ def test_the_words_of_a_page_follow_the_adapter(tmp_path):
     figures = spectra.learned_figures(relative, changes)
     assert figures["strongest"] == "up_proj" and figures["energy"] == pytest.approx(100)
     assert "layers called up_proj" in figures["learned_words"]
-    assert figures["learned_words"].startswith("In at least half")  # it has no more than four
+    assert figures["learned_words"].startswith("In at least half")  # its rank is four
     nothing = spectra.learned_figures({}, pd.DataFrame())
     assert nothing["strongest"] == "–" and "no correction" in nothing["learned_words"]
     write_adapter(tmp_path / "zero", b_scale=0.0)  # never learned
@@ -166,7 +166,7 @@ def test_the_figures_of_a_log_with_and_without_val():
     assert figures["val_accuracy"] == 75 and "75 % of the 8 validation" in figures["val_words"]
     assert figures["row_tokens"] == 20 and figures["tokens_a_second"] == 40
     bare = curves.run_figures(log(loss=[4.0, 2, 1]), [10], rows_per_step=2, steps=3, val_rows=8)
-    assert bare["rows_seen"] == 3  # one row, however many a step might see
+    assert bare["rows_seen"] == 3  # there is one row, however many a step may see
     assert np.isnan(bare["val_accuracy"]) and "not asked" in bare["val_words"]
 
 

@@ -1,4 +1,4 @@
-"""Splits: stratified, no near copy on both sides, rare classes named and never in the way."""
+"""Splits are stratified, no near copy is on both sides, rare classes are named but do no harm."""
 
 import random
 from collections import Counter

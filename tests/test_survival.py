@@ -1,4 +1,4 @@
-"""What each way of cutting leaves, reckoned from lengths, is what swift really does."""
+"""What each way of cutting leaves, computed from lengths, agrees with what swift really does."""
 
 import pytest
 

@@ -152,7 +152,7 @@ def test_a_template_file_serves_like_a_named_one(tmp_path, tokenizer, sample):
     ],
 )
 def test_a_template_file_is_read_as_editors_write_it(tmp_path, content, says):
-    """A byte-order mark, which would stand in every prompt; GBK; line ends of Windows."""
+    """Editors write GBK, Windows line ends, and byte-order marks, which no prompt may have."""
     path = tmp_path / "mine.txt"
     path.write_bytes(content)
     if says:
@@ -176,8 +176,8 @@ def test_a_template_has_a_name_of_its_own():
 
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory, qwen_tokenizer):
-    """A folder with Qwen's tokenizer and the configuration of a tiny model of its kind, as swift
-    wants to find it.
+    """A folder as swift needs it, with Qwen's tokenizer and the configuration of a tiny model of
+    its kind.
     """
     from transformers import Qwen2Config
 

@@ -1,6 +1,6 @@
 """Chapter 3 on models that the book itself does not train: with biases, tied or not, other sizes.
 
-The folders hold one matrix and nothing else of the model: whatever loads more fails.
+The folders hold one matrix and nothing else of the model, so that loading more would fail.
 """
 
 import IPython.display
@@ -13,7 +13,7 @@ from helpers import pages
 
 
 class Shown:
-    """What a front end would draw anew while a lesson goes on."""
+    """The output that a front end would redraw during a lesson."""
 
     def update(self, figure):
         pass
@@ -43,7 +43,7 @@ def test_the_claims_hold_on_one_matrix_of_any_model(
     network, name = make_model(kind, **changes), given.get("layer", "model.layers.1.mlp.up_proj")
     network.config.save_pretrained(tmp_path)
     parts = network.get_submodule(name).state_dict()
-    assert ("bias" in parts) == ("q_proj" in name)  # one of the layers has one
+    assert ("bias" in parts) == ("q_proj" in name)  # only one of the two layers has a bias
     alone = {f"{name}.{part}": value.bfloat16() for part, value in parts.items()}
     save_file(alone, tmp_path / "model.safetensors")
     glued = {}
@@ -54,5 +54,5 @@ def test_the_claims_hold_on_one_matrix_of_any_model(
     )
     assert says in capsys.readouterr().out
     missed, least = glued["one_missed"], glued["one_floor"]
-    assert least <= missed < 100  # it learned, and no more than a rank of 1 can
+    assert least <= missed < 100  # it learned, but no more than its rank can
     assert not (tmp_path / "run").exists()

@@ -32,7 +32,7 @@ CHAPTER = defaults_of(ROOT / "notebooks" / "04-training.ipynb")
 
 
 def arguments(**changes):
-    """Arguments of swift for the packaged model."""
+    """Arguments of swift for training the packaged model."""
     values = {
         "model": models.PACKAGED,
         "prompt_format": FORMAT,
@@ -104,7 +104,7 @@ def test_a_first_row_that_lost_something_stops_the_run(folder, tokenizer):
 
 
 def test_a_failing_swift_is_one_line_and_leaves_no_summary(tmp_path, tokenizer):
-    """Its exception is quoted whole, and not the lines with carets above it."""
+    """The exception is quoted whole, without the lines with carets above it."""
     given = arguments(extra={"no_such_argument": 1})
     with pytest.raises(InputError, match=r"swift failed \(\d+\)") as error:
         training.train(
@@ -130,7 +130,7 @@ def test_a_training_that_was_cut_off_goes_on_counting_its_seconds(tmp_path, cont
 
 @pytest.fixture
 def rank4(tmp_path, monkeypatch):
-    """rank4() trains a setting, rank4.folder, and what swift would leave is made up."""
+    """rank4() trains a setting into rank4.folder, but what swift would leave there is made up."""
 
     def leave(work, arguments, *_):
         checkpoint = work / "swift" / "checkpoint-2"
@@ -183,7 +183,7 @@ def test_what_it_learned_from_and_how_it_is_asked_come_with_the_adapter(rank4):
     assert settings.learned_from(rank4.folder) == "of some rows"
     on_its_way = rank4.folder / "curve" / "step-1"
     shutil.copytree(rank4.folder / "adapter", on_its_way)
-    (on_its_way / "prompt.json").write_text("{}")  # as where the model's folder had another name
+    (on_its_way / "prompt.json").write_text("{}")  # as when the model's folder had another name
     (rank4.folder / "rows.json").unlink()
     assert rank4(rows_digest="of some rows")["reused"]
     assert settings.learned_from(rank4.folder) == "of some rows"
@@ -215,7 +215,7 @@ def test_what_a_crash_damaged_begins_anew(rank4, name, content):
     work = training.unfinished(rank4.folder)
     training.write_json(work / "begun.json", "key")
     assert training.begun(work, "key") and not training.begun(work, "other")
-    training.write_json(work / training.KEPT, [])  # until now it kept no adapters on its way
+    training.write_json(work / training.KEPT, [])  # so far it kept no adapters of a curve
     assert training.begun(work, "key") and not training.begun(work, "key", (1, 2))
     training.write_json(work / training.KEPT, [1, 2])
     assert training.begun(work, "key", (1, 2))
@@ -236,7 +236,7 @@ def test_a_setting_is_trained_by_one_program_at_a_time(rank4):
 
 
 def test_a_training_goes_on_from_a_whole_checkpoint_with_steps_left(tmp_path):
-    """swift would take one step more from the last one."""
+    """From a checkpoint of the last step, swift would take one step too many."""
     for step, state in {2: '{"global_step": 2}', 4: "", 6: '{"global_step": 6}'}.items():
         training.write_text(tmp_path / f"checkpoint-{step}" / "trainer_state.json", [state])
     assert training.last_checkpoint(tmp_path, 8) == tmp_path / "checkpoint-6"
@@ -264,7 +264,7 @@ def test_arguments_suit_this_machine_and_can_be_overridden():
     given = arguments(extra={"warmup_ratio": 0.2})
     assert (given["lora_rank"], given["warmup_ratio"]) == (16, 0.2)
     assert given["template"] == "news-bos" and given["torch_dtype"] == models.pick_dtype()
-    assert given["eval_steps"] == 14  # so it looks after 14, 28 and all 40 steps
+    assert given["eval_steps"] == 14  # so it evaluates after 14, 28 and all 40 steps
     assert arguments(seed=43).items() >= {"seed": 43, "data_seed": 43}.items()
     assert given["per_device_train_batch_size"] * given["gradient_accumulation_steps"] == 8
     with pytest.raises(InputError, match="not a multiple"):
@@ -307,7 +307,7 @@ def test_both_at_once_or_neither_is_refused(steps, extra, says):
 @pytest.mark.parametrize(
     ("steps", "extra"),
     [
-        (0, {}),  # which swift takes for three epochs
+        (0, {}),  # swift would train three epochs
         (-1, {}),
         (None, {"max_steps": -1}),
         (None, {"max_steps": "6"}),
@@ -332,7 +332,7 @@ def test_a_length_that_is_none_is_refused(steps, extra):
         ({"max_length": 99}, "the parameter max_length"),
         ({"eval_steps": 7}, "the parameter evaluations"),
         ({"data_seed": 7}, "data_seed 7 contradicts 42, which the parameter seed"),
-        ({"lora_r": 4}, "would read the argument lora_r as lora_rank"),  # as argparse does
+        ({"lora_r": 4}, "would read the argument lora_r as lora_rank"),  # argparse completes it
         ({"lora-rank": 4}, "would read the argument lora-rank as lora_rank"),
         ({"resume_from": "x"}, "as resume_from_checkpoint"),
         ({"max-epochs": 1}, "as max_epochs"),
@@ -391,8 +391,9 @@ def test_the_same_said_twice_is_no_contradiction():
 
 
 def test_any_other_argument_can_be_taken_away(tmp_path):
-    """None hands it back to swift's own default; what reads arguments must live without it. What
-    lies where, that it is a LoRA, and what parameters say, stays.
+    """None leaves an argument to swift's own default, and what reads arguments must do without it.
+
+    Places of files, the kind of adapter and what parameters say cannot be taken away.
     """
     whole = arguments()
     config = small_model().config
@@ -416,9 +417,9 @@ def test_the_shell_says_nothing_about_processes(monkeypatch):
         environment.keys()
     )
     assert training.swift_environment(3)["NPROC_PER_NODE"] == "3"
-    monkeypatch.setenv("LOG_LEVEL", "ERROR")  # swift would not show its first row
+    monkeypatch.setenv("LOG_LEVEL", "ERROR")  # else swift would not show its first row
     assert training.swift_environment(1)["LOG_LEVEL"] == "INFO"
-    # accelerate counts processes by the one, torchrun's own options have the other as defaults
+    # accelerate counts processes by the first; the second is a default of torchrun's options
     for name in ("MV2_COMM_WORLD_SIZE", "PET_NNODES"):
         monkeypatch.setenv(name, "2")
         assert name not in training.swift_environment(1)
@@ -432,8 +433,8 @@ def test_a_run_out_of_memory_names_its_levers_with_their_values(tmp_path):
     message = training_log.explain(1, log, given)
     levers = ("max_length 192 → 96", "batch_size 4 → 2", "gradient_checkpointing: true")
     assert all(lever in message for lever in (*levers, "swift sft sft.yaml"))
-    assert f"repeat it with: cd {log.parent} && " in message  # from where a reader stands
-    # what rows_per_step is a multiple of, too
+    assert f"repeat it with: cd {log.parent} && " in message  # from wherever the reader is
+    # the new batch size divides rows_per_step, too
     odd = training_log.explain(-9, log, given | {"per_device_train_batch_size": 9})
     assert "batch_size 9 → 3" in odd
     killed = training_log.explain(
@@ -446,11 +447,11 @@ def test_a_run_out_of_memory_names_its_levers_with_their_values(tmp_path):
 @pytest.mark.parametrize(
     ("metric", "saved", "kept"),
     [
-        ("seq_acc", [2, 4, 6, 8], 6),  # as good as step 2, and later
+        ("seq_acc", [2, 4, 6, 8], 6),  # as good as step 2, but later
         ("seq_acc", [2, 4, 8], 2),
         ("loss", [2, 4, 6, 8], 4),
         ("eval_loss", [2, 6, 8], 8),
-        ("rouge", [2, 4], 4),  # not in the log
+        ("rouge", [2, 4], 4),  # not in the log, so the last one
     ],
 )
 def test_on_a_tie_the_later_checkpoint_is_kept(metric, saved, kept):

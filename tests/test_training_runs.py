@@ -1,5 +1,5 @@
-"""Real runs of `swift sft` on tiny random models: resumption, divergence, several processes, the
-architectures of the profiles.
+"""Real runs of `swift sft` on tiny random models: resumption, divergence, several processes, and
+the architectures of the profiles.
 """
 
 import json
@@ -35,8 +35,8 @@ FORMAT = PromptFormat(templating.PLAIN, 160, True)
 
 @pytest.fixture(scope="module")
 def tiny_model(tmp_path_factory, copy_tokenizer):
-    """A folder with a random model of the packaged one's architecture and tokenizer, a thousandth
-    of its size.
+    """A folder with a random model that has the packaged model's architecture and tokenizer, but a
+    thousandth of its size.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -60,8 +60,9 @@ def tiny_model(tmp_path_factory, copy_tokenizer):
 
 @pytest.fixture(scope="module")
 def messages(tokenizer, sample):
-    """Rows of the sample, each behind characters that tokenizers decode otherwise: ▁ decodes to a
-    space. swift's first row is compared by its ids, for text would be a false alarm.
+    """Rows of the sample after characters that tokenizers change when decoding, as ▁ to a space.
+
+    swift's first row is compared by ids, because comparing text would give a false alarm.
     """
     rows = [
         row | {"text": f"▁▂▃ ﬁ 产量▁图　{row['text']}"}
@@ -99,7 +100,7 @@ def losses(folder):
 
 @pytest.fixture(scope="module")
 def train(tiny_model, messages, tokenizer):
-    """train(folder, arguments, …) on the random model and the few rows."""
+    """train(folder, arguments, …) trains the random model on the few rows."""
 
     def run(folder, given, rows=messages, **choices):
         return training.train(
@@ -116,12 +117,12 @@ def train(tiny_model, messages, tokenizer):
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory, tiny_model, train):
-    """The run that nothing disturbed, though the shell asked for two processes."""
+    """A run that nothing disturbed, although the shell asked for two processes."""
     folder = tmp_path_factory.mktemp("straight") / "rank4"
     with pytest.MonkeyPatch.context() as shell:
         for name, value in {"NPROC_PER_NODE": "2", "NNODES": "2", "WORLD_SIZE": "2"}.items():
             shell.setenv(name, value)
-        # swift copies the rows there, and they shall go with the training
+        # swift copies the rows there, and the copies must be removed with the training
         shell.setenv("MODELSCOPE_CACHE", str(folder.parent / "home"))
         given = arguments(tiny_model) | {"report_to": "tensorboard"}
         summary = train(folder, given, keep_steps=(1, 6))
@@ -157,7 +158,7 @@ def test_the_adapters_of_a_learning_curve_are_kept(straight):
 
 
 def test_only_the_profile_decides_how_many_processes_train(straight):
-    """64 rows, four a step: one process sees 24 × 4 rows, as the page says."""
+    """With 64 rows and four a step, one process sees 24 × 4 rows, as the page says."""
     log = (straight / "swift.log").read_text()
     assert "torch.distributed" not in log and "torchrun" not in log
     assert "Total train batch size (w. parallel, distributed & accumulation) = 8" not in log
@@ -177,7 +178,7 @@ def test_a_moved_setting_is_reused_and_a_failing_one_leaves_the_old(
     before = (folder / "adapter" / "adapter_model.safetensors").read_bytes()
 
     def fails(*_):
-        raise InputError("swift failed")  # what it says for real: see test_training.py
+        raise InputError("swift failed")  # for its real message, see test_training.py
 
     monkeypatch.setattr(training, "run_swift", fails)
     with pytest.raises(InputError, match="swift failed"):
@@ -196,7 +197,7 @@ def test_what_is_reported_to_tensorboard_stays(straight):
 
 
 def swift_processes(folder):
-    """Processes that run below `folder`."""
+    """The ids of processes that run in `folder`."""
     pids = []
     for process in psutil.process_iter(["cwd"]):
         if process.info["cwd"] and Path(process.info["cwd"]) == folder:
@@ -236,7 +237,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(
     assert not folder.exists()
     before = training.spent(work)
     summary = train(folder, job["arguments"])
-    assert summary["seconds"] > before + 1 > 1  # what was cut off took its time, too
+    assert summary["seconds"] > before + 1 > 1  # the part that was cut off counts, too
     assert "resume_from_checkpoint" in (folder / "swift.log").read_text()
     assert losses(folder) == pytest.approx(losses(straight), abs=1e-6)
     undisturbed = load_file(straight / "adapter" / "adapter_model.safetensors")

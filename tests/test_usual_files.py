@@ -139,7 +139,7 @@ def test_several_files_of_a_folder_are_proposed_as_a_list(tmp_path):
     with pytest.raises(InputError) as error:
         read_source(str(tmp_path), COLUMNS)
     assert f"`source: [{', '.join(files)}]`" in str(error.value)
-    (tmp_path / "2020.csv").rename(tmp_path / ".2020.csv")  # as systems hide their own
+    (tmp_path / "2020.csv").rename(tmp_path / ".2020.csv")  # as systems hide their own files
     (tmp_path / "data").mkdir()
     (tmp_path / "2021.csv").rename(tmp_path / "data" / "2021.csv")
     with pytest.raises(InputError, match=r"give the file \S+/data/2021\.csv as source"):
@@ -152,7 +152,7 @@ def test_lines_of_objects_may_be_called_json(tmp_path):
 
 
 def test_an_end_within_lines_of_objects_is_not_taken_for_an_array(tmp_path, monkeypatch):
-    """What a later line is refused for ends the reading, whatever the file is called."""
+    """A fault in a later line ends the reading, whatever the file is called."""
     monkeypatch.setattr(lines, "LINE_LIMIT", 200)
     path = write_lines(tmp_path / "train.json", [*ROWS[:2], ROWS[2] | {"text": "x" * 300}])
     with pytest.raises(InputError, match=r"line \d: longer than"):
@@ -172,7 +172,7 @@ def test_articles_within_objects_are_not_to_be_mapped(tmp_path):
 
 
 def test_equal_texts_are_found_without_a_comparison_of_each_pair(monkeypatch):
-    """Thousands of reviews may say the same; only the first of them is looked up and kept."""
+    """Thousands of reviews may be equal; only the first of them is looked up and kept."""
     from datasketch import MinHashLSH
 
     looks, query = [], MinHashLSH.query

@@ -1,4 +1,4 @@
-"""Tables that a person opens: nothing in them runs, and nothing is lost on the way."""
+"""Tables that a person opens: nothing in them is run, and nothing is lost."""
 
 import csv
 import datetime
@@ -51,9 +51,9 @@ CALL = "=cmd|' /C calc'!A1"
         [f"第一行\r\n\r\n　{CALL}"],
         ["甲;@SUM(1,1)"],
         ["甲;＝ＳＵＭ（1）"],
-        ["甲;=1", "5*cmd|' /C calc'!A1"],  # where a comma is a decimal one: =1,5*cmd|…
+        ["甲;=1", "5*cmd|' /C calc'!A1"],  # where a comma is the decimal sign, it is =1,5*cmd|…
         ["甲;-3", "e5*cmd|' /C calc'!A1"],
-        ["5*cmd|' /C calc'!A1"],  # behind the number -3
+        ["5*cmd|' /C calc'!A1"],  # after the number -3
     ],
 )
 def test_no_field_begins_a_formula_where_semicolons_or_tabs_separate(tmp_path, cells):
@@ -80,7 +80,7 @@ def test_numbers_and_plain_texts_stay_as_they_are_in_a_csv_file(tmp_path, text):
     "text", ["a; -3", "议程：\n- 开幕\n- 闭幕", "题目\n=====\n--\n+ 一\n正文（完）", "x;@name"]
 )
 def test_lists_rules_and_numbers_within_a_cell_stay_as_they_are(tmp_path, text):
-    """A negative number in the first column does, too, whatever article follows."""
+    """So does a negative number in the first column, whatever article follows."""
     for row in ([text, "Art", "0.5"], ["-1", "股市（沪）", text], ["-1,234.5", "2024年（x）"]):
         writers.write_table(tmp_path / "t.csv", ["a"], [row])
         with (tmp_path / "t.csv").open(encoding="utf-8-sig", newline="") as file:
@@ -99,7 +99,7 @@ def test_no_cell_of_a_workbook_is_a_formula(tmp_path, text):
     page = load_workbook(tmp_path / "t.xlsx").active
     for cell in (page["B1"], page["A2"]):
         assert cell.data_type == "s" and cell.value.replace("_x000D_", "\r") == text
-        assert cell.quotePrefix  # so a person who edits the cell does not make it run
+        assert cell.quotePrefix  # so that editing the cell does not make it run
     assert page["B2"].value == -5 and page["B2"].data_type == "n"
 
 
@@ -137,7 +137,7 @@ def test_dates_stay_dates_in_a_workbook_and_are_short_elsewhere(tmp_path):
         datetime.date(2024, 5, 2): "2024-05-02",
         datetime.datetime(2024, 5, 1, 9, 30): "2024-05-01 09:30:00",
         datetime.time(9, 30): "09:30:00",
-        # which Excel has not
+        # dates that Excel does not have
         datetime.datetime(1899, 5, 1): "1899-05-01",
         datetime.datetime(2024, 5, 1, tzinfo=zone): "2024-05-01 00:00:00+08:00",
         datetime.datetime(2024, 5, 1, 9, 30, 0, 7): "2024-05-01 09:30:00.000007",
