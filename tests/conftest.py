@@ -36,7 +36,7 @@ SCRATCH = "路径 有空格"
 LEFT_OUT = (".venv", "runs/", "data/downloads/")
 """What is not copied into a scratch copy: it may be gigabytes of the reader's."""
 
-# Examples are the same each time and are not kept; on a busy machine, one may be slow.
+# Examples are the same for the same code, and none are kept; on a busy machine, one may be slow.
 hypothesis.settings.register_profile("book", derandomize=True, database=None, deadline=None)
 hypothesis.settings.load_profile("book")
 
