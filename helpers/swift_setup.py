@@ -18,6 +18,11 @@ from helpers.swift_arguments import (
 from helpers.templating import PromptFormat
 
 PLUGINS = [Path(__file__).with_name(name) for name in ("swift_plugin.py", "cpu_step.py")]
+WORTH_KNOWING = (
+    "lora_rank lora_alpha target_modules max_steps learning_rate seed padding_side torch_dtype "
+    "per_device_train_batch_size gradient_accumulation_steps"
+).split()
+"""The arguments that the page of a training shows, beside those that its setting gives."""
 SWIFT_DEFAULTS = {
     "per_device_train_batch_size": 1,
     "gradient_checkpointing": True,
