@@ -170,6 +170,14 @@ def label_of(value) -> str | None:
     return text or None
 
 
+def is_gap(value) -> bool:
+    """Whether a raw value is a gap."""
+    try:
+        return label_of(value) is None
+    except Fault:
+        return False
+
+
 def literal_kind(text: str) -> str | None:
     """The kind of value that a text spells out in JSON or Python, such as "list"; else None."""
     text = text.removeprefix("=")  # some programs write ="01", so that Excel sees no number

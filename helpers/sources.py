@@ -1,13 +1,13 @@
 """Sources: rows out of files, folders or hubs; every row checked, nothing dropped in silence.
 
 Memory is bounded: rows are streamed, and what `read_source` returns is memory-mapped. What a row is
-stands in helpers/rows.py, how a file is read in helpers/readers.py.
+stands in helpers/rows.py, how a file is read in helpers/readers.py, what only several rows show in
+helpers/watches.py.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -28,8 +28,8 @@ from helpers.rows import (
     check_columns,
     check_row,
     clean,
+    is_gap,
     is_number,
-    label_of,
     no_column,
     options_of,
     other_spelling,
@@ -38,23 +38,21 @@ from helpers.rows import (
     shown,
     spelling,
     text_of,
-    usual_columns,
+)
+from helpers.watches import (
+    FileWatch,
+    SingleOptions,
+    SplitWatch,
+    refuse_codes_counted_otherwise,
+    refuse_joined_labels,
+    refuse_minus_ones,
+    refuse_strange_labels,
 )
 
 if TYPE_CHECKING:  # a second to load, for chapter 1 alone
     from datasets import Dataset, Features
 
 
-PARTING = re.compile(r"[\t\n|｜;；、，,/#&+\\]")
-"""Signs that may join two classes in one label."""
-WIDE_PARTING = re.compile(PARTING.pattern + r"|[\s・･·]")
-"""The same and spaces and dots, for a label with Chinese characters. In English a class may hold a
-space.
-"""
-ALIKE = "give all files the same columns"
-"""The remedy where files of one source call their columns by different names."""
-SPLIT_NAMES = {name: split for split, names in SPLITS.items() for name in names}
-"""Splits by each name that they are given."""
 KNOWN_LAYOUTS = {"damo/zh_cls_fudan-news": {"text": "prompt", "category": None, "output": "answer"}}
 
 
@@ -167,24 +165,6 @@ def headers_removed(folder: Path) -> bool:
         return False
 
 
-def refuse_codes_counted_otherwise(source: str | list[str], labels: dict[str, set[str]]) -> None:
-    """Raise InputError when one split counts classes from 0 and another from 1.
-
-    Args:
-        source: as messages name it.
-        labels: that occur, by split.
-    """
-    train = labels["train"]
-    for split, others in labels.items():
-        from_zero = {"0" in train, "0" in others} == {True, False}
-        if from_zero and train - others and others - train and is_coded(train) and is_coded(others):
-            raise InputError(
-                f"source {shown(source)}: train counts classes from {min(train, key=int)} to "
-                f"{max(train, key=int)} and {split} from {min(others, key=int)} to "
-                f"{max(others, key=int)}; count alike in all files"
-            )
-
-
 def refuse_copies(source: list[str] | str, parts: dict[str, list[Part]]) -> None:
     """Raise InputError when two of the sources hold one file, even under different names."""
     origins: dict[Path, Part] = {}
@@ -195,123 +175,6 @@ def refuse_copies(source: list[str] | str, parts: dict[str, list[Part]]) -> None
                 f"source {shown(source)} holds {part.name} twice, by {shown(first.source)} and by "
                 f"{shown(part.source)}; leave one of them out"
             )
-
-
-class SingleOptions:
-    """Notices a column of options that offers a single option in every row.
-
-    Such a column holds the label, not options.
-
-    Args:
-        name: of the file.
-        columns: its layout; its column for category is None where rows bring no options.
-    """
-
-    def __init__(self, name: str, columns: dict[str, str | None]):
-        self.name, self.columns = name, columns
-        self.single: set[str] | None = None if columns["category"] is None else set()
-
-    def add(self, options: list[str]) -> None:
-        """See the options of a row."""
-        if self.single is None or len(options) > 1:
-            self.single = None
-        else:
-            self.single.update(options)
-
-    def refuse_labels(self, names: list[str]) -> None:
-        """All rows were seen. Raises InputError when the options are labels.
-
-        Args:
-            names: of all columns of the file.
-        """
-        if self.single and len(self.single) > 1:
-            column = self.columns["category"]
-            free = [name for name in names if name not in (column, self.columns["text"])]
-            other = next(usual_columns("output", free), None)
-            ways = [
-                f"if {who} the labels, set `columns` to "
-                f"{as_yaml(own_mapping(self.columns) | {'category': None, 'output': name})}"
-                for who, name in (("it holds", column), (f"{other!r} holds", other))
-                if name
-            ]
-            raise InputError(
-                f"{self.name}: column {column!r} offers a single option in every row, so that "
-                f"no answer could be wrong; {', '.join(ways)}"
-            )
-
-
-class LabelsElsewhere:
-    """Notices a file some of whose rows have their label under another usual name.
-
-    That happens where files were joined.
-
-    Args:
-        name: of the file.
-        columns: its layout.
-    """
-
-    def __init__(self, name: str, columns: dict[str, str | None]):
-        self.name, self.columns, self.labelled = name, columns, False
-        self.beside: set[str] = set()  # names filled beside a label: these are columns of their own
-        self.places: dict[str, str] = {}  # names filled in place of a label, and where that began
-
-    def add(self, where: str, raw: dict, label: str | None) -> None:
-        """See a row: its place, the source's columns and its label."""
-        column = self.columns["output"]
-        self.labelled = self.labelled or label is not None
-        others = [name for name in raw if name not in self.columns.values()] if column else []
-        for name in usual_columns("output", others):
-            if is_gap(raw[name]) or raw[name] == []:
-                continue
-            if label is not None:
-                self.beside.add(name)
-            elif column not in raw or name != "answer":  # in a review file, "answer" is a model's
-                self.places.setdefault(name, where)
-
-    def refuse_labels(self) -> None:
-        """All rows were seen. Raises InputError when some have their label elsewhere."""
-        name = next((name for name in self.places if name not in self.beside), None)
-        if self.labelled and name is not None:
-            raise InputError(
-                f"{self.name} {self.places[name]}: the label stands under {name!r} and not under "
-                f"{self.columns['output']!r} as in other rows; give all rows the same columns"
-            )
-
-
-class SplitColumn:
-    """Notices a column that says of each row which split it belongs to.
-
-    Args:
-        name: of the file.
-        columns: its layout.
-    """
-
-    def __init__(self, name: str, columns: dict[str, str | None]):
-        self.name, self.columns = name, columns
-        self.candidates: dict[str, set[str]] | None = None  # the splits that each has named so far
-
-    def add(self, raw: dict) -> None:
-        """See a row's columns."""
-        if self.candidates is None:
-            self.candidates = {name: set() for name in raw if name not in self.columns.values()}
-        for name in list(self.candidates):
-            value = raw.get(name)
-            split = SPLIT_NAMES.get(value.strip().lower()) if isinstance(value, str) else None
-            if split:
-                self.candidates[name].add(split)
-            else:
-                del self.candidates[name]
-
-    def refuse_splits(self) -> None:
-        """All rows were seen. Raises InputError when a column names more than one split."""
-        for name, splits in (self.candidates or {}).items():
-            if len(splits) > 1:
-                files = ", ".join(f"{split}.csv" for split in SPLITS if split in splits)
-                raise InputError(
-                    f"{self.name}: column {name!r} says which split each row belongs to; "
-                    f"write each into a file of its own ({files}) in one folder, or take the "
-                    "column out"
-                )
 
 
 class Reading:
@@ -351,15 +214,8 @@ class Reading:
                 f"{parts[0].name}: column {parts[0].columns['output']!r} holds {len(labels)} "
                 f"class(es); without an options column at least two are needed{fault}"
             )
-        for label in sorted(labels):
-            parting = PARTING if label.isascii() else WIDE_PARTING
-            single = [clean(name) for name in parting.split(label)]
-            if len(single) > 1 and labels.issuperset(single):
-                raise InputError(
-                    f"{parts[0].name}: the label {label!r} may be one class or several, for "
-                    f"{', '.join(map(repr, single))} are classes; give a row one label, or call "
-                    "that class something else"
-                )
+        if parts:
+            refuse_joined_labels(parts[0].name, labels)
         return sorted(labels)
 
     def rows(self, split: str, parts: list[Part], options: list[str] | None) -> Iterator[dict]:
@@ -371,137 +227,72 @@ class Reading:
             options: what a row is offered whose part has no column of options; None for a first
                 look, which counts no faults.
         """
-        number, labelled, names = 0, False, []
-        # `labels` then chooses among all spellings, so none is refused yet
-        counting = options is None and self.on_bad_row == "skip"
-        coded: dict[bool, str] = {}  # see `refuse_codes_beside_words`
+        number, files = 0, SplitWatch(split, self.columns)
         for part in parts:
-            menu = (options or []) if part.columns["category"] is None else None
-            column, own = part.columns["output"], []
-            single_options, others = (
-                SingleOptions(part.name, part.columns),
-                LabelsElsewhere(part.name, part.columns),
-            )
-            has_labels, part_labels = column is None, set()
-            split_column = SplitColumn(part.name, part.columns)
+            file = FileWatch(part.name, part.columns)
             for where, raw in part.read():
                 number += 1
                 try:
                     if isinstance(raw, Fault):
                         raise raw
-                    own = own or list(raw)
-                    has_labels = has_labels or column in raw
-                    split_column.add(raw)
-                    for name in (part.columns["text"], part.columns["category"]):
-                        if name in self.columns and name not in raw:
-                            raise Fault(f"no column {name!r}, which other files have", f"; {ALIKE}")
-                    row = check_row(raw, part.columns, menu, f"{split}-{number}")
-                    label = row["output"]
-                    others.add(where, raw, label)
-                    if label and not counting:
-                        first = self.spellings.setdefault(spelling(label), label)
-                        if first != label:
-                            raise Fault("a label spelled in two ways", f": {both(first, label)}")
-                    if options is not None:
-                        refuse_other_labels(row)
-                        self.padded += "\0" in text_of(raw[part.columns["text"]])
+                    file.add_columns(raw)
+                    files.refuse_lost_column(raw, part.columns)
+                    row = self.check(where, raw, file, options, f"{split}-{number}")
+                    file.add(row)
                 except Fault as fault:
-                    if self.on_bad_row == "error":
-                        raise InputError(f"{part.name} {where}: {fault}") from None
-                    if options is not None:
-                        self.skipped[fault.reason] += 1
-                    self.first_fault = self.first_fault or f"{where}: {fault}"
-                    continue
-                single_options.add(row["category"])
-                if label:
-                    part_labels.add(label)
-                yield row
-            single_options.refuse_labels(own)
-            others.refuse_labels()
-            split_column.refuse_splits()
-            if menu:
-                refuse_codes_beside_words(part.name, part_labels, coded)
-            named = [name for name in usual_columns("output", own) if name != column]
-            mapped = column != LAYOUT["output"]
-            if labelled and named and not has_labels:
-                raise InputError(
-                    f"{part.name}: the label stands under {named[0]!r} and not under {column!r} "
-                    f"as in other files; {ALIKE}"
-                )
-            new = [name for name in own if name not in self.columns]
-            if self.columns and new and not has_labels and column in self.columns:
-                raise InputError(
-                    f"{part.name} has no column {column!r} for output, and {shown(new[0])}, which "
-                    f"other files have not; {ALIKE}"
-                )
-            self.columns.update(own)
-            if own and not has_labels and (named or (mapped and split == "train")):
-                raise InputError(f"{part.name}: {no_column('output', part.columns, own)}")
-            labelled, names = labelled or has_labels, names or own
-        if names and not labelled and split in ("", "train"):
-            raise InputError(f"{parts[0].name}: {no_column('output', parts[0].columns, names)}")
+                    self.skip(part.name, where, fault, counted=options is not None)
+                else:
+                    yield row
+            file.refuse_columns()
+            if options and part.columns["category"] is None:
+                files.refuse_codes_beside_words(file)
+            files.add(file)
+        files.refuse_unlabelled()
 
+    def check(
+        self, where: str, raw: dict, file: FileWatch, options: list[str] | None, number: str
+    ) -> dict:
+        """A row in the project's layout, checked against those that came before it.
 
-def refuse_codes_beside_words(name: str, labels: set[str], coded: dict[bool, str]) -> None:
-    """Raise InputError when one file of a source has codes as labels, and another words.
+        Args:
+            where: its place in the file.
+            raw: its columns.
+            file: the one that it is in; sees where the label stands.
+            options: see `rows`.
+            number: of the row.
 
-    Args:
-        name: of the file at hand.
-        labels: that occur in it.
-        coded: the first file of codes (True) and of words (False) so far; added to.
-    """
-    codes = is_coded(labels)
-    if len(labels) > 1 and (codes or not any(map(str.isdecimal, labels))):
-        coded.setdefault(codes, name)
-    if len(coded) > 1:
-        raise InputError(
-            f"{coded[True]} has codes as labels (0, 1, …) and {coded[False]} words; "
-            "write them alike in all files"
-        )
+        Raises:
+            Fault: when the row is not sound.
+        """
+        first_look = options is None
+        menu = (options or []) if file.columns["category"] is None else None
+        row = check_row(raw, file.columns, menu, number)
+        label = row["output"]
+        file.labels_elsewhere.add(where, raw, label)
+        # at the first look `labels` chooses among all spellings if it may leave rows out
+        if label and not (first_look and self.on_bad_row == "skip"):
+            first = self.spellings.setdefault(spelling(label), label)
+            if first != label:
+                raise Fault("a label spelled in two ways", f": {both(first, label)}")
+        if not first_look:
+            refuse_other_labels(row)
+            self.padded += "\0" in text_of(raw[file.columns["text"]])
+        return row
 
+    def skip(self, name: str, where: str, fault: Fault, *, counted: bool) -> None:
+        """Leave out a row that is not sound, or raise InputError if that is not allowed.
 
-def is_coded(labels: set[str]) -> bool:
-    """Whether labels are the numbers from 0 or 1 on, as programs count classes."""
-    numbers = {int(label) for label in labels if re.fullmatch("[0-9]{1,9}", label)}
-    least = min(numbers, default=2)
-    return least < 2 and numbers == set(range(least, least + len(labels)))
-
-
-def refuse_minus_ones(source: str | list[str], labels: dict[str, set[str]]) -> None:
-    """Raise InputError when all labels of a split are -1, and no training row has that label.
-
-    Data sets on hubs hide the labels of a split in this way.
-
-    Args:
-        source: as messages name it.
-        labels: that occur, by split.
-    """
-    for split in labels.keys() - {"train"}:
-        if labels[split] == {"-1"} and "-1" not in labels["train"]:
-            raise InputError(
-                f"source {shown(source)}: every label of {split} is -1, which no training row has; "
-                "it says that labels are missing, so leave these fields empty"
-            )
-
-
-def refuse_strange_labels(source: str | list[str], labels: dict[str, set[str]]) -> None:
-    """Raise InputError when a split shares no label with the training rows.
-
-    One file then has numbers and the other names, or the split is of another corpus.
-
-    Args:
-        source: as messages name it; its rows are offered all labels.
-        labels: that occur, by split.
-    """
-    for split in labels.keys() - {"train"}:
-        if labels[split] and labels[split].isdisjoint(labels["train"]):
-            ours, theirs = (shown(sorted(labels[one])) for one in (split, "train"))
-            empty = ", or leave these fields empty if labels are missing"
-            way = empty if len(labels[split]) == 1 else ""
-            raise InputError(
-                f"source {shown(source)}: {split} has the labels {ours}, of which train has none "
-                f"({theirs}); write them alike{way}"
-            )
+        Args:
+            name: of its file.
+            where: its place there.
+            fault: what is wrong with it.
+            counted: whether it is added to those that were skipped.
+        """
+        if self.on_bad_row == "error":
+            raise InputError(f"{name} {where}: {fault}") from None
+        if counted:
+            self.skipped[fault.reason] += 1
+        self.first_fault = self.first_fault or f"{where}: {fault}"
 
 
 def as_rows(batch: dict[str, list]) -> list[dict]:
@@ -681,11 +472,3 @@ def articles(
             continue
         yield Article(place, raw, row, None)
     single_options.refuse_labels([])
-
-
-def is_gap(value) -> bool:
-    """Whether a raw value is a gap."""
-    try:
-        return label_of(value) is None
-    except Fault:
-        return False
