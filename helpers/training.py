@@ -154,62 +154,121 @@ def train(
         if replaced.is_dir() and not folder.is_dir():  # cut off between two renames
             replaced.rename(folder)
         if not force and (summary := finished(folder, key, keep_steps)):
-            for adapter in (folder / "adapter", *(folder / "curve").glob("step-*")):
-                write_prompt(adapter, adapter_prompt)
-            if rows_digest:
-                write_json(folder / ROWS, {"train": rows_digest})
-            write_json(folder / "summary.json", summary)
+            refresh(folder, summary, adapter_prompt, rows_digest)
             return summary | {"reused": True}
         if force or not begun(work, key, keep_steps):
             shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True, exist_ok=True)
-        written = dict(arguments)
-        if "external_plugins" in written:  # as relative paths, so that a copied project finds them
-            plugins = written["external_plugins"]
-            written["external_plugins"] = [os.path.relpath(path, work) for path in plugins]
-        if keep_steps:
-            written["callbacks"] = [*written.get("callbacks", []), "keep_adapters"]
-        write_text(
-            work / "sft.yaml", [yaml.safe_dump(written, sort_keys=False, allow_unicode=True)]
-        )
-        for split, rows in messages.items():
-            write_jsonl(work / f"{split}.jsonl", rows)
-        write_json(work / KEPT, list(keep_steps))
-        write_json(work / BEGUN, key)
+        write_inputs(work, key, arguments, messages, keep_steps)
         seconds, peak = run_swift(work, arguments, tokenizer, nproc)
         shutil.copy(work / "swift" / "logging.jsonl", work / "logging.jsonl")
-        last = read_jsonl(work / "logging.jsonl")[-1]
-        saved = [step_of(path) for path in (work / "swift").glob("checkpoint-*")]
-        if not saved:
-            raise InputError(
-                "swift kept no checkpoint, so there is no adapter; take save_strategy and what "
-                "else says when it saves out of its arguments"
-            )
-        metric = arguments.get("metric_for_best_model", "loss")
-        best = best_step(read_log(work / "logging.jsonl"), metric, saved)
-        trained = re.search(r"([\d.]+)M Trainable", last["model_parameter_info"])
-        summary = {
-            "fingerprint": key,
-            "seconds": seconds,
-            "peak_gib": last.get("memory(GiB)", peak),
-            "best_step": best,
-            "steps": last["global_step"],  # fewer than asked for where it ended early
-            "trainable_millions": float(trained[1]),
-            "dtype": arguments.get("torch_dtype", "as saved"),
-        }
-        checkpoint = work / "swift" / f"checkpoint-{best}"
-        for adapter in (checkpoint, *(work / "curve").glob("step-*")):
-            finish_adapter(adapter, adapter_prompt)
-        write_json(checkpoint / "summary.json", summary)
-        write_json(work / "summary.json", summary)
-        checkpoint.rename(work / "adapter")
-        shutil.rmtree(work / "swift")
-        for file in (KEPT, BEGUN, SPENT):
-            (work / file).unlink(missing_ok=True)
+        summary = {"fingerprint": key} | summarise(work, arguments, seconds, peak)
+        keep_best(work, summary, adapter_prompt)
         if rows_digest:  # before the adapter is in its place, so that neither is without the other
             write_json(work / ROWS, {"train": rows_digest})
         replace_folder(work, folder)
         return summary | {"reused": False}
+
+
+def refresh(
+    folder: Path,
+    summary: dict,
+    adapter_prompt: AdapterPrompt | AdapterHead,
+    rows_digest: str | None,
+) -> None:
+    """Write anew what stands beside the adapters of a finished training and may be out of date.
+
+    Args:
+        folder: of the setting.
+        summary: of the training.
+        adapter_prompt: how the adapters want to be asked; the model may lie elsewhere now.
+        rows_digest: see `train`.
+    """
+    for adapter in (folder / "adapter", *(folder / "curve").glob("step-*")):
+        write_prompt(adapter, adapter_prompt)
+    if rows_digest:
+        write_json(folder / ROWS, {"train": rows_digest})
+    write_json(folder / "summary.json", summary)
+
+
+def write_inputs(
+    work: Path,
+    key: str,
+    arguments: dict,
+    messages: dict[str, list[dict]],
+    keep_steps: tuple[int, ...],
+) -> None:
+    """Write what swift reads, and what says which training was begun.
+
+    Args:
+        work: see `unfinished`.
+        key: the training's fingerprint.
+        arguments: of swift.
+        messages: rows by split, in swift's layout.
+        keep_steps: see `train`.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    written = dict(arguments)
+    if "external_plugins" in written:  # as relative paths, so that a copied project finds them
+        plugins = written["external_plugins"]
+        written["external_plugins"] = [os.path.relpath(path, work) for path in plugins]
+    if keep_steps:
+        written["callbacks"] = [*written.get("callbacks", []), "keep_adapters"]
+    write_text(work / "sft.yaml", [yaml.safe_dump(written, sort_keys=False, allow_unicode=True)])
+    for split, rows in messages.items():
+        write_jsonl(work / f"{split}.jsonl", rows)
+    write_json(work / KEPT, list(keep_steps))
+    write_json(work / BEGUN, key)
+
+
+def summarise(work: Path, arguments: dict, seconds: float, peak: float) -> dict:
+    """The summary of a training that ran to its end, but for its fingerprint.
+
+    Args:
+        work: see `unfinished`; with swift's log and its checkpoints.
+        arguments: of swift.
+        seconds: that it took.
+        peak: of resident memory, in GiB, for a log that says nothing of memory.
+
+    Raises:
+        InputError: when swift kept no checkpoint.
+    """
+    last = read_jsonl(work / "logging.jsonl")[-1]
+    saved = [step_of(path) for path in (work / "swift").glob("checkpoint-*")]
+    if not saved:
+        raise InputError(
+            "swift kept no checkpoint, so there is no adapter; take save_strategy and what "
+            "else says when it saves out of its arguments"
+        )
+    metric = arguments.get("metric_for_best_model", "loss")
+    best = best_step(read_log(work / "logging.jsonl"), metric, saved)
+    trained = re.search(r"([\d.]+)M Trainable", last["model_parameter_info"])
+    return {
+        "seconds": seconds,
+        "peak_gib": last.get("memory(GiB)", peak),
+        "best_step": best,
+        "steps": last["global_step"],  # fewer than asked for where it ended early
+        "trainable_millions": float(trained[1]),
+        "dtype": arguments.get("torch_dtype", "as saved"),
+    }
+
+
+def keep_best(work: Path, summary: dict, adapter_prompt: AdapterPrompt | AdapterHead) -> None:
+    """Make the best checkpoint the adapter, and delete what only the training itself needed.
+
+    Args:
+        work: see `unfinished`.
+        summary: names the best step; it is kept in the folder and in the adapter's own.
+        adapter_prompt: how the adapter, and those of a learning curve, will want to be asked.
+    """
+    checkpoint = work / "swift" / f"checkpoint-{summary['best_step']}"
+    for adapter in (checkpoint, *(work / "curve").glob("step-*")):
+        finish_adapter(adapter, adapter_prompt)
+    write_json(checkpoint / "summary.json", summary)
+    write_json(work / "summary.json", summary)
+    checkpoint.rename(work / "adapter")
+    shutil.rmtree(work / "swift")
+    for file in (KEPT, BEGUN, SPENT):
+        (work / file).unlink(missing_ok=True)
 
 
 @contextmanager
