@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
-from helpers import InputError, profiles
+from helpers import InputError, imports, profiles
 from helpers.machine import available_bytes
 
 NAME = config.get("profile", "sample")
@@ -40,14 +40,14 @@ NOTEBOOKS = [f"{RUN}/notebooks/{name}.ipynb" for name in profiles.notebook_names
 def needs(chapter):
     """A notebook and the helpers that it imports: what its run depends on besides its inputs."""
     notebook = f"notebooks/{chapter}.ipynb"
-    return [notebook, *profiles.imported_helpers(Path(workflow.basedir) / notebook)]
+    return [notebook, *imports.imported_helpers(Path(workflow.basedir) / notebook)]
 
 
 def given(chapter, setting=None):
     return json.dumps(PROFILE.parameters(chapter, setting), ensure_ascii=False)
 
 
-ASKING = ["tools/ask.py", *profiles.helpers_imported_by("tools/ask.py")]
+ASKING = ["tools/ask.py", *imports.helpers_imported_by("tools/ask.py")]
 RUN_NOTEBOOK = PYTHON + " -m helpers.notebooks {input[0]:q} {output.notebook:q} --parameters {params.given:q}"
 
 

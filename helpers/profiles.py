@@ -1,14 +1,13 @@
 """Profiles: what a run is made of. They are read, checked and expanded here.
 
-The last functions say which files a run depends on, for Snakemake.
+The last functions say which of a reader's files a run depends on, for Snakemake. What it imports
+stands in helpers/imports.py.
 """
 
-import ast
 import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from helpers import ROOT, InputError
@@ -245,79 +244,130 @@ def check(name: str, values: dict) -> dict:
     Raises:
         InputError: naming the fault.
     """
-    path = f"profiles/{name}.yml"
     values = DEFAULTS | values
+    try:
+        refuse_keys(values)
+        refuse_decided(values)
+        if not values["source"]:
+            raise InputError("source is empty; name one")
+        refuse_side_by_side(values["side_by_side"])
+        refuse_settings(values["settings"], values["training"])
+    except InputError as error:
+        raise InputError(f"profiles/{name}.yml: {error}") from None
+    return values | {"settings": with_seeds(values["settings"])}
+
+
+def refuse_keys(values: dict) -> None:
+    """Raise InputError for a key of a profile that is unknown, missing or of a wrong type."""
     for key in sorted(KINDS.keys() | values.keys(), key=str):
         if key not in KINDS:
-            raise InputError(f"{path}: unknown key {key!r}; known: {', '.join(KINDS)}")
+            raise InputError(f"unknown key {key!r}; known: {', '.join(KINDS)}")
         if not isinstance(values.get(key), KINDS[key]):
             kinds = KINDS[key] if isinstance(KINDS[key], tuple) else (KINDS[key],)
             wanted = " or ".join(kind.__name__ for kind in kinds)
             said = f"is {values[key]!r}, no {wanted}" if key in values else "is missing"
-            raise InputError(f"{path}: {key} {said}")
+            raise InputError(f"{key} {said}")
+
+
+def refuse_decided(values: dict) -> None:
+    """Raise InputError when a section or a setting says what stands elsewhere in a profile.
+
+    Args:
+        values: of the profile, each of its type.
+    """
     sections = {key: values[key] for key in ("data", "prompts", "training", "evaluation", "memory")}
     sections |= {f"setting {setting!r}": said for setting, said in values["settings"].items()}
     for section, said in sections.items():
         decided = DECIDED | (OWN if section == "training" else set())
         if isinstance(said, dict) and (wrong := decided & {str(key) for key in said}):
             raise InputError(
-                f"{path}: {section} says {', '.join(sorted(wrong))}, which the profile decides; "
+                f"{section} says {', '.join(sorted(wrong))}, which the profile decides; "
                 "source, model, bos, show_text and candidate_lengths stand at its top, "
                 "template, rank, alpha and each argument of swift in a setting itself"
             )
-    if not values["source"]:
-        raise InputError(f"{path}: source is empty; name one")
-    beside = values["side_by_side"]
-    whole = all(type(value) is int and value > 0 for value in beside.values())
-    if beside.keys() != {"notebooks", "gib"} or not whole:
-        raise InputError(f"{path}: side_by_side needs notebooks and gib, whole numbers above 0")
-    if not values["settings"]:
-        raise InputError(f"{path}: settings is empty; name at least one")
-    writes = False
-    for setting, choices in values["settings"].items():
-        try:
-            refuse_setting(setting)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
-        if "-seed" in setting:
-            raise InputError(
-                f"{path}: setting {setting!r}: -seed is what a list of seeds adds to a name, and "
-                "chapter 5 takes such settings for one; list them as seeds: [42, 43]"
-            )
-        given = values["training"] | (choices if isinstance(choices, dict) else {})
-        head = given.get("task") == "seq_cls"
-        needed = OWN - {"template"} if head else OWN
-        if not isinstance(choices, dict) or not needed <= choices.keys():
-            said = "rank and alpha" if head else "template, rank and alpha"
-            raise InputError(f"{path}: setting {setting!r} needs {said}")
-        try:
-            refuse_task(given.get("task", "causal_lm"), given.get("cut", "head"))
-        except InputError as error:
-            raise InputError(f"{path}: setting {setting!r}: {error}") from None
-        if head and "template" in choices:
-            raise InputError(
-                f"{path}: setting {setting!r} is a classification head, which reads the article "
-                "alone; take its template away"
-            )
-        writes = writes or not head
-        seeds = choices.get("seeds", [0])
-        whole = isinstance(seeds, list) and all(type(seed) is int for seed in seeds)
-        if (
-            not whole
-            or not seeds
-            or len(set(seeds)) < len(seeds)
-            or {"seed", "seeds"} <= {*choices}
-        ):
-            raise InputError(
-                f"{path}: seeds of setting {setting!r} must be a list of numbers, each once, and "
-                "no seed beside it"
-            )
-    if not writes:
+
+
+def refuse_side_by_side(values: dict) -> None:
+    """Raise InputError unless the section `side_by_side` says how many notebooks may run at once.
+
+    Args:
+        values: of the section.
+    """
+    whole = all(type(value) is int and value > 0 for value in values.values())
+    if values.keys() != {"notebooks", "gib"} or not whole:
+        raise InputError("side_by_side needs notebooks and gib, whole numbers above 0")
+
+
+def refuse_settings(settings: dict, training: dict) -> None:
+    """Raise InputError for a wrong setting, and when there is none that answers in words.
+
+    Args:
+        settings: what each says, by name.
+        training: the section that holds for all of them.
+    """
+    if not settings:
+        raise InputError("settings is empty; name at least one")
+    for setting, choices in settings.items():
+        refuse_name(setting)
+        refuse_choices(setting, choices, training)
+        refuse_seeds(setting, choices)
+    tasks = {(training | choices).get("task") for choices in settings.values()}
+    if tasks == {"seq_cls"}:
         raise InputError(
-            f"{path}: all settings are classification heads; chapter 5 holds them against one that "
+            "all settings are classification heads; chapter 5 holds them against one that "
             "writes, so name one without task: seq_cls"
         )
-    return values | {"settings": with_seeds(values["settings"])}
+
+
+def refuse_name(setting: str) -> None:
+    """Raise InputError for a setting's name that is taken or cannot name a folder."""
+    refuse_setting(setting)
+    if "-seed" in setting:
+        raise InputError(
+            f"setting {setting!r}: -seed is what a list of seeds adds to a name, and "
+            "chapter 5 takes such settings for one; list them as seeds: [42, 43]"
+        )
+
+
+def refuse_choices(setting: str, choices: dict, training: dict) -> None:
+    """Raise InputError for a setting that lacks what its task needs, or says what that forbids.
+
+    Args:
+        setting: its name.
+        choices: what it says, of any type.
+        training: the section that holds for all settings.
+    """
+    given = training | (choices if isinstance(choices, dict) else {})
+    head = given.get("task") == "seq_cls"
+    needed = OWN - {"template"} if head else OWN
+    if not isinstance(choices, dict) or not needed <= choices.keys():
+        said = "rank and alpha" if head else "template, rank and alpha"
+        raise InputError(f"setting {setting!r} needs {said}")
+    try:
+        refuse_task(given.get("task", "causal_lm"), given.get("cut", "head"))
+    except InputError as error:
+        raise InputError(f"setting {setting!r}: {error}") from None
+    if head and "template" in choices:
+        raise InputError(
+            f"setting {setting!r} is a classification head, which reads the article "
+            "alone; take its template away"
+        )
+
+
+def refuse_seeds(setting: str, choices: dict) -> None:
+    """Raise InputError for a setting whose seeds are not a list of different numbers.
+
+    Args:
+        setting: its name.
+        choices: what it says.
+    """
+    seeds = choices.get("seeds", [0])
+    whole = isinstance(seeds, list) and all(type(seed) is int for seed in seeds)
+    if not whole or not seeds or len(set(seeds)) < len(seeds) or {"seed", "seeds"} <= {*choices}:
+        raise InputError(
+            f"seeds of setting {setting!r} must be a list of numbers, each once, and "
+            "no seed beside it"
+        )
 
 
 def with_seeds(settings: dict) -> dict:
@@ -368,51 +418,3 @@ def template_files(given: dict) -> list[str]:
     template = given.get("template", next(iter(TEMPLATES)))
     find_template(template)
     return [] if template in TEMPLATES else [from_root(below_root(template))]
-
-
-def imported_helpers(notebook: Path) -> list[str]:
-    """The files of all helpers that a notebook imports, directly or through other helpers.
-
-    Args:
-        notebook: an .ipynb file.
-
-    Returns:
-        Paths below the project's root, sorted.
-    """
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    return files_imported(
-        "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    )
-
-
-def helpers_imported_by(file: str) -> list[str]:
-    """The same as `imported_helpers` for a Python file, such as "tools/ask.py"."""
-    return files_imported((ROOT / file).read_text(encoding="utf-8"))
-
-
-def files_imported(code: str) -> list[str]:
-    """The files of all helpers that a piece of Python imports, directly or through others."""
-    pending, files = set(helpers_in(code)), {"helpers/__init__.py"}
-    while pending:
-        file = f"helpers/{pending.pop()}.py"
-        if file not in files and (ROOT / file).is_file():
-            files.add(file)
-            pending |= helpers_in((ROOT / file).read_text(encoding="utf-8"))
-            if file == "helpers/training.py":  # swift loads them by path
-                pending |= {"swift_plugin", "cpu_step"}
-    return sorted(files)
-
-
-@cache  # most helpers are imported by every chapter
-def helpers_in(code: str) -> frozenset[str]:
-    """Names of the modules of `helpers` that a piece of Python imports."""
-    modules = set()
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.ImportFrom) and node.module == "helpers":
-            modules |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("helpers."):
-            modules.add(node.module.split(".")[1])
-        elif isinstance(node, ast.Import):
-            dotted = [alias.name.split(".") for alias in node.names]
-            modules |= {name[1] for name in dotted if name[0] == "helpers" and len(name) > 1}
-    return frozenset(modules)

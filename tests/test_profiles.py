@@ -9,7 +9,7 @@ import torch
 from conftest import GPU_PROFILES
 from transformers import AutoModelForCausalLM, HfArgumentParser
 
-from helpers import ROOT, InputError, files, heads, memory, profiles, swift_setup, training
+from helpers import ROOT, InputError, files, heads, imports, memory, profiles, swift_setup, training
 from helpers.adapters import AdapterPrompt
 from helpers.out_of_memory import recorded_config
 from helpers.parameters import read_yaml
@@ -387,7 +387,7 @@ def test_a_profile_in_another_encoding_says_how_to_save_it(odd, tmp_path):
 
 
 def test_the_helpers_of_a_notebook_are_read_from_its_imports():
-    files = profiles.imported_helpers(ROOT / "notebooks" / "04-training.ipynb")
+    files = imports.imported_helpers(ROOT / "notebooks" / "04-training.ipynb")
     assert {"helpers/training.py", "helpers/templating.py", "helpers/cpu_step.py"} <= set(files)
     assert "helpers/scoring.py" not in files
 
