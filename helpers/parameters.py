@@ -24,6 +24,10 @@ LEAST = {"seed": 0, "dropout": 0} | dict.fromkeys(
 MOST = {"seed": 2**32 - 2}  # an exercise also draws with the next higher seed
 LENGTHS = ("lengths", "candidate_lengths")
 """Parameters that are lists of whole numbers of tokens."""
+EXAMPLES = {"swift_arguments": "{weight_decay: 0.1}", "learning_rate": "0.0001"} | dict.fromkeys(
+    LENGTHS, "[128, 256]"
+)
+"""Values that messages show for a parameter, where its type alone suggests none that would do."""
 CHOICES = {
     "on_bad_row": ("error", "skip"),
     "rare_classes": ("error", "train", "drop"),
@@ -140,37 +144,61 @@ def refuse_wrong(given: dict, declared: dict[str, str]) -> None:
             f"this notebook has no parameter {', '.join(unknown)}; it has: {', '.join(declared)}"
         )
     for name, value in given.items():
-        kind = "None" if value is None else type(value).__name__
-        allowed = declared[name].split(" or ")
-        if declared[name] == "None":  # papermill's word for a type that is not declared
-            continue
-        if kind not in allowed and not (kind == "int" and "float" in allowed):
-            way = ""
-            if kind == "str" and {"dict", "list"} & set(allowed):
-                example = "{text: content}" if "dict" in allowed else "[a, b]"
-                example = "{weight_decay: 0.1}" if name == "swift_arguments" else example
-                example = "[128, 256]" if name in LENGTHS else example
-                way = f"; on papermill's command line it is -y '{name}: {example}'"
-            elif kind == "str" and "float" in allowed:
-                percent = re.fullmatch(r"([0-9]+\.?[0-9]*) ?[%％]", value)
-                share = float(percent[1]) / 100 if percent else 0.1
-                example = f"{share if 0 < share <= 0.5 else 0.1:g}"
-                example = "0.0001" if name == "learning_rate" else example
-                way = f"; on papermill's command line it is -p {name} {example}"
-            elif isinstance(value, int | float) and "str" in allowed:
-                way = f"; as text it is -r {name} {value} for papermill, and in quotes elsewhere"
-            elif kind == "str" and "str" not in allowed:
-                way = f"; on papermill's command line it is -y '{name}: …' without quotes inside"
-            raise InputError(
-                f"this notebook takes {declared[name]} for the parameter {name}, not {value!r}{way}"
-            )
-        refuse_out_of_range(name, value)
+        if declared[name] != "None":  # papermill's word for a type that is not declared
+            refuse_type(name, value, declared[name])
+            refuse_out_of_range(name, value)
     at_once = given.get("batch_size", 1) * given.get("nproc", 1)
     if given.get("rows_per_step", 0) % at_once:
         raise InputError(
             f"rows_per_step {given['rows_per_step']} is no multiple of batch_size × nproc, "
             f"{at_once}; make it one, or batch_size smaller"
         )
+
+
+def refuse_type(name: str, value, declared: str) -> None:
+    """Raise InputError for a value of another type than its parameter declares.
+
+    Args:
+        name: of a parameter.
+        value: that it is given.
+        declared: such as "int or None".
+    """
+    kind = "None" if value is None else type(value).__name__
+    allowed = declared.split(" or ")
+    if kind not in allowed and not (kind == "int" and "float" in allowed):
+        raise InputError(
+            f"this notebook takes {declared} for the parameter {name}, not {value!r}"
+            f"{remedy(name, value, allowed)}"
+        )
+
+
+def remedy(name: str, value, allowed: list[str]) -> str:
+    """The end of a message: how to give a parameter, for a value whose type is not allowed.
+
+    Args:
+        name: of the parameter.
+        value: that it was given.
+        allowed: types.
+    """
+    if isinstance(value, int | float) and "str" in allowed:
+        return f"; as text it is -r {name} {value} for papermill, and in quotes elsewhere"
+    if not isinstance(value, str) or "str" in allowed:
+        return ""
+    if "dict" in allowed or "list" in allowed:
+        usual = "{text: content}" if "dict" in allowed else "[a, b]"
+        way = f"-y '{name}: {EXAMPLES.get(name, usual)}'"
+    elif "float" in allowed:
+        way = f"-p {name} {EXAMPLES.get(name, share_of(value))}"
+    else:
+        way = f"-y '{name}: …' without quotes inside"
+    return f"; on papermill's command line it is {way}"
+
+
+def share_of(text: str) -> str:
+    """The share that a text such as "20%" means; 0.1 where that is none of at most a half."""
+    percent = re.fullmatch(r"([0-9]+\.?[0-9]*) ?[%％]", text)
+    share = float(percent[1]) / 100 if percent else 0.1
+    return f"{share if 0 < share <= 0.5 else 0.1:g}"
 
 
 def refuse_out_of_range(name: str, value) -> None:

@@ -32,6 +32,13 @@ from helpers.tables import CellError, Rows, mended, read_csv, read_xlsx
 SPACE = re.compile(r"[ \t\r\n]*")
 LIST_BEHIND = re.compile(r'\{\s*"(\w+)"\s*:\s*\[\s*\{')
 """The beginning of a file whose rows are in a list within an object."""
+CONVERSIONS = (
+    dict.fromkeys((".xls", ".xlsm", ".et", ".ods", ".numbers"), "save it as .xlsx")
+    | dict.fromkeys((".zip", ".7z", ".rar", ".tar", ".tgz"), "unpack it")
+    | dict.fromkeys((".ndjson", ".jsonlines"), "name it .jsonl")
+    | {".txt": "with names of columns and tabs between fields it is .tsv"}
+)
+"""What to do with a file that is not read as it is, by the ending of its name."""
 
 
 def read_file(path: Path, sheet: str | None = None) -> Rows:
@@ -47,13 +54,7 @@ def read_file(path: Path, sheet: str | None = None) -> Rows:
     form = form_of(path)
     packed = path.name.lower().endswith(".gz")
     if form not in READERS or (packed and form == ".xlsx"):
-        office = form in (".xls", ".xlsm", ".et", ".ods", ".numbers")
-        way = "; save it as .xlsx" if office else ""
-        way = (
-            "; with names of columns and tabs between fields it is .tsv" if form == ".txt" else way
-        )
-        way = "; unpack it" if form in (".zip", ".7z", ".rar", ".tar", ".tgz") else way
-        way = "; name it .jsonl" if form in (".ndjson", ".jsonlines") else way
+        way = f"; {CONVERSIONS[form]}" if form in CONVERSIONS else ""
         raise InputError(
             f"{path}: unknown kind of file{way}; use {', '.join(READERS)} (gzipped but for .xlsx)"
         )
