@@ -155,11 +155,19 @@ def first_count(n: int, target: float, level: float) -> int:
     return max(least_rows(target, level), math.ceil(FIRST_SHARE * n))
 
 
-def surest_options(probabilities: list, places: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """For each row the probability of its likeliest option, and whether that is the label."""
+def surest_options(probabilities: list, places: list[int]) -> pd.DataFrame:
+    """The likeliest option of each row, in the order of the rows.
+
+    Args:
+        probabilities: for each row, those of its options.
+        places: for each row, the place of its label among its options.
+
+    Returns:
+        Columns probability, and right: whether the option is the label; see metrics.confidence.
+    """
     surest = np.array([float(np.max(values)) for values in probabilities])
     right = [int(np.argmax(values)) == place for values, place in zip(probabilities, places)]
-    return surest, np.array(right, bool)
+    return pd.DataFrame({"probability": surest, "right": np.array(right, bool)})
 
 
 def with_a_choice(probabilities: list, places: list[int]) -> tuple[list, list[int]]:
@@ -189,9 +197,10 @@ def learn(
     """
     sizes = [len(values) for values in probabilities]
     probabilities, places = with_a_choice(probabilities, places)
-    surest, right = surest_options(probabilities, places)
-    order = np.argsort(-surest, kind="stable")
-    promises = {f"{t:g}": promise(surest[order], right[order], t, level) for t in targets}
+    ordered = surest_options(probabilities, places)
+    ordered = ordered.sort_values("probability", ascending=False, kind="stable")
+    surest, right = ordered["probability"].to_numpy(), ordered["right"].to_numpy()
+    promises = {f"{t:g}": promise(surest, right, t, level) for t in targets}
     return {
         "n": len(places),
         "menus": [min(sizes), max(sizes)] if sizes else None,
@@ -299,7 +308,8 @@ def judge(decision: dict, probabilities: list, places: list[int]) -> pd.DataFram
         less often than val rows, see `unlike`. Error is NaN where nothing was answered, on_val
         where there is no threshold, and coverage where no row has a choice.
     """
-    surest, right = surest_options(*with_a_choice(probabilities, places))
+    sure = surest_options(*with_a_choice(probabilities, places))
+    surest, right = sure["probability"].to_numpy(), sure["right"].to_numpy()
     lines = []
     for target, learned in decision["targets"].items():
         threshold = learned["threshold"]

@@ -232,6 +232,16 @@ def coverage(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def surest(covered: pd.DataFrame, share: float) -> float:
+    """Accuracy among the surest rows.
+
+    Args:
+        covered: see `coverage`.
+        share: of the rows, 0 to 1; the nearest number of rows is taken.
+    """
+    return float(covered.loc[(covered["coverage"] - share).abs().idxmin(), "accuracy"])
+
+
 def score_shares(results: dict) -> dict[str, dict]:
     """The accuracy of everyone that was compared, by `score`; a hybrid is called "name + svm".
 

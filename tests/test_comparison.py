@@ -12,8 +12,12 @@ from helpers import (
     comparison,
     curves,
     entrants,
+    examples,
+    figures,
     files,
     plotting,
+    promises,
+    robustness,
     settings,
     templating,
     verdicts,
@@ -293,9 +297,9 @@ def test_articles_are_grouped_by_length_in_quarters():
 def test_mistakes_show_text_only_where_it_may_be_shown():
     rows = [row("a", text="正文" * 50, key="1"), row("b", key="2")]
     confidence = pd.DataFrame({"probability": [0.9, 0.8], "right": [False, True]})
-    hidden = comparison.mistakes(rows, confidence, ["b", "b"], show_text=False)
+    hidden = examples.mistakes(rows, confidence, ["b", "b"], show_text=False)
     assert list(hidden["id"]) == ["1"] and "article" not in hidden
-    shown = comparison.mistakes(rows, confidence, ["b", "b"], show_text=True)
+    shown = examples.mistakes(rows, confidence, ["b", "b"], show_text=True)
     assert shown["article"].iloc[0].startswith("正文") and len(shown["article"].iloc[0]) < 70
 
 
@@ -303,9 +307,9 @@ def test_what_is_said_of_labels_depends_on_the_source(tmp_path):
     (tmp_path / "data").mkdir()
     summary = tmp_path / "data" / "summary.json"
     summary.write_text(json.dumps({"source": "sample"}))
-    assert comparison.labels_note(tmp_path) == comparison.CERTAIN
+    assert examples.labels_note(tmp_path) == examples.CERTAIN
     summary.write_text(json.dumps({"source": "mine.csv"}))
-    assert comparison.labels_note(tmp_path) == comparison.DISPUTABLE
+    assert examples.labels_note(tmp_path) == examples.DISPUTABLE
 
 
 def test_the_rows_read_by_a_step_are_counted_from_the_epoch():
@@ -329,7 +333,7 @@ def test_seeds_of_one_setting_are_taken_together():
 def test_a_thinned_cascade_keeps_its_ends():
     shares, rights = np.linspace(1, 0, 300), np.linspace(0.9, 0.8, 300)
     cascade = pd.DataFrame({"asked": shares, "accuracy": rights})
-    points = comparison.thin(cascade, 10)
+    points = figures.thin(cascade, 10)
     assert len(points) == 10
     assert points[0] == [0.0, pytest.approx(0.8)] and points[-1] == [1.0, pytest.approx(0.9)]
 
@@ -353,15 +357,15 @@ def test_figures_that_differ_in_seconds_alone_stay_as_they_are(tmp_path):
     """Otherwise, a chapter 5 run again by hand would cause chapter 8 and the pages to be remade."""
     path = tmp_path / "metrics.json"
     results = {"models": {"a": 0.5}, "baselines": {"svm": {"accuracy": 0.7, "seconds": 1.0}}}
-    assert comparison.settled(results, path) == results
+    assert figures.settled(results, path) == results
     files.write_json(path, results)
     slower = {"models": {"a": 0.5}, "baselines": {"svm": {"accuracy": 0.7, "seconds": 9.0}}}
-    assert comparison.settled(slower, path) == results
+    assert figures.settled(slower, path) == results
     other = slower | {"models": {"a": 0.6}}
-    assert comparison.settled(other, path) == other
+    assert figures.settled(other, path) == other
     for damaged in ("[", "[]", '{"baselines": [1]}'):
         path.write_text(damaged)
-        assert comparison.settled(other, path) == other
+        assert figures.settled(other, path) == other
 
 
 def promised(**targets):
@@ -372,22 +376,22 @@ def promised(**targets):
 
 def test_promises_that_val_is_too_small_for_say_how_many_rows_would_do():
     mixed = promised(**{"0.01": (None, None), "0.02": (None, None), "0.1": (None, 1938)})
-    note = comparison.promise_note({"hybrid": mixed})
+    note = promises.promise_note({"hybrid": mixed})
     assert "For the hybrid the 60 validation rows allow no promise" in note
     assert "at most 1 %, 2 % or 10 %" in note and "about 1,938 for 10 %." in note
     assert "No number of rows like them would do for 1 % or 2 %." in note
     some = promised(**{"0.01": (None, 300), "0.1": (0.5, 50)})
-    note = comparison.promise_note({"model": some})
+    note = promises.promise_note({"model": some})
     assert "at most 1 % of errors" in note and "about 300" in note and "No number" not in note
-    assert "the one validation row allows no" in comparison.promise_note({"model": some | {"n": 1}})
+    assert "the one validation row allows no" in promises.promise_note({"model": some | {"n": 1}})
 
 
 def test_whose_promise_it_is_stands_in_the_sentence():
     enough, few = promised(**{"0.1": (0.5, 50)}), promised(**{"0.1": (None, None)})
-    note = comparison.promise_note({"model": few, "hybrid": enough})
+    note = promises.promise_note({"model": few, "hybrid": enough})
     assert "For the model the 60 validation rows allow no promise of at most 10 %" in note
     assert "For the hybrid the 60 validation rows are enough for every target." in note
-    note = comparison.promise_note({"model": enough, "hybrid": enough})
+    note = promises.promise_note({"model": enough, "hybrid": enough})
     assert note == "There were enough validation rows for every target of the model and hybrid."
 
 
@@ -466,7 +470,7 @@ def test_promises_are_shown_in_per_cent_and_their_absence_as_a_dash():
              "error": 1 / 30, "low": 0.01, "high": 0.09, "rows_needed": None},
         ]
     )  # fmt: skip
-    table = comparison.promise_table({"model": frame})
+    table = promises.promise_table({"model": frame})
     assert list(table.loc[("model", "2 %")]) == ["–", "0", "–", "–"]
     assert list(table.loc[("model", "10 %")]) == ["0.500", "90", "3.3", "1.0 – 9.0"]
 
@@ -481,20 +485,20 @@ def test_rows_of_one_option_are_no_sign_of_a_steady_model():
 
     ways = {"as they are": "aab", "options shuffled": "aba", "header stripped": "aaa"}
     answered = {name: lines(answers) for name, answers in ways.items()}
-    same = comparison.same_answers(answered, [True] * 3)
+    same = robustness.same_answers(answered, [True] * 3)
     assert list(same["rows"]) == [2, 2, 2]
     assert list(same["same answer, %"]) == [100, 0, 50]
-    note = comparison.same_note(same)
+    note = robustness.same_note(same)
     assert "0 % of 2 probed rows, and without the header to 50 % of 2 with a header." in note
-    none = comparison.same_answers({name: own[:1] for name, own in answered.items()}, [True])
-    assert "No probed row has a second option" in comparison.same_note(none)
+    none = robustness.same_answers({name: own[:1] for name, own in answered.items()}, [True])
+    assert "No probed row has a second option" in robustness.same_note(none)
     # a row without a header cannot change by losing it
-    partly = comparison.same_answers(answered, [True, False, True])
+    partly = robustness.same_answers(answered, [True, False, True])
     assert list(partly["rows"]) == [2, 2, 1] and list(partly["same answer, %"]) == [100, 0, 0]
-    without = comparison.same_note(comparison.same_answers(answered, [False] * 3))
+    without = robustness.same_note(robustness.same_answers(answered, [False] * 3))
     assert "No probed row has a header" in without
     single = {name: own[1:2] for name, own in answered.items()}
-    assert "of 1 probed row." in comparison.same_note(comparison.same_answers(single, [False]))
+    assert "of 1 probed row." in robustness.same_note(robustness.same_answers(single, [False]))
 
 
 def test_suspects_are_shown_with_the_sources_id_only_where_there_is_one():
@@ -503,12 +507,12 @@ def test_suspects_are_shown_with_the_sources_id_only_where_there_is_one():
         {"id": ["train-1"], "source_id": [None], "label": ["a"], "suggested": ["b"],
          "self_confidence": [0.01234]}
     )  # fmt: skip
-    table = comparison.suspect_table(suspects, train, show_text=True)
+    table = examples.suspect_table(suspects, train, show_text=True)
     assert list(table.columns) == ["label", "suggested", "label's probability", "article"]
     assert table.loc["train-1", "label's probability"] == 0.012
     assert len(table.loc["train-1", "article"]) <= 33
     named = suspects.assign(source_id="n1")
-    table = comparison.suspect_table(named, train, show_text=False)
+    table = examples.suspect_table(named, train, show_text=False)
     assert table.columns[0] == "source's id" and "article" not in table
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import binomtest, norm
 
-from helpers import ROOT, InputError, adapters, comparison, decision, hybrid, templating
+from helpers import ROOT, InputError, adapters, comparison, decision, hybrid, promises, templating
 
 
 def drawn(n, seed, options=4, sharpness=2.5):
@@ -159,7 +159,7 @@ def test_a_promise_on_rows_unlike_the_test_rows_is_flagged(reached, apart):
     table = decision.judge(learned, test, [0] * 210).set_index("target")
     assert table["unlike"].to_dict() == {0.1: apart, 0.01: False}
     assert table.loc[0.1, "on_val"] == pytest.approx(29 / 60) and np.isnan(table["on_val"][0.01])
-    note = comparison.likeness_note({"hybrid": table.reset_index()})
+    note = promises.likeness_note({"hybrid": table.reset_index()})
     targets = decision.doubted(learned, table.reset_index())["targets"]
     assert targets["0.1"].get("on_test") == (reached / 210 if apart else None)
     assert targets["0.01"] == learned["targets"]["0.01"]
@@ -167,11 +167,11 @@ def test_a_promise_on_rows_unlike_the_test_rows_is_flagged(reached, apart):
     assert said.removesuffix(" (hybrid") in note
     assert ("we do not call the rows unlike" in note) != apart
     nothing = decision.judge(decision.learn(val[:3], [0] * 3), test, [0] * 210)
-    assert "nothing to compare" in comparison.likeness_note({"hybrid": nothing})
+    assert "nothing to compare" in promises.likeness_note({"hybrid": nothing})
     single = decision.judge(learned, [np.array([1.0])] * 5, [0] * 5)
     assert single["coverage"].isna().all() and not single["unlike"].any()
-    assert comparison.likeness_note({"hybrid": single}).startswith("No test row has more than one")
-    assert set(comparison.promise_table({"hybrid": single})["rows answered, %"]) == {"–"}
+    assert promises.likeness_note({"hybrid": single}).startswith("No test row has more than one")
+    assert set(promises.promise_table({"hybrid": single})["rows answered, %"]) == {"–"}
 
 
 def test_rows_of_one_kind_are_seldom_called_unlike():
