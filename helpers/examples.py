@@ -1,8 +1,5 @@
 """Single rows on a page: what a model wrote, its surest mistakes, labels that may be wrong."""
 
-import json
-from pathlib import Path
-
 import pandas as pd
 
 CERTAIN = "The sample's labels are right by construction, so each of these is the model's own."
@@ -89,30 +86,20 @@ def snippet(text: str, characters: int = 60) -> str:
     return line[:characters] + ("…" if len(line) > characters else "")
 
 
-def labels_note(run: Path) -> str:
-    """One sentence on how far the labels of a run are to be trusted.
+def labels_note(source: str | list[str] | None) -> str:
+    """One sentence on how far labels are to be trusted.
 
     Args:
-        run: the run's folder; chapter 1 leaves data/summary.json in it.
+        source: where the rows came from, None where it is not known; those of the packaged sample
+            have labels that are known to be right.
     """
-    return CERTAIN if is_sample(run) else DISPUTABLE
+    return CERTAIN if source == "sample" else DISPUTABLE
 
 
-def suspects_note(run: Path) -> str:
-    """What to do with a list of labels that may be wrong, in two sentences.
+def suspects_note(source: str | list[str] | None) -> str:
+    """What to do with a list of labels that may be wrong, in a sentence or two.
 
     Args:
-        run: the run's folder.
+        source: see `labels_note`.
     """
-    return FALSE_ALARMS if is_sample(run) else TO_READ
-
-
-def is_sample(run: Path) -> bool:
-    """Whether a run is about the packaged sample, whose labels are known to be right.
-
-    Args:
-        run: the run's folder; chapter 1 leaves data/summary.json in it.
-    """
-    path = run / "data" / "summary.json"
-    summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return summary.get("source") == "sample"
+    return FALSE_ALARMS if source == "sample" else TO_READ

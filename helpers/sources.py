@@ -152,17 +152,17 @@ def read_source(
     return Source(splits, dict(reading.skipped), reading.padded, tuple(options))
 
 
-def headers_removed(folder: Path) -> bool:
-    """Whether chapter 1 removed recognised headers from the rows that it left in a folder.
+def read_summary(path: Path) -> dict:
+    """What chapter 1 kept about the rows of a run; see corpus.summary.
 
     Args:
-        folder: a run's data, with summary.json. Without that file the answer is False.
+        path: its summary.json. Without a sound file nothing is known, and the dict is empty.
     """
     try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        return bool(summary.get("strip_header"))
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        return summary if isinstance(summary, dict) else {}
     except DAMAGE:
-        return False
+        return {}
 
 
 def refuse_copies(source: list[str] | str, parts: dict[str, list[Part]]) -> None:

@@ -19,6 +19,7 @@ from helpers import (
     promises,
     robustness,
     settings,
+    sources,
     templating,
     verdicts,
 )
@@ -304,12 +305,17 @@ def test_mistakes_show_text_only_where_it_may_be_shown():
 
 
 def test_what_is_said_of_labels_depends_on_the_source(tmp_path):
-    (tmp_path / "data").mkdir()
-    summary = tmp_path / "data" / "summary.json"
-    summary.write_text(json.dumps({"source": "sample"}))
-    assert examples.labels_note(tmp_path) == examples.CERTAIN
-    summary.write_text(json.dumps({"source": "mine.csv"}))
-    assert examples.labels_note(tmp_path) == examples.DISPUTABLE
+    summary = tmp_path / "summary.json"
+    for content, note in (
+        ({"source": "sample"}, examples.CERTAIN),
+        ({"source": "mine.csv"}, examples.DISPUTABLE),
+        ({"source": ["mine.csv", "yours.csv"]}, examples.DISPUTABLE),
+        ([], examples.DISPUTABLE),
+    ):
+        summary.write_text(json.dumps(content))
+        assert examples.labels_note(sources.read_summary(summary).get("source")) == note
+    summary.unlink()
+    assert sources.read_summary(summary) == {}
 
 
 def test_the_rows_read_by_a_step_are_counted_from_the_epoch():
