@@ -10,6 +10,7 @@ from swift.callbacks import TrainerCallback
 from swift.callbacks.mapping import callbacks_map
 from swift.template import Template, TemplateMeta, register_template
 
+from helpers.swift_setup import KEPT, WATCHED
 from helpers.templating import tokenize
 
 
@@ -35,18 +36,18 @@ def watch(pid: int) -> None:
             os._exit(1)
 
 
-if parent := os.environ.get("CHINESE_NEWS_BOOK_PARENT"):
+if parent := os.environ.get(WATCHED):
     threading.Thread(target=watch, args=(int(parent),), daemon=True).start()
 
 
 class KeepAdapters(TrainerCallback):
-    """Saves the adapter alone after the steps that keep_steps.json in swift's folder lists.
+    """Saves the adapter alone after the steps that the file KEPT in swift's folder lists.
 
     A learning curve needs the weights of many steps, but not their optimizers.
     """
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
-        steps = Path("keep_steps.json")  # there is none in a run repeated by hand
+        steps = Path(KEPT)  # there is none in a run repeated by hand
         if steps.exists() and state.global_step in json.loads(steps.read_text(encoding="utf-8")):
             adapted = self.trainer.accelerator.unwrap_model(model)
             adapted.save_pretrained(f"curve/step-{state.global_step}")

@@ -17,6 +17,10 @@ from helpers.swift_arguments import (
 )
 from helpers.templating import PromptFormat
 
+KEPT = "keep_steps.json"
+"""A file that lists the steps whose adapters are kept for a learning curve (see swift_plugin)."""
+WATCHED = "CHINESE_NEWS_BOOK_PARENT"
+"""Environment variable: the id of a process with whose end training stops (see swift_plugin)."""
 PLUGINS = [Path(__file__).with_name(name) for name in ("swift_plugin.py", "cpu_step.py")]
 WORTH_KNOWING = (
     "lora_rank lora_alpha target_modules max_steps learning_rate seed padding_side torch_dtype "

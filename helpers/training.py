@@ -35,18 +35,14 @@ from helpers.files import (
 from helpers.journal import lock
 from helpers.models import model_identity
 from helpers.settings import ROWS
-from helpers.swift_setup import PLUGINS, refuse_missing_package
+from helpers.swift_setup import KEPT, PLUGINS, WATCHED, refuse_missing_package
 from helpers.templating import PromptFormat, encode_answer, fit_all
 from helpers.training_log import best_step, explain, look_at_first_row, read_log, show_progress
 
 BEGUN = "begun.json"
 """A file in the folder of an unfinished training; holds the fingerprint of what was begun."""
-KEPT = "keep_steps.json"
-"""A file that lists the steps whose adapters are kept for a learning curve (see swift_plugin)."""
 SPENT = "spent.json"
 """A file that says how many seconds an unfinished training has taken so far."""
-WATCHED = "CHINESE_NEWS_BOOK_PARENT"
-"""Environment variable: the id of a process with whose end training stops (see swift_plugin)."""
 LAUNCHERS = re.compile(
     r"(NPROC_PER_NODE|NNODES|NODE_RANK|MASTER_(ADDR|PORT)|(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)"
     r"|_PATCH_WORLD_SIZE|LOCAL_SIZE|PET_.*|TORCHELASTIC_.*|ACCELERATE_.*|FSDP_.*|OMPI_.*|PMI_.*|MPI_.*"
