@@ -33,7 +33,7 @@ import psutil
 import torch
 
 from benchmarks.__main__ import VERSIONS, processor
-from helpers import ROOT, InputError, budgets, estimates, memory, models, out_of_memory
+from helpers import ROOT, InputError, budgets, estimates, memory, models
 from helpers.files import read_jsonl, write_json, write_jsonl
 from helpers.profiles import CHAPTERS, Profile, read_profile
 
@@ -314,7 +314,7 @@ def measure(
         setting: the one to train; None for the profile's setting with the largest rank.
         numbers: of the chapters to run; each needs what earlier chapters leave.
     """
-    profile, config = read_profile(name), out_of_memory.recorded_config(CONFIGS[name])
+    profile, config = read_profile(name), models.recorded_config(CONFIGS[name])
     ranks = {one: profile.training_parameters(one)["rank"] for one in profile.settings}
     setting = setting or max(ranks, key=ranks.get)
     started = time.monotonic()

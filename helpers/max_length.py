@@ -1,6 +1,5 @@
 """The study's second riddle: rows refused as too long, and what each way of cutting destroys."""
 
-import json
 import logging
 import tempfile
 from collections.abc import Callable
@@ -8,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from helpers import ROOT, InputError, templating
+from helpers import InputError, templating
+from helpers.models import recorded_config
 from helpers.templating import PromptFormat
 
 POSITIONS = 256
@@ -211,12 +211,7 @@ def token_counts(tokenizers: dict, prompts: list[str]) -> dict[str, np.ndarray]:
 
 def position_limits() -> dict[str, int]:
     """How many positions the models of the profiles have, from their recorded configurations."""
-    limits = {}
-    for name in MODELS:
-        path = ROOT / "data" / "configs" / f"{name}.json"
-        content = json.loads(path.read_text(encoding="utf-8"))
-        limits[name] = int(content["max_position_embeddings"])
-    return limits
+    return {name: recorded_config(name).max_position_embeddings for name in MODELS}
 
 
 def beyond_positions(counts: dict[str, np.ndarray]) -> pd.DataFrame:

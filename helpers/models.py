@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from helpers import InputError, one_line
+from helpers import ROOT, InputError, one_line
 from helpers.adapters import TRUST, adapter_digest
 from helpers.files import below_root, save_model
 from helpers.hubs import fetch_model
@@ -316,6 +316,14 @@ def load_config(model: str):
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(find_model(model), trust_remote_code=trusts(model))
+
+
+def recorded_config(name: str):
+    """The configuration of a model that is not downloaded, as recorded in data/configs."""
+    from transformers import AutoConfig
+
+    path = ROOT / "data" / "configs" / f"{name}.json"
+    return AutoConfig.for_model(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def load_adapter(network, adapter: Path, model: str):

@@ -26,14 +26,6 @@ WAYS = {
 """Ways of reading one article, as choices of memory.forecast; the first is the study's."""
 
 
-def recorded_config(name: str):
-    """The configuration of a model that is not downloaded, as recorded in data/configs."""
-    from transformers import AutoConfig
-
-    path = ROOT / "data" / "configs" / f"{name}.json"
-    return AutoConfig.for_model(**json.loads(path.read_text(encoding="utf-8")))
-
-
 def growth(network, ids: list[int], lengths: list[int]) -> pd.DataFrame:
     """Peak memory, beyond the weights, of four ways to run one row, by its length.
 

@@ -41,7 +41,7 @@ def card(name):
 @pytest.mark.parametrize("name", GPU_PROFILES)
 @pytest.mark.parametrize("chapter", [2, 3, 5, 8])
 def test_reading_chapters_fit(name, chapter):
-    profile, config = profiles.read_profile(name), out_of_memory.recorded_config(GPU_PROFILES[name])
+    profile, config = profiles.read_profile(name), models.recorded_config(GPU_PROFILES[name])
     length = profile.values["max_length"]
     batch = max(1, budgets.TOKENS_AT_ONCE // length)
     assert 0 < budgets.chapter_needs(config, chapter, length, batch, **GPU) <= card(name)
@@ -51,7 +51,7 @@ def test_reading_chapters_fit(name, chapter):
 
 @pytest.mark.parametrize("name", GPU_PROFILES)
 def test_the_chapter_on_lora_fits_even_where_it_must_load_all_weights(name):
-    config = out_of_memory.recorded_config(GPU_PROFILES[name])
+    config = models.recorded_config(GPU_PROFILES[name])
     alone, whole = (
         budgets.chapter_needs(config, 3, in_safetensors=known, **GPU) for known in (True, False)
     )
@@ -62,7 +62,7 @@ def test_the_chapter_on_lora_fits_even_where_it_must_load_all_weights(name):
 
 @pytest.mark.parametrize("name", GPU_PROFILES)
 def test_the_training_chapter_fits_every_setting(name):
-    profile, config = profiles.read_profile(name), out_of_memory.recorded_config(GPU_PROFILES[name])
+    profile, config = profiles.read_profile(name), models.recorded_config(GPU_PROFILES[name])
     for setting in profile.settings:
         given = profile.training_parameters(setting)
         needs = budgets.chapter_needs(
@@ -79,7 +79,7 @@ def test_the_training_chapter_fits_every_setting(name):
 
 @pytest.mark.parametrize("name", GPU_PROFILES)
 def test_the_chapter_on_memory_picks_lengths_that_fit(name):
-    profile, config = profiles.read_profile(name), out_of_memory.recorded_config(GPU_PROFILES[name])
+    profile, config = profiles.read_profile(name), models.recorded_config(GPU_PROFILES[name])
     wanted = profile.values["memory"]["lengths"]
     lengths, line = budgets.pick_lengths(config, wanted, card(name), **GPU)
     assert budgets.chapter_needs(config, 6, max(lengths), **GPU) <= card(name)

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks import full_size
-from helpers import budgets, estimates, out_of_memory, profiles, sources
+from helpers import budgets, estimates, models, profiles, sources
 from tools import recorded
 
 SHAPE = {
@@ -71,7 +71,7 @@ def test_rows_are_the_samples_and_can_be_split(tmp_path):
 @pytest.mark.parametrize("name", full_size.CONFIGS)
 def test_only_rows_and_steps_are_fewer_than_the_profiles(name, tmp_path):
     profile = profiles.read_profile(name)
-    config = out_of_memory.recorded_config(full_size.CONFIGS[name])
+    config = models.recorded_config(full_size.CONFIGS[name])
     assert estimates.estimate(config, 1)["weights"] + 1 < full_size.LIMIT_GIB
     for chapter in profiles.CHAPTERS:
         own = profile.parameters(chapter, "rank16")

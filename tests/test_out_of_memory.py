@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from helpers import ROOT, estimates, memory, out_of_memory, plotting, scoring
+from helpers import ROOT, estimates, memory, models, out_of_memory, plotting, scoring
 
 
 def test_the_riddles_first_explanation_meets_both_numbers():
@@ -32,7 +32,7 @@ def test_todays_library_asks_for_the_same():
 
 
 def test_a_few_layers_of_the_scorer_show_what_all_of_them_need(monkeypatch, tokenizer):
-    config = out_of_memory.recorded_config("Qwen1.5-1.8B")
+    config = models.recorded_config("Qwen1.5-1.8B")
     tree = scoring.option_tree(tokenizer, tokenizer.eos_token_id, ["Art", "Politics", "Sports"])
     short, few = (out_of_memory.scorer_gib(config, tree, length) for length in (500, 1500))
     monkeypatch.setattr(memory, "enough_layers", lambda text: text.num_hidden_layers)
@@ -51,7 +51,7 @@ def test_a_parabola_meets_the_budget():
 
 
 def test_the_longest_rows_grow_with_the_card():
-    configs = {"Yi-6B": out_of_memory.recorded_config("Yi-6B")}
+    configs = {"Yi-6B": models.recorded_config("Yi-6B")}
     table = out_of_memory.longest_rows(configs)
     numbers = table.loc[("Yi-6B", "training")].str.rstrip("*").str.replace(",", "")
     numbers = numbers.replace("–", "0").astype(int)
@@ -60,7 +60,7 @@ def test_the_longest_rows_grow_with_the_card():
 
 
 def test_the_bars_of_a_step_add_up_to_what_it_needs():
-    config = out_of_memory.recorded_config("Yi-6B")
+    config = models.recorded_config("Yi-6B")
     needs = estimates.estimate(config, 2048, training=True, rank=128)
     axes = plotting.step_parts(pd.DataFrame({"Yi-6B": needs}).T, "a step").axes[0]
     end = max(bar.get_x() + bar.get_width() for bar in axes.patches)
@@ -69,7 +69,7 @@ def test_the_bars_of_a_step_add_up_to_what_it_needs():
 
 
 def test_the_numbers_of_the_two_tensors_are_the_models_own():
-    config = out_of_memory.recorded_config("Yi-6B")
+    config = models.recorded_config("Yi-6B")
     network = memory.build_on_meta(config, "float32", "sdpa")
     ways = ("inference, naive", "inference, last position", "inference, eager attention")
     grid = pd.DataFrame([{"way": way, "tokens": 64, "peak_gib": 0.5} for way in ways])

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, HfArgumentParser
 
 from helpers import ROOT, InputError, files, heads, imports, memory, profiles, swift_setup, training
 from helpers.adapters import AdapterPrompt
-from helpers.out_of_memory import recorded_config
+from helpers.models import recorded_config
 from helpers.parameters import read_yaml
 from helpers.templating import PromptFormat, find_template
 from tools.ask import base_prompt

@@ -17,7 +17,6 @@ from helpers import (
     export,
     memory,
     models,
-    out_of_memory,
     profiles,
     swift_setup,
     training,
@@ -71,7 +70,7 @@ def test_swift_reads_it_as_four_bit_weights_that_stay_frozen(recommended, folder
 
 def test_the_forecast_counts_it_and_no_other_chapter_does(recommended, folder):
     """A training step of yi-6b by its profile, with unquantised and with four-bit linear layers."""
-    profile, config = profiles.read_profile("yi-6b"), out_of_memory.recorded_config("Yi-6B")
+    profile, config = profiles.read_profile("yi-6b"), models.recorded_config("Yi-6B")
     setting = profile.training_parameters("rank8")
     choices = setting["swift_arguments"] | {"torch_dtype": "bfloat16", "attn_impl": "sdpa"}
     whole, quarter = (
