@@ -468,13 +468,13 @@ def judged(classifier: Classifier, read: Callable, journal: Journal) -> Iterator
         by_number = {number: values for (number, _), values in zip(scored, probabilities)}
         for number, article in block:
             if number in by_number:
-                yield judge(classifier, article, by_number[number])
+                yield judged_article(classifier, article, by_number[number])
             else:
                 note = article.fault or answers[number]["note"]
                 yield Judged(article, None, None, None, None, True, note)
 
 
-def judge(classifier: Classifier, article: Article, probabilities: np.ndarray) -> Judged:
+def judged_article(classifier: Classifier, article: Article, probabilities: np.ndarray) -> Judged:
     """The answer to a row that follows from the probabilities of its options."""
     options = article.row["category"]
     order = np.argsort(-probabilities, kind="stable")

@@ -16,7 +16,7 @@ from helpers.adapters import AdapterHead, adapter_digest
 from helpers.models import NO_NUMBERS
 from helpers.templating import encode, start_ids, tokenize
 
-UNLEARNED = -1e4
+UNLEARNED_NATS = -1e4
 """Nats for an option that a head never learned: finite, and below those of all learned options."""
 CODE = sha256(Path(__file__).read_bytes()).hexdigest()
 """The digest of this file as it was loaded, for answers depend on it, too."""
@@ -183,7 +183,7 @@ def option_logprobs(logits: np.ndarray, labels: list[str], options: list[str]) -
     Args:
         logits: one number for each label.
         labels: the head's, in its order.
-        options: of the row; one that was never learned gets UNLEARNED.
+        options: of the row; one that was never learned gets UNLEARNED_NATS.
 
     Returns:
         Nats, one number for each option; the probabilities of the learned ones add up to 1.
@@ -191,4 +191,4 @@ def option_logprobs(logits: np.ndarray, labels: list[str], options: list[str]) -
     places = {label: place for place, label in enumerate(labels)}
     own = [logits[places[option]] for option in options if option in places]
     total = np.logaddexp.reduce(np.asarray(own, float)) if own else 0.0
-    return [float(logits[places[o]] - total) if o in places else UNLEARNED for o in options]
+    return [float(logits[places[o]] - total) if o in places else UNLEARNED_NATS for o in options]

@@ -119,7 +119,7 @@ def both(one: str, other: str) -> str:
     return " and ".join(map(ascii if same else shown, (one, other)))
 
 
-def plain(value):
+def python_value(value):
     """A value as Python's own type: scalars and arrays of numpy, and texts kept as bytes."""
     if isinstance(value, bytes | bytearray | memoryview):
         return decode(bytes(value))
@@ -149,7 +149,7 @@ def label_of(value) -> str | None:
     Raises:
         Fault: for anything else.
     """
-    value = plain(value)
+    value = python_value(value)
     if value is None or (isinstance(value, float | Decimal) and math.isnan(value)):
         return None
     if isinstance(value, bool | Integral):
@@ -209,7 +209,7 @@ def refuse_doubtful(label: str) -> None:
 
 def text_of(value) -> str:
     """A raw value as an article; raises Fault unless it is a text with something to read."""
-    value = plain(value)
+    value = python_value(value)
     if not isinstance(value, str):
         there = f"there is a {type(value).__name__}: {shown(value)}; write it as text"
         kind = "" if value is None else f" ({there})"
@@ -236,7 +236,7 @@ def source_id_of(value) -> str | None:
 
 def is_number(value) -> bool:
     """Whether a raw value is a number or a truth value; NaN does not count."""
-    value = plain(value)
+    value = python_value(value)
     return isinstance(value, Integral | float | Decimal) and value == value
 
 
@@ -251,7 +251,7 @@ def options_of(value) -> list[str]:
         Fault: when there are no options, when the string can be read in two ways, and for an empty
             or a repeated option.
     """
-    value = plain(value)
+    value = python_value(value)
     if isinstance(value, str):
         value = split_options(clean(value.replace("\r\n", "\n").replace("\r", "\n")))
     if not isinstance(value, list | tuple) or not value:
@@ -493,7 +493,7 @@ def check_row(raw: dict, columns: dict, options: list[str] | None, number: str) 
     text = text_of(raw[columns["text"]])
     if options is None:
         options = options_of(raw[columns["category"]])
-    label = plain(raw.get(columns["output"]))
+    label = python_value(raw.get(columns["output"]))
     if isinstance(label, list) and len(label) < 2:  # tools for labelling wrap a label in a list
         label = label[0] if label else None
     label = label_of(label)

@@ -425,7 +425,7 @@ def predict(
 
     Returns:
         For each row id, source_id, label, options, tokens (of the prompt), seconds, and what
-        `judge` returns.
+        `mode_predictions` returns.
 
     Raises:
         InputError: when two rows share an id; when the disk is full (what was written is kept).
@@ -445,7 +445,7 @@ def predict(
                 add_priors(model, tokenizer, priors, pairs)
             for i, result in zip(places, results):
                 prior = priors[prior_key(free[i].ids, rows[i]["category"])] if free else None
-                judged = judge(result, rows[i]["category"], prior)
+                judged = mode_predictions(result, rows[i]["category"], prior)
                 share = {"seconds": round(seconds / len(batch), 4)}
                 answers[i] = {"tokens": len(prompts[i].ids)} | judged | share
             yield answers
@@ -476,7 +476,7 @@ def add_priors(
     priors |= {key: result["logprobs"] for key, result in zip(fresh, results)}
 
 
-def judge(result: dict, options: list[str], prior: list[float] | None) -> dict:
+def mode_predictions(result: dict, options: list[str], prior: list[float] | None) -> dict:
     """The prediction of each mode, and what it was decided by.
 
     Args:

@@ -143,8 +143,8 @@ def test_only_a_rows_own_options_can_win():
     nats = heads.option_logprobs(logits, LABELS, ["Sports", "New", "Law"])
     assert nats[0] == pytest.approx(-np.log(1 + np.e))
     assert nats[2] == pytest.approx(-np.log(1 + np.e) + 1)
-    assert nats[1] == heads.UNLEARNED and np.isfinite(nats[1])
-    assert heads.option_logprobs(logits, LABELS, ["New"]) == [heads.UNLEARNED]
+    assert nats[1] == heads.UNLEARNED_NATS and np.isfinite(nats[1])
+    assert heads.option_logprobs(logits, LABELS, ["New"]) == [heads.UNLEARNED_NATS]
 
 
 def test_an_article_is_cut_to_the_budget(tokenizer):

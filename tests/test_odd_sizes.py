@@ -128,7 +128,7 @@ def stub_answers(kind):
             line = {"id": row["id"], "source_id": None, "label": row["output"], "seconds": 0.1}
             line |= {"options": row["category"], "tokens": 50}
             prior = [-1.0] * len(nats) if calibrate else None
-            lines.append(line | scoring.judge(result, row["category"], prior))
+            lines.append(line | scoring.mode_predictions(result, row["category"], prior))
         return lines
 
     return answers

@@ -333,7 +333,7 @@ def test_generate_accepts_only_an_exact_option(tokenizer, text, option):
     generated, spelled = scoring.generate(None, tokenizer, follows, None, 0, options)
     assert spelled == option
     result = {"generated": generated, "option": spelled, "logprobs": [-2.0, -1.0], "tokens": [2, 2]}
-    line = scoring.judge(result, options, [-1.0, -1.0])
+    line = scoring.mode_predictions(result, options, [-1.0, -1.0])
     assert line["generate"]["prediction"] == option and line["score"]["prediction"] == "Law"
 
 
@@ -468,7 +468,7 @@ def test_what_is_written_ends_before_the_end_token(small, tokenizer, rows):
 
 
 def test_the_modes_divide_and_subtract_as_they_say():
-    line = scoring.judge(
+    line = scoring.mode_predictions(
         {"generated": "", "option": None, "logprobs": [-3.0, -4.0, -5.0], "tokens": [1, 2, 2]},
         ["A", "B C", "D E"],
         [-1.0, -3.0, -1.0],
