@@ -104,7 +104,7 @@ def look_at(page, path) -> Seen:
             f"document.querySelectorAll('.math mjx-container svg').length >= {formulas}",
             timeout=20000,
         )
-    first_look = Seen(
+    folded = dict(
         complaints=list(page.complaints),
         asked=list(page.asked),
         theme=page.evaluate("document.documentElement.dataset.theme"),
@@ -125,9 +125,6 @@ def look_at(page, path) -> Seen:
             "tables => tables.filter(t => t.offsetWidth > t.parentElement.clientWidth)"
             ".map(t => [t.offsetWidth, t.tHead.textContent.split(/\\s+/).join(' ')])",
         ),
-        words_alike=0,
-        rules_passed=[],
-        violations=[],
     )
     page.evaluate("for (const folded of document.querySelectorAll('details')) folded.open = true")
     # once the layout has settled, the theme looks for what scrolls
@@ -137,7 +134,8 @@ def look_at(page, path) -> Seen:
     # preload would fetch the style sheets, which a browser denies to a page opened as a file
     report = page.evaluate("axe.run(document, {resultTypes: ['violations'], preload: false})")
     bad = [rule for rule in report["violations"] if rule["impact"] in ("serious", "critical")]
-    return first_look._replace(
+    return Seen(
+        **folded,
         words_alike=alike,
         rules_passed=[rule["id"] for rule in report["passes"]],
         violations=[(rule["id"], node["html"][:100]) for rule in bad for node in rule["nodes"][:3]],
