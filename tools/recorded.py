@@ -122,7 +122,8 @@ def trainings_table(trainings: dict[str, dict]) -> str:
     for name, own in sorted(trainings.items(), key=lambda one: one[1].get("max_length") or 0):
         measured = [own.get("minutes"), own.get("peak_gib")]
         measured = ["–" if value is None else f"{value:.1f}" for value in measured]
-        said = [name, *(own.get(key) or "none" for key in ("template", "rank", "max_length"))]
+        tokens = f"{own['max_length']:,}" if own.get("max_length") else "none"
+        said = [name, own.get("template") or "none", own.get("rank") or "none", tokens]
         steps = "–" if own["steps"] is None else own["steps"]  # None where epochs are counted
         said += [KEPT[own.get("cut") or "head"], steps, own["seed"], *measured]
         lines.append("| " + " | ".join(map(str, said)) + " |")
