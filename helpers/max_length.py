@@ -269,7 +269,8 @@ def findings(before: pd.DataFrame, after: pd.DataFrame, counts: np.ndarray) -> d
     kept = int((before["training"] == "works").sum())
     return {
         "cells": len(after),
-        "kept_words": f"In training, {kept or 'none'} of {len(before)} keeps the long row whole.",
+        "kept_words": f"In training, {kept or 'none'} of {len(before)} "
+        f"keep{'' if kept > 1 else 's'} the long row whole.",
         "aborted": int(before["inference"].str.startswith("run aborted").sum()),
         "counted": len(counts),
         "beyond_yi": float(100 * (counts > positions).mean()),
