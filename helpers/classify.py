@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from helpers import InputError, models, scoring, templating, writers
 from helpers.classifier import Classifier
+from helpers.examples import snippet
 from helpers.files import below_root, digest
 from helpers.journal import Journal, open_journal
 from helpers.locations import one_file
@@ -174,16 +175,13 @@ def classify_file(
     return Report(out, survey.rows, look, tally.unanswered, tally.table(), review)
 
 
-def read_table(
-    path: Path, show_text: bool, columns: dict | None = None, characters: int = 14
-) -> pd.DataFrame:
+def read_table(path: Path, show_text: bool, columns: dict | None = None) -> pd.DataFrame:
     """A table that was written, to look at: the added columns, and how each article begins.
 
     Args:
         path: .csv, .xlsx or .jsonl.
         show_text: whether the reader's own columns may be shown.
         columns: which of them holds the articles; see sources.read_source.
-        characters: of an article that are shown.
 
     Returns:
         Columns article (where it may be shown) and those of ADDED, without an empty look or note.
@@ -197,24 +195,16 @@ def read_table(
     for row in rows:
         row += [None] * (len(names) - len(row))
         added = [None if value == "" else value for value in row[-len(ADDED) :]]
-        lines.append([beginning(row[place], characters), *added] if show_text else added)
+        if show_text:
+            text = "" if row[place] is None else str(row[place])
+            added = [snippet(text, 14), *added]
+        lines.append(added)
     columns_shown = ["article", *ADDED] if show_text else list(ADDED)
     table = pd.DataFrame(lines, columns=columns_shown, dtype=object)
     for name in ("probability", "second_probability"):
         table[name] = pd.to_numeric(table[name])
     table["look"] = table["look"].map({True: True, False: False, "True": True, "False": False})
     return table.drop(columns=[name for name in ("look", "note") if table[name].isna().all()])
-
-
-def beginning(text, characters: int) -> str:
-    """How a text begins, on one line.
-
-    Args:
-        text: whatever stands in its cell.
-        characters: the most that are kept.
-    """
-    text = " ".join(str("" if text is None else text).split())
-    return text if len(text) <= characters else f"{text[:characters]}…"
 
 
 def least_sure(rows: Iterable[dict | None], answers: pd.DataFrame) -> dict:
