@@ -11,7 +11,7 @@ Why the whole search errs no more often than a single test does, provided that s
 wrong more often: let s be the probability below which the error passes the target. Given how many
 rows of val reach s, their errors are binomial with the target as rate. To let more rows through,
 the search must first pass the test of just these rows (or, where it begins beyond them, a test of
-rows that are wrong no less often), and this happens with a chance of 1 - level at most.
+rows that are wrong no less often), and this happens with a chance of 1 - LEVEL at most.
 
 This holds for rows that had no say in what they judge. But most rows of val helped to choose a
 checkpoint and the best setting, so they flatter the winner. Where all candidates are wrong just
@@ -44,7 +44,10 @@ FIRST_SHARE = 0.25
 wrong label among the surest does not end it at once. Where rows are few, it begins with
 `least_rows` of them, and one wrong answer ends it.
 """
+LEVEL = 0.95
+"""How often a promise holds."""
 FOLDS = 5
+"""The most parts that rows are divided into, each judged by a rule fitted on the others."""
 TEMPERATURE_PRIOR = math.log(2)
 """Standard deviation that we expect of a temperature's logarithm: a factor of two either way.
 Without it, a few rows that are all answered right would make every answer certain. It matters less
@@ -96,7 +99,7 @@ def option_probabilities(logprobs: list, temperature: float = 1.0) -> list[np.nd
     return [softmax(np.asarray(values, float) / temperature) for values in logprobs]
 
 
-def cross_fitted(fit, apply, *columns: list, folds: int = FOLDS) -> list:
+def cross_fitted(fit, apply, *columns: list) -> list:
     """For each row, what a rule says of it that was fitted without it.
 
     Thresholds learned on rows that a rule was fitted on would promise too much. For a hybrid:
@@ -106,13 +109,12 @@ def cross_fitted(fit, apply, *columns: list, folds: int = FOLDS) -> list:
         fit: takes the columns of some rows, gives a rule.
         apply: takes a rule and the same columns but the last, gives one value a row.
         *columns: lists of one length; the last one holds the places of the labels.
-        folds: number of parts; at most one for each row.
 
     Returns:
         One value a row, in order.
     """
     n = len(columns[0])
-    parts = np.arange(n) % max(2, min(folds, n))
+    parts = np.arange(n) % max(2, min(FOLDS, n))
     values: list = [None] * n
     for part in sorted(set(parts)):
         fitted, held = np.flatnonzero(parts != part), np.flatnonzero(parts == part)
@@ -123,36 +125,34 @@ def cross_fitted(fit, apply, *columns: list, folds: int = FOLDS) -> list:
     return values
 
 
-def error_bound(wrong, answered, level: float = 0.95):
-    """Upper Clopper–Pearson bound of an error rate, one-sided.
+def error_bound(wrong, answered):
+    """Upper Clopper–Pearson bound of an error rate, one-sided, which holds as often as LEVEL says.
 
     Args:
         wrong: errors, a number or an array.
         answered: rows, in the same form.
-        level: how often the bound holds.
     """
     from scipy.stats import beta
 
     wrong, answered = np.asarray(wrong), np.asarray(answered)
-    bound = beta.ppf(level, wrong + 1, np.maximum(answered - wrong, 1e-9))
+    bound = beta.ppf(LEVEL, wrong + 1, np.maximum(answered - wrong, 1e-9))
     return np.where(wrong >= answered, 1.0, bound)[()]
 
 
-def least_rows(target: float, level: float = 0.95) -> int:
+def least_rows(target: float) -> int:
     """The fewest answered rows that can support a promise, which they do if none is wrong.
 
     Args:
         target: the promised error.
-        level: how often the promise holds.
     """
     if not 0 < target < 1:
         raise InputError(f"a target error of {target:g} is none: give a share between 0 and 1")
-    return math.ceil(math.log(1 - level) / math.log(1 - target))
+    return math.ceil(math.log(1 - LEVEL) / math.log(1 - target))
 
 
-def first_count(n: int, target: float, level: float) -> int:
+def first_count(n: int, target: float) -> int:
     """How many of n rows the search for a threshold begins with; more than n where n is small."""
-    return max(least_rows(target, level), math.ceil(FIRST_SHARE * n))
+    return max(least_rows(target), math.ceil(FIRST_SHARE * n))
 
 
 def surest_options(probabilities: list, places: list[int]) -> pd.DataFrame:
@@ -176,9 +176,7 @@ def with_a_choice(probabilities: list, places: list[int]) -> tuple[list, list[in
     return [probabilities[i] for i in with_choice], [places[i] for i in with_choice]
 
 
-def learn(
-    probabilities: list, places: list[int], targets: tuple = TARGETS, level: float = 0.95
-) -> dict:
+def learn(probabilities: list, places: list[int], targets: tuple = TARGETS) -> dict:
     """Thresholds and prediction sets, learned from validation rows.
 
     Rows with a single option are left out, for their only answer says nothing about others.
@@ -188,36 +186,34 @@ def learn(
             `cross_fitted`.
         places: for each row, the place of its label among its options.
         targets: error rates to promise among answered rows.
-        level: how often a promise holds.
 
     Returns:
         "n", the number of rows with a choice; "menus", the fewest and the most options of a row,
-        None without rows; "level"; "targets", what `promise` gives by target as text; "sets", what
-        `sets` gives.
+        None without rows; "level" (LEVEL); "targets", what `promise` gives by target as text;
+        "sets", what `sets` gives.
     """
     sizes = [len(values) for values in probabilities]
     probabilities, places = with_a_choice(probabilities, places)
     ordered = surest_options(probabilities, places)
     ordered = ordered.sort_values("probability", ascending=False, kind="stable")
     surest, right = ordered["probability"].to_numpy(), ordered["right"].to_numpy()
-    promises = {f"{t:g}": promise(surest, right, t, level) for t in targets}
+    promises = {f"{t:g}": promise(surest, right, t) for t in targets}
     return {
         "n": len(places),
         "menus": [min(sizes), max(sizes)] if sizes else None,
-        "level": level,
+        "level": LEVEL,
         "targets": promises,
         "sets": sets(probabilities, places),
     }
 
 
-def promise(surest: np.ndarray, right: np.ndarray, target: float, level: float) -> dict:
+def promise(surest: np.ndarray, right: np.ndarray, target: float) -> dict:
     """The threshold above which an error rate can be promised, and what it rests on.
 
     Args:
         surest: the answers' probabilities, the largest first.
         right: whether each answer is right.
         target: the promised error among answered rows.
-        level: how often the promise holds.
 
     Returns:
         "threshold" and "bound", None where the rows do not support the promise; "share", how many
@@ -227,8 +223,8 @@ def promise(surest: np.ndarray, right: np.ndarray, target: float, level: float) 
     n, wrong = len(surest), np.cumsum(~right)
     # rows of one probability are answered together
     ends = np.flatnonzero(np.r_[surest[1:] < surest[:-1], True][:n]) + 1
-    counts = ends[ends >= first_count(n, target, level)]
-    bounds = error_bound(wrong[counts - 1], counts, level)
+    counts = ends[ends >= first_count(n, target)]
+    bounds = error_bound(wrong[counts - 1], counts)
     passed = int(np.logical_and.accumulate(bounds <= target).sum())
     learned = {"threshold": None, "bound": None, "share": 0.0}
     if passed:
@@ -236,46 +232,44 @@ def promise(surest: np.ndarray, right: np.ndarray, target: float, level: float) 
         learned = {"threshold": float(surest[count - 1]), "bound": float(bounds[passed - 1])}
         learned["share"] = count / n
     least = 1 if passed else n + 1  # n rows were not enough, so the answer must be more than n
-    needed = rows_needed(wrong, target, level, least)
-    return learned | {"rows_least": least_rows(target, level), "rows_needed": needed}
+    needed = rows_needed(wrong, target, least)
+    return learned | {"rows_least": least_rows(target), "rows_needed": needed}
 
 
-def rows_needed(wrong: np.ndarray, target: float, level: float, least: int = 1) -> int | None:
+def rows_needed(wrong: np.ndarray, target: float, least: int) -> int | None:
     """About how many rows would support a promise if they were wrong as often as these.
 
     Args:
         wrong: errors among the surest 1, 2, … rows.
         target: the promised error.
-        level: how often the promise holds.
         least: no fewer than this.
 
     Returns:
         None where not even MOST_ROWS would do.
     """
-    n, total = len(wrong), max(least_rows(target, level), least)
+    n, total = len(wrong), max(least_rows(target), least)
     while total <= MOST_ROWS:
-        count = first_count(total, target, level)
+        count = first_count(total, target)
         errors = np.interp(count * n / total, np.arange(n + 1), np.r_[0, wrong]) * total / max(n, 1)
-        if error_bound(errors, count, level) <= target:
+        if error_bound(errors, count) <= target:
             return total
         total = math.ceil(1.05 * total)
     return None
 
 
-def sets(probabilities: list, places: list[int], level: float = SETS_LEVEL) -> dict:
+def sets(probabilities: list, places: list[int]) -> dict:
     """The probability from which an option belongs to a row's prediction set (split conformal).
 
     Args:
         probabilities: for each row, of its options.
         places: for each row, the place of its label.
-        level: share of rows whose set shall hold the label.
 
     Returns:
-        "level" and "threshold". Where the rows are too few, it is 0, so that all options stay.
+        "level" (SETS_LEVEL) and "threshold", 0 where rows are too few, so that all options stay.
     """
     labels = sorted(float(p[i]) for p, i in zip(probabilities, places))
-    covered = math.ceil(round(level * (len(labels) + 1), 9))  # labels that must not fall below
-    return {"level": level, "threshold": labels[-covered] if covered <= len(labels) else 0.0}
+    covered = math.ceil(round(SETS_LEVEL * (len(labels) + 1), 9))  # so many must not fall below
+    return {"level": SETS_LEVEL, "threshold": labels[-covered] if covered <= len(labels) else 0.0}
 
 
 def prediction_sets(probabilities: list, threshold: float) -> list[list[int]]:

@@ -68,7 +68,7 @@ def test_the_page_on_own_data_says_how_many_rows_a_promise_takes():
         assert any(words in page for words in said), target
         for rows, made in ((fewest, True), (fewest - 1, False)):
             surest = np.linspace(1, 0.9, rows)
-            learned = decision.promise(surest, np.ones(rows, bool), target, 0.95)
+            learned = decision.promise(surest, np.ones(rows, bool), target)
             assert (learned["threshold"] is not None) == made
     for wrong, quarter, words in ((1, 46, "need 181 in all"), (2, 61, "need 241.")):
         assert f"must hold {quarter}" in page and words in page
@@ -76,7 +76,7 @@ def test_the_page_on_own_data_says_how_many_rows_a_promise_takes():
             assert str(4 * quarter - 3) in words
             surest, right = np.linspace(1, 0.9, rows), np.ones(rows, bool)
             right[quarter - 1 - wrong : quarter - 1] = False  # the last in both quarters
-            learned = decision.promise(surest, right, 0.1, 0.95)
+            learned = decision.promise(surest, right, 0.1)
             assert (learned["threshold"] is not None) == made
 
 
@@ -116,7 +116,7 @@ def test_rows_that_chose_the_winner_break_promises_as_often_as_the_prose_says(
     winners = wrong[:, :, :chose].sum(axis=2).argmin(axis=1)
     # confidence tells nothing about errors here, so the order of rows is random
     wrong = rng.permuted(wrong[np.arange(times), winners], axis=1)
-    first = decision.first_count(n, target, 0.95)  # no promise unless these rows allow it
+    first = decision.first_count(n, target)  # no promise unless these rows allow it
     broken = np.mean(decision.error_bound(wrong[:, :first].sum(axis=1), first) <= target)
     assert 100 * broken == pytest.approx(said, abs=3 * np.sqrt(said * (100 - said) / times))
     chapter = json.loads((ROOT / "notebooks" / "05-evaluation.ipynb").read_text(encoding="utf-8"))
@@ -131,20 +131,20 @@ def test_where_every_row_is_wrong_too_often_nearly_nothing_is_promised():
     rng, made = np.random.default_rng(0), 0
     for _ in range(300):
         surest, right = np.sort(rng.random(400))[::-1], rng.random(400) >= 0.0501
-        made += decision.promise(surest, right, 0.05, 0.95)["threshold"] is not None
+        made += decision.promise(surest, right, 0.05)["threshold"] is not None
     assert made <= 0.05 * 300 + NOISE
 
 
 def test_a_stray_wrong_label_among_the_surest_does_not_end_the_search():
     surest, right = np.linspace(1, 0.5, 1000), np.ones(1000, bool)
     right[3] = False
-    assert decision.promise(surest, right, 0.05, 0.95)["share"] == 1
+    assert decision.promise(surest, right, 0.05)["share"] == 1
 
 
 def test_rows_of_one_probability_are_answered_together():
     surest, right = np.r_[np.full(100, 0.9), np.full(100, 0.8)], np.ones(200, bool)
     right[100:110] = False
-    learned = decision.promise(surest, right, 0.05, 0.95)
+    learned = decision.promise(surest, right, 0.05)
     assert (learned["threshold"], learned["share"]) == (0.9, 0.5)
     assert learned["bound"] == pytest.approx(decision.error_bound(0, 100))
 
@@ -204,7 +204,7 @@ def test_where_val_is_too_small_it_says_how_many_would_do(n):
 
 def test_how_many_would_do_is_more_than_did_not_do():
     def promise(n, errors=()):
-        return decision.promise(np.linspace(1, 0.5, n), ~np.isin(np.arange(n), errors), 0.02, 0.95)
+        return decision.promise(np.linspace(1, 0.5, n), ~np.isin(np.arange(n), errors), 0.02)
 
     assert promise(0)["rows_needed"] == promise(100)["rows_needed"] == 149
     early = promise(200, [131])  # one error among the first 149 rows, which must have none
