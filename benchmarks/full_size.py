@@ -108,7 +108,7 @@ def cut_tokenizer(tokenizer, size: int):
     )
 
 
-def write_model(folder: Path, config, seed: int = 0) -> None:
+def write_model(folder: Path, config) -> None:
     """Write a model's folder with weights drawn at random in bfloat16, one file for each layer.
 
     Only one layer is in memory at a time. The standard deviation is the configuration's own
@@ -117,7 +117,6 @@ def write_model(folder: Path, config, seed: int = 0) -> None:
     Args:
         folder: made here; gets configuration, weights and a tokenizer that fits the vocabulary.
         config: a transformers config of a causal language model.
-        seed: for drawing the weights.
     """
     from safetensors.torch import save_file
 
@@ -133,7 +132,7 @@ def write_model(folder: Path, config, seed: int = 0) -> None:
         parts = name.split(".")
         layer = int(parts[2]) if parts[1] == "layers" else -1
         shards.setdefault(f"layer {layer:03}" if layer >= 0 else name, {})[name] = weight.shape
-    draw, places = torch.Generator().manual_seed(seed), {}
+    draw, places = torch.Generator().manual_seed(0), {}
     for number, shapes in enumerate(shards.values(), 1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
         tensors = {}
@@ -156,19 +155,13 @@ def write_model(folder: Path, config, seed: int = 0) -> None:
     config.save_pretrained(folder)
 
 
-def write_rows(path: Path, classes: int = 5, rows: int = 60) -> None:
-    """Write the longest articles of the packaged sample, from the classes that have most of them.
-
-    Args:
-        path: a .jsonl file.
-        classes: the number of classes.
-        rows: how many of the longest articles to choose from.
-    """
+def write_rows(path: Path) -> None:
+    """Write those of the sample's 60 longest articles that are of their five commonest classes."""
     sample = ROOT / "data" / "sample"
     every = [row for name in ("train", "test") for row in read_jsonl(sample / f"{name}.jsonl")]
-    longest = sorted(every, key=lambda row: -len(row["text"]))[:rows]
+    longest = sorted(every, key=lambda row: -len(row["text"]))[:60]
     labels = [row["output"] for row in longest]
-    common = sorted(set(labels), key=lambda label: (-labels.count(label), label))[:classes]
+    common = sorted(set(labels), key=lambda label: (-labels.count(label), label))[:5]
     write_jsonl(path, [row for row in longest if row["output"] in common])
 
 

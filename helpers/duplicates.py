@@ -38,26 +38,22 @@ def conflicting_copies(fingerprints: list, labels: list) -> int:
     return sum(len(group) > 1 for group in groups.values())
 
 
-def near_duplicate_clusters(
-    texts: Iterable[str], threshold: float = 0.7, permutations: int = 64
-) -> list[int]:
+def near_duplicate_clusters(texts: Iterable[str]) -> list[int]:
     """A cluster number for each text, the same for texts that are nearly the same.
 
-    Likeness is estimated by MinHash with locality-sensitive hashing (datasketch). Only a third of
-    the shingles is looked at, or all where they are few. Their hash decides which, so that it is
-    the same third in every text. So 4,000 long articles take only seconds. A pair that shares a
-    part s of its shingles is found with a probability of about 1 - (1 - s^8)^8: 99 in 100 at 0.9,
-    38 in 100 at 0.7.
+    Likeness, the share of 8-character shingles in common, is estimated by MinHash with
+    locality-sensitive hashing (datasketch). Only a third of the shingles is looked at, or all where
+    they are few. Their hash decides which, so that it is the same third in every text. So 4,000
+    long articles take only seconds. A pair that shares a part s of its shingles is found with a
+    probability of about 1 - (1 - s^8)^8: 99 in 100 at 0.9, 38 in 100 at 0.7.
 
     Args:
         texts: read one by one.
-        threshold: the share of 8-character shingles in common at which pairs begin to be found.
-        permutations: of MinHash; more are slower and more exact.
     """
     from datasketch import MinHash, MinHashLSH
     from scipy.cluster.hierarchy import DisjointSet
 
-    index, clusters = MinHashLSH(threshold=threshold, num_perm=permutations), DisjointSet()
+    index, clusters = MinHashLSH(threshold=0.7, num_perm=64), DisjointSet()
     firsts: dict[bytes, int] = {}  # exact copies stay out of the index, where all would match all
     for i, text in enumerate(texts):
         text = "".join(text.split())
@@ -69,7 +65,7 @@ def near_duplicate_clusters(
         shingles = {
             text[j : j + 8].encode(errors="surrogatepass") for j in range(max(1, len(text) - 7))
         }
-        sketch = MinHash(num_perm=permutations, seed=1, hashfunc=zlib.crc32)
+        sketch = MinHash(num_perm=64, seed=1, hashfunc=zlib.crc32)
         third = {shingle for shingle in shingles if zlib.crc32(shingle) % 3 == 0}
         sketch.update_batch(shingles if len(shingles) < FEW_SHINGLES or not third else third)
         for other in index.query(sketch):

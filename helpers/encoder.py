@@ -18,12 +18,7 @@ BATCH = 16
 
 
 def encoder_baseline(
-    model: str,
-    train: list[dict],
-    rows: list[dict],
-    epochs: float = 3,
-    learning_rate: float = 5e-5,
-    seed: int = 42,
+    model: str, train: list[dict], rows: list[dict], epochs: float = 3, learning_rate: float = 5e-5
 ) -> tuple[list[str], float]:
     """Fine-tune all weights of an encoder with a new head; it chooses among each row's options.
 
@@ -36,7 +31,6 @@ def encoder_baseline(
         rows: to answer.
         epochs: how often it sees each training row.
         learning_rate: at its peak, after a tenth of the steps; it falls linearly to 0.
-        seed: of the new head and of the order of the rows.
 
     Returns:
         An option for each row, and the seconds of training.
@@ -55,7 +49,7 @@ def encoder_baseline(
     if len(classes) < 2:
         raise InputError("an encoder needs training rows of two classes at least")
     folder, trust = models.find_model(model), {"trust_remote_code": models.trusts(model)}
-    torch.manual_seed(seed)
+    torch.manual_seed(42)  # of the new head and of the order of the rows
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **trust)
         network = AutoModelForSequenceClassification.from_pretrained(

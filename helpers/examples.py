@@ -32,16 +32,15 @@ def written_table(rows: list[dict], texts: list[str], show_text: bool) -> pd.Dat
 
 
 def mistakes(
-    rows: list[dict], confidence: pd.DataFrame, guesses: list, show_text: bool, first: int = 8
+    rows: list[dict], confidence: pd.DataFrame, guesses: list, show_text: bool
 ) -> pd.DataFrame:
-    """The surest of a model's mistakes.
+    """The eight surest of a model's mistakes.
 
     Args:
         rows: that were asked.
         confidence: see metrics.confidence.
         guesses: the model's answers.
         show_text: whether the beginnings of articles may be shown.
-        first: how many.
     """
     table = pd.DataFrame(
         {
@@ -54,23 +53,20 @@ def mistakes(
     if show_text:
         table["article"] = [snippet(row["text"]) for row in rows]
     wrong = table[~confidence["right"].to_numpy(bool)]
-    wrong = wrong.sort_values("probability", ascending=False, kind="stable").head(first)
+    wrong = wrong.sort_values("probability", ascending=False, kind="stable").head(8)
     return wrong.round({"probability": 3})
 
 
-def suspect_table(
-    suspects: pd.DataFrame, train: list[dict], show_text: bool, first: int = 10
-) -> pd.DataFrame:
-    """The first candidates for wrong labels, for people.
+def suspect_table(suspects: pd.DataFrame, train: list[dict], show_text: bool) -> pd.DataFrame:
+    """The first ten candidates for wrong labels, for people.
 
     Args:
         suspects: see audit.suspects; has a column "id".
         train: the rows that were looked through.
         show_text: whether the beginnings of articles may be shown.
-        first: how many.
     """
     names = {"label": "label", "suggested": "suggested", "self_confidence": "label's probability"}
-    own = suspects.head(first).set_index("id")
+    own = suspects.head(10).set_index("id")
     if "source_id" in own and own["source_id"].notna().any():
         names = {"source_id": "source's id"} | names
     table = own[list(names)].rename(columns=names)

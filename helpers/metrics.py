@@ -175,24 +175,19 @@ def mean_f1(truth: np.ndarray, answers: np.ndarray) -> float:
     return float((2 * hits[present] / (actual + given)[present]).mean())
 
 
-def confidence(
-    predictions: list[dict], mode: str = "score", temperature: float = 1.0
-) -> pd.DataFrame:
-    """How sure each answer is, in the order of the rows.
+def confidence(predictions: list[dict]) -> pd.DataFrame:
+    """How sure each answer by `score` is, in the order of the rows.
 
     Args:
         predictions: see scoring.predict.
-        mode: one with log-probabilities.
-        temperature: what they are divided by first.
 
     Returns:
         Columns probability (softmax over the row's options) and right.
     """
     from scipy.special import softmax
 
-    scaled = (np.asarray(line[mode]["logprobs"]) / temperature for line in predictions)
-    sure = [float(softmax(values).max()) for values in scaled]
-    return pd.DataFrame({"probability": sure, "right": correct(predictions, mode)})
+    sure = [float(softmax(line["score"]["logprobs"]).max()) for line in predictions]
+    return pd.DataFrame({"probability": sure, "right": correct(predictions, "score")})
 
 
 def reliability(frame: pd.DataFrame, bins: int = 10) -> tuple[pd.DataFrame, float]:

@@ -32,17 +32,16 @@ START_SECONDS = 13
 """Seconds to start a notebook's kernel and to load its imports and the tokenizer, on one core."""
 
 
-def product_rate(dtype: str, seconds: float = 1.0) -> float:
+def product_rate(dtype: str) -> float:
     """Floating-point operations per second in a product of 2048 × 2048 matrices.
 
     Args:
         dtype: a torch type's name.
-        seconds: how long to measure.
     """
     left = torch.randn(2048, 2048).to(getattr(torch, dtype))
     left @ left  # the first product sets things up, and is not timed
     times, started = [], time.perf_counter()
-    while time.perf_counter() - started < seconds or not times:
+    while time.perf_counter() - started < 1 or not times:
         begun = time.perf_counter()
         left @ left
         times.append(time.perf_counter() - begun)

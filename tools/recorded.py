@@ -83,17 +83,16 @@ def corpus_section(record: dict) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def ten_rows(longer: dict[str, float], limit: int = 4096) -> str:
-    """How often ten rows drawn blindly, as the study drew its own, hold none beyond a length.
+def ten_rows(longer: dict[str, float]) -> str:
+    """How often ten rows drawn blindly, as the study drew its own, hold none beyond 4,096 tokens.
 
     Args:
         longer: the share of rows that are longer than each limit, by the limit as text.
-        limit: one of these limits, in tokens.
     """
-    if (share := longer.get(str(limit))) is None:
+    if (share := longer.get("4096")) is None:
         return ""
     return (
-        f"{100 * share:.0f} % have more than {limit:,}, so ten rows drawn blindly hold none of "
+        f"{100 * share:.0f} % have more than 4,096, so ten rows drawn blindly hold none of "
         f"these in {100 * (1 - share) ** 10:.1f} % of draws."
     )
 
