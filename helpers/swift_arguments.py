@@ -50,15 +50,14 @@ def check_swift_arguments(given: dict) -> None:
         given: all parameters of chapter 4 by name, swift_arguments among them.
 
     Raises:
-        InputError: see `total_steps`, `refuse_contradictions` and `refuse_unreadable`.
+        InputError: see `total_steps` and `refuse_arguments`.
     """
     extra, arguments = dict(given["swift_arguments"]), decided(given)
     by_epochs = extra.get("num_train_epochs") is not None
     steps = total_steps(given["steps"], extra, train_rows=1, rows_per_step=1)
     if not by_epochs:  # else the steps depend on how many rows there are, which nobody knows yet
         arguments |= rhythm(steps, given["evaluations"])
-    refuse_contradictions(arguments, extra)
-    refuse_unreadable(extra)
+    refuse_arguments(arguments, extra)
 
 
 def decided(given: dict) -> dict:
@@ -93,7 +92,7 @@ def rhythm(max_steps: int, evaluations: int) -> dict:
     return {"max_steps": max_steps, "eval_steps": every, "save_steps": every}
 
 
-def refuse_contradictions(arguments: dict, extra: dict) -> None:
+def refuse_arguments(arguments: dict, extra: dict) -> None:
     """Refuse further arguments that decide again, be it under a shortened name, what is decided.
 
     Args:
@@ -103,7 +102,7 @@ def refuse_contradictions(arguments: dict, extra: dict) -> None:
     Raises:
         InputError: for an argument that a parameter or this book decides, if it gets another value
             or is taken away; for a name that swift would complete, or that it spells with
-            underscores; for a name or a value that YAML made of a slip.
+            underscores; for a name or a value that YAML made of a slip; see `refuse_unreadable`.
     """
     known = [*arguments, *SAID_ELSEWHERE, *OWN, "num_train_epochs", "max_epochs"]
     for name, value in extra.items():
@@ -126,6 +125,7 @@ def refuse_contradictions(arguments: dict, extra: dict) -> None:
             raise contradiction(name, value, arguments[name])
         if name in OWN:
             raise InputError(f"{name} is this book's own and cannot be given to swift; take it out")
+    refuse_unreadable(extra)
 
 
 def refuse_slip(name, value, known: list[str]) -> None:

@@ -8,13 +8,7 @@ from pathlib import Path
 from helpers import InputError, estimates, memory
 from helpers.models import find_model, pick_attention, pick_dtype, trusts
 from helpers.parameters import refuse_out_of_range
-from helpers.swift_arguments import (
-    decided,
-    refuse_contradictions,
-    refuse_unreadable,
-    rhythm,
-    total_steps,
-)
+from helpers.swift_arguments import decided, refuse_arguments, rhythm, total_steps
 from helpers.templating import PromptFormat
 
 KEPT = "keep_steps.json"
@@ -83,8 +77,7 @@ def sft_arguments(
 
     Raises:
         InputError: when batch_size × nproc does not divide rows_per_step, when steps and epochs are
-            both given or neither is, when a number is out of range; see `refuse_contradictions` and
-            `refuse_unreadable`.
+            both given or neither is, when a number is out of range; see `refuse_arguments`.
     """
     import torch
 
@@ -132,8 +125,7 @@ def sft_arguments(
         "use_cpu": None if torch.cuda.is_available() else True,
     }
     arguments |= decided(given) | rhythm(max_steps, evaluations) | (head or {})
-    refuse_contradictions(arguments, extra)
-    refuse_unreadable(extra)
+    refuse_arguments(arguments, extra)
     if extra.get("target_regex"):  # swift takes it in place of target_modules
         arguments["target_modules"] = extra.get("target_modules")
     return {name: value for name, value in (arguments | extra).items() if value is not None}
