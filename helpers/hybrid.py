@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from filecmp import cmp
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -18,7 +19,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from helpers import InputError, one_line
-from helpers.files import write_json
+from helpers.files import DAMAGE, write_json
 
 ARRAYS, WORDS = "linear.npz", "linear.json"
 PRIOR = 2.5
@@ -60,19 +61,11 @@ class LinearModel:
         Returns:
             texts × classes.
         """
-        parts, batch = [], []
-        for text in texts:
-            batch.append(text)
-            if len(batch) == at_once:
-                parts.append(self.batch_margins(batch))
-                batch = []
-        parts += [self.batch_margins(batch)] if batch else []
-        return np.concatenate(parts) if parts else np.empty((0, len(self.classes)))
-
-    def batch_margins(self, texts: list[str]) -> np.ndarray:
-        """The same as `margins`, for texts that are counted together."""
-        features = self.vectorizer.transform(texts)  # texts × features, sparse
-        return np.asarray(features @ self.weights.T) + self.intercepts
+        texts, parts = iter(texts), [np.empty((0, len(self.classes)))]
+        while batch := list(islice(texts, at_once)):
+            features = self.vectorizer.transform(batch)  # texts × features, sparse
+            parts.append(np.asarray(features @ self.weights.T) + self.intercepts)
+        return np.concatenate(parts)
 
 
 def new_vectorizer(vocabulary: dict[str, int] | None = None):
@@ -144,7 +137,6 @@ def load_linear(folder: Path) -> LinearModel:
         InputError: when one is missing or damaged.
     """
     folder = Path(folder)
-    damage = (OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError)
     try:
         content = json.loads((folder / WORDS).read_text(encoding="utf-8"))
         classes, words = content["classes"], content["words"]
@@ -152,7 +144,7 @@ def load_linear(folder: Path) -> LinearModel:
             names = ("idf", "weights", "intercepts")
             arrays = {name: stored[name].astype(np.float64) for name in names}
         check_parts(classes, words, arrays)
-    except (*damage, BadZipFile, zlib.error) as error:
+    except (*DAMAGE, EOFError, NotImplementedError, BadZipFile, zlib.error) as error:
         raise InputError(
             f"no sound linear classifier in {folder} ({one_line(error)}); "
             "chapter 05 writes it beside the adapter"
