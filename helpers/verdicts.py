@@ -26,9 +26,8 @@ def verdict(first, second) -> dict:
     """
     first, second = np.asarray(first, bool), np.asarray(second, bool)
     gained, lost = int((first & ~second).sum()), int((second & ~first).sum())
-    p = metrics.mcnemar_p(first, second) if gained + lost else 1.0
-    says = in_words(p, gained - lost)
-    return {"p": p, "gained": gained, "lost": lost, "says": says}
+    p = metrics.mcnemar_p(first, second)
+    return {"p": p, "gained": gained, "lost": lost, "says": in_words(p, gained - lost)}
 
 
 def pair_tests(hits: dict[str, np.ndarray], pairs: list[tuple[str, str]]) -> list[dict]:
@@ -162,10 +161,8 @@ def reading(base: dict, rows: list[dict]) -> dict:
 
 def study_intervals() -> dict:
     """What ten rows can say: the study's claim with its intervals, in per cent, and p in words."""
-    before, after, n = STUDY
-    hits = {"study_before": before, "study_after": after}
-    figures = {"study_rows": n}
-    for name, right in hits.items():
-        figures |= in_per_cent(name, metrics.accuracy([True] * right + [False] * (n - right)))
-    first, second = ([True] * right + [False] * (n - right) for right in STUDY[:2])
-    return figures | {"study_p": p_words(verdict(second, first)["p"])}
+    *rights, n = STUDY
+    before, after = ([True] * right + [False] * (n - right) for right in rights)
+    figures = in_per_cent("study_before", metrics.accuracy(before))
+    figures |= in_per_cent("study_after", metrics.accuracy(after))
+    return figures | {"study_rows": n, "study_p": p_words(metrics.mcnemar_p(after, before))}
