@@ -140,11 +140,9 @@ def learning_curves(logs: dict[str, pd.DataFrame], val_rows: dict[str, int]):
             left.plot(val["step"], val["eval_loss"], mark, **look)
         answers = log.dropna(subset="eval_seq_acc")
         if len(answers):
-            share = answers["eval_seq_acc"].to_numpy()
-            count = val_rows[name]
+            share, count = answers["eval_seq_acc"].to_numpy(), val_rows[name]
             bounds = [metrics.wilson(round(part * count), count) for part in share]
-            low, high = np.array(bounds).T
-            bars = np.maximum([100 * (share - low), 100 * (high - share)], 0)
+            bars = 100 * spread(share, *zip(*bounds))
             look = {"fmt": f"-{mark}", "capsize": 3, "color": colour, "label": name}
             right.errorbar(answers["step"], 100 * share, yerr=bars, **look)
     units = dict.fromkeys("a row" if "eval_acc" in log else "a token" for log in logs.values())
@@ -227,25 +225,16 @@ def confusion(labels: list[str], predictions: list[str | None], classes: list[st
     counts = pd.crosstab(
         pd.Categorical(labels, classes),
         pd.Categorical([p or metrics.NONE for p in predictions], columns),
-        dropna=False,
-    ).reindex(index=classes, columns=columns, fill_value=0)
+        dropna=False,  # also classes that were never answered
+    )
     # words that are shown as they are, whatever the classes are called
     counts.columns = ["(another)" if name == ANOTHER else name for name in columns[:-1]] + [
         "(none)"
     ]
     figure, axes = plt.subplots(figsize=(0.36 * len(columns) + 1.8, 0.33 * len(classes) + 1.5))
-    sns.heatmap(counts, cmap="Blues", cbar=False, ax=axes, linewidths=0.5, linecolor="0.92")
-    for down, across in zip(*counts.to_numpy().nonzero()):
-        count = counts.iat[down, across]
-        axes.text(
-            across + 0.5,
-            down + 0.5,
-            count,
-            fontsize=8,
-            ha="center",
-            va="center",
-            color="white" if 2 * count > counts.to_numpy().max() else "0.15",
-        )
+    written = {"annot": counts.astype(object).replace(0, ""), "fmt": "", "annot_kws": {"size": 8}}
+    look = {"cmap": "Blues", "cbar": False, "linewidths": 0.5, "linecolor": "0.92"}
+    sns.heatmap(counts, ax=axes, **look, **written)
     axes.set(xlabel="predicted", ylabel="true class", title=title)
     return figure
 
