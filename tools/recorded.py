@@ -83,6 +83,18 @@ def corpus_section(record: dict) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def titled_table(title: str, head: str, lines: list[str]) -> str:
+    """A table in Markdown below its title; empty where it has no lines.
+
+    Args:
+        title: the paragraph above it.
+        head: the line that names its columns.
+        lines: all others.
+    """
+    rule = "|---" * (head.count("|") - 1) + "|"
+    return "\n".join([title, "", head, rule, *lines]) if lines else ""
+
+
 def ten_rows(longer: dict[str, float]) -> str:
     """How often ten rows drawn blindly, as the study drew its own, hold none beyond 4,096 tokens.
 
@@ -125,11 +137,9 @@ def trainings_table(trainings: dict[str, dict]) -> str:
         steps = "–" if own["steps"] is None else own["steps"]  # None where epochs are counted
         said += [KEPT[own.get("cut") or "head"], steps, own["seed"], *measured]
         lines.append("| " + " | ".join(map(str, said)) + " |")
-    if not lines:
-        return ""
     columns = "setting, template, rank, tokens, read of a long article, steps, seed, minutes, GiB"
     head = f"| {columns.replace(', ', ' | ')} |"
-    return "\n".join(["How the settings were trained:", "", head, "|---" * 9 + "|", *lines])
+    return titled_table("How the settings were trained:", head, lines)
 
 
 def curve_table(curves: dict[str, list[dict]]) -> str:
@@ -141,20 +151,12 @@ def curve_table(curves: dict[str, list[dict]]) -> str:
             svm = f"{100 * point['svm']:.1f}" if point.get("svm") is not None else "–"
             share = result_cell(point)
             lines.append(f"| {setting} | {point['step']} | {point['rows']:,} | {share} | {svm} |")
-    if not lines:
-        return ""
-    head = "| setting | steps | rows seen | model, % right | SVM on as many rows, % right |"
-    rows = " or ".join(map(str, sorted(asked)))
-    return "\n".join(
-        [
-            f"Learning curve on {rows} test rows. The SVM learned from as many rows as the model "
-            "had read, always the first ones of the training file:",
-            "",
-            head,
-            "|---|---|---|---|---|",
-            *lines,
-        ]
+    title = (
+        f"Learning curve on {' or '.join(map(str, sorted(asked)))} test rows. The SVM learned from "
+        "as many rows as the model had read, always the first ones of the training file:"
     )
+    head = "| setting | steps | rows seen | model, % right | SVM on as many rows, % right |"
+    return titled_table(title, head, lines)
 
 
 def rare_table(rare: dict) -> str:
@@ -169,8 +171,7 @@ def rare_table(rare: dict) -> str:
         f"Macro-F1 by `score`, over all classes and over the rarest of training "
         f"({', '.join(rare['classes'])}: {rare['rows']} test rows):"
     )
-    head = "| | all classes | the rarest |"
-    return "\n".join([title, "", head, "|---|---|---|", *lines])
+    return titled_table(title, "| | all classes | the rarest |", lines)
 
 
 def svm_verdicts(metrics: dict) -> dict[str, tuple[str, float]]:
@@ -211,7 +212,7 @@ def header_table(contest: dict) -> str:
         f"of which {contest['with_header']} have one:"
     )
     lines = [f"| {name} | {result_cell(share)} |" for name, share in shares.items()]
-    return "\n".join([said, "", "| | right, % |", "|---|---|", *lines])
+    return titled_table(said, "| | right, % |", lines)
 
 
 def decision_table(decisions: dict[str, dict]) -> str:
@@ -229,10 +230,8 @@ def decision_table(decisions: dict[str, dict]) -> str:
                     f"| {setting}, {method} | {100 * float(row['target']):.0f} | {threshold:.3f} "
                     f"| {100 * row['coverage']:.1f} | {error} |"
                 )
-    if not lines:
-        return ""
     head = "| | promised error, % | threshold | rows answered, % | error among them, % |"
-    return "\n".join(["Answers with a promise:", "", head, "|---|---|---|---|---|", *lines])
+    return titled_table("Answers with a promise:", head, lines)
 
 
 def cascade_table(cascades: dict[str, list]) -> str:
@@ -242,11 +241,8 @@ def cascade_table(cascades: dict[str, list]) -> str:
         for share in (0.0, 0.1, 0.2, 0.3, 0.5, 1.0):
             asked, accuracy = min(points, key=lambda point: abs(point[0] - share))
             lines.append(f"| {setting} | {100 * asked:.0f} | {100 * accuracy:.1f} |")
-    if not lines:
-        return ""
     head = "| setting | rows that the model was asked, % | right, % |"
-    lines = list(dict.fromkeys(lines))
-    return "\n".join(["A cascade, the SVM first:", "", head, "|---|---|---|", *lines])
+    return titled_table("A cascade, the SVM first:", head, list(dict.fromkeys(lines)))
 
 
 def seed_tables() -> str:
