@@ -13,7 +13,7 @@ import threading
 import time
 from pathlib import Path
 
-from helpers import duplicates, files, models, sources, splits, survival, templating
+from helpers import corpus, duplicates, files, models, sources, splits
 
 
 def write_corpus(path: Path, rows: int) -> None:
@@ -54,13 +54,10 @@ def main(count: int) -> None:
         steps = {"tokenizer": time.perf_counter()}
         rows = sources.read_source(str(path)).splits["train"]
         steps["read_and_check"] = time.perf_counter()
-        clusters = duplicates.near_duplicate_clusters(
-            text for batch in rows.iter(500) for text in batch["text"]
-        )
-        duplicates.digests(text for batch in rows.iter(500) for text in batch["text"])
+        clusters = duplicates.near_duplicate_clusters(corpus.texts(rows))
+        duplicates.digests(corpus.texts(rows))
         steps["copies"] = time.perf_counter()
-        for batch in rows.iter(500):
-            survival.part_lengths(tokenizer, templating.EDITOR, sources.as_rows(batch), True)
+        corpus.measure(tokenizer, rows, True)
         steps["lengths"] = time.perf_counter()
         made = splits.make_splits(
             ["train"] * len(rows), list(rows["output"]), clusters, 0.1, 0.3, {}, 42

@@ -7,7 +7,6 @@ its weights, which is the stricter figure, and for the total. accelerate's estim
 model is printed beside them.
 """
 
-import json
 import statistics
 import time
 
@@ -16,7 +15,7 @@ import torch
 from accelerate.utils import calculate_maximum_sizes
 from transformers import AutoConfig
 
-from helpers import ROOT, cpu_step, estimates, memory, models
+from helpers import cpu_step, estimates, memory, models
 
 MODES = {
     "inference, last logits": {"training": False},
@@ -117,9 +116,7 @@ def main() -> None:
     print(f"median_error: {statistics.median(errors['traced']):.3f}")
     print(f"worst_error: {max(errors['traced']):.3f}")
     print(f"cells: {len(errors['traced'])}")
-    large = AutoConfig.for_model(
-        **json.loads((ROOT / "data" / "configs" / "Baichuan2-7B-Base.json").read_text())
-    )
+    large = models.recorded_config("Baichuan2-7B-Base")
     for what, choices in (
         ("inference", {}),
         ("training", {"training": True, "checkpointing": True}),
