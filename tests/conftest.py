@@ -1,6 +1,7 @@
 """What tests share: a scratch copy of the project with its tiny book, models, and a browser."""
 
 import os
+import random
 import shutil
 import subprocess
 from pathlib import Path
@@ -211,6 +212,20 @@ def run_solution(name, exercise, **given):
     cells = [cell for cell in notebook.cells if "solution" in cell.metadata.get("tags", [])]
     exec(compile(cells[exercise - 1].source, f"{name}, exercise {exercise}", "exec"), given)
     return given
+
+
+def texts_of(count):
+    """Texts of 300 random characters, the same each time."""
+    rng = random.Random(0)
+    return ["".join(chr(rng.randrange(0x4E00, 0x9F00)) for _ in range(300)) for _ in range(count)]
+
+
+def with_copies(count, copies):
+    """Such texts and near copies of the first ones, and labels A and B in turns."""
+    texts = texts_of(count)
+    texts += [text[:150] + "，" + text[150:] + "（完）" for text in texts[:copies]]
+    labels = ["AB"[i % 2] for i in range(count)] + ["AB"[i % 2] for i in range(copies)]
+    return texts, labels
 
 
 @pytest.fixture(scope="session")

@@ -39,28 +39,34 @@ def setting_arguments(profile, setting, model, **changes):
 
 
 @pytest.fixture(scope="module")
-def parser():
+def parse():
+    """parse(arguments) gives what swift understands of them, and what it does not know."""
     from swift.arguments import SftArguments
 
-    return HfArgumentParser(SftArguments)
+    parser = HfArgumentParser(SftArguments)
 
-
-@pytest.mark.parametrize("name", PROFILES)
-def test_swift_knows_every_argument_of_every_setting(name, parser, tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    for setting in PROFILES[name].settings:
-        arguments = setting_arguments(PROFILES[name], setting, str(tmp_path))
+    def parse(arguments):
         line = []
         for key, value in arguments.items():
             line += [f"--{key}", *map(str, value if isinstance(value, list) else [value])]
-        parsed, unknown = parser.parse_known_args(line)
+        return parser.parse_known_args(line)
+
+    return parse
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_swift_knows_every_argument_of_every_setting(name, parse, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    for setting in PROFILES[name].settings:
+        arguments = setting_arguments(PROFILES[name], setting, str(tmp_path))
+        parsed, unknown = parse(arguments)
         assert not unknown
         rank = PROFILES[name].values["settings"][setting]["rank"]
         assert (parsed.lora_rank, parsed.max_length) == (rank, arguments["max_length"])
         assert parsed.padding_side == "left"
 
 
-def test_swift_knows_every_argument_of_a_head(parser, tmp_path):
+def test_swift_knows_every_argument_of_a_head(parse, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     arguments = swift_setup.sft_arguments(
         model=str(tmp_path),
@@ -71,10 +77,7 @@ def test_swift_knows_every_argument_of_a_head(parser, tmp_path):
         extra={"weight_decay": 0.0},
         head=heads.head_arguments(["a", "b", "c"]),
     )
-    line = []
-    for key, value in arguments.items():
-        line += [f"--{key}", *map(str, value if isinstance(value, list) else [value])]
-    parsed, unknown = parser.parse_known_args(line)
+    parsed, unknown = parse(arguments)
     assert not unknown and "acc_strategy" not in arguments
     assert (parsed.task_type, parsed.num_labels) == ("seq_cls", 3)
     assert parsed.modules_to_save == ["score"] and parsed.metric_for_best_model == "acc"
@@ -121,11 +124,8 @@ def test_a_wrong_task_is_refused_in_one_line(settings, says):
     assert "\n" not in str(error.value)
 
 
-def test_an_argument_that_swift_does_not_know_is_found(parser):
-    assert parser.parse_known_args(["--model", "x", "--no_such_argument", "1"])[1] == [
-        "--no_such_argument",
-        "1",
-    ]
+def test_an_argument_that_swift_does_not_know_is_found(parse):
+    assert parse({"model": "x", "no_such_argument": 1})[1] == ["--no_such_argument", "1"]
 
 
 @pytest.mark.parametrize(

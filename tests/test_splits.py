@@ -4,20 +4,9 @@ import random
 from collections import Counter
 
 import pytest
+from conftest import with_copies
 
 from helpers import InputError, duplicates, splits
-
-
-def texts_of(count):
-    rng = random.Random(0)
-    return ["".join(chr(rng.randrange(0x4E00, 0x9F00)) for _ in range(300)) for _ in range(count)]
-
-
-def with_copies(count, copies):
-    texts = texts_of(count)
-    texts += [text[:150] + "，" + text[150:] + "（完）" for text in texts[:copies]]
-    labels = ["AB"[i % 2] for i in range(count)] + ["AB"[i % 2] for i in range(copies)]
-    return texts, labels
 
 
 def test_splits_are_disjoint_stratified_and_repeatable():
