@@ -167,7 +167,7 @@ def classify_file(
             say(reviewed.about())
         else:
             write(out, names, survey.columns, rows)
-        journal.remove()
+        journal.path.unlink()  # the table is complete
     if tally.rows and not tally.offered:
         say("no label in the file is an option of its row, so none is compared with the answers")
     # without a decision no row was held against a threshold, and 0 would read as a promise

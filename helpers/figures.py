@@ -11,8 +11,7 @@ from helpers.files import DAMAGE
 
 def records(frame: pd.DataFrame) -> list[dict]:
     """A table's lines as plain numbers and words for JSON; what is missing is None."""
-    lines = json.loads(frame.to_json(orient="records", double_precision=10))
-    return [{str(key): value for key, value in line.items()} for line in lines]
+    return json.loads(frame.to_json(orient="records", double_precision=10))
 
 
 def thin(cascade: pd.DataFrame, points: int = 50) -> list[list[float]]:

@@ -70,10 +70,6 @@ class Journal:
             for line in file:
                 yield json.loads(line)
 
-    def remove(self) -> None:
-        """Delete the journal: once the table is complete, it is no longer needed."""
-        self.path.unlink()
-
 
 @contextmanager
 def open_journal(folder: Path, key: str, about: dict, say: Callable) -> Iterator[Journal]:

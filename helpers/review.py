@@ -72,11 +72,6 @@ class Review:
                 self.cut += 1
             yield values
 
-    def write(self) -> None:
-        """Write the workbook, whole or not at all."""
-        with whole_file(self.path) as scratch, workbook(scratch, "review", "options") as pages:
-            self.fill(*pages)
-
     def fill(self, page, lists) -> None:
         """Fill the sheet that a person sees, and the hidden one that its drop-downs read."""
         from openpyxl.styles import Alignment, Font
@@ -222,7 +217,8 @@ def write_review(path: Path, every: bool = False) -> Iterator[Review]:
         with tempfile.TemporaryFile(dir=path.parent) as scratch:
             review = Review(path, scratch, every)
             yield review
-            review.write()
+            with whole_file(path) as book, workbook(book, "review", "options") as pages:
+                review.fill(*pages)
     except OSError as error:
         raise InputError(
             f"{path} could not be written ({error.strerror}); make room, or name another file"
