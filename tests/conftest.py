@@ -16,9 +16,9 @@ from filelock import FileLock
 from matplotlib import pyplot as plt
 from peft import LoraConfig, get_peft_model
 from playwright.sync_api import sync_playwright
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, HfArgumentParser
 
-from helpers import ROOT, InputError, adapters, files, models, sources, templating
+from helpers import ROOT, InputError, adapters, files, models, sources, swift_setup, templating
 
 LONGEST = (
     "test_lab test_book test_training_runs test_classify test_scoring test_profiles test_heads "
@@ -212,6 +212,44 @@ def run_solution(name, exercise, **given):
     cells = [cell for cell in notebook.cells if "solution" in cell.metadata.get("tags", [])]
     exec(compile(cells[exercise - 1].source, f"{name}, exercise {exercise}", "exec"), given)
     return given
+
+
+FORMAT = templating.PromptFormat(templating.PLAIN, 192, True)
+
+
+def sft_arguments(**changes):
+    """Arguments of swift for training the packaged model, but for what is changed."""
+    values = {
+        "model": models.PACKAGED,
+        "prompt_format": FORMAT,
+        "rank": 16,
+        "alpha": 32,
+        "dropout": 0.0,
+        "steps": 40,
+        "rows_per_step": 8,
+        "batch_size": 4,
+        "learning_rate": 4e-4,
+        "evaluations": 3,
+        "seed": 42,
+        "train_rows": 100,
+    }
+    return swift_setup.sft_arguments(**values | changes)
+
+
+@pytest.fixture(scope="session")
+def parse():
+    """parse(arguments) gives what swift understands of them, and what it does not know."""
+    from swift.arguments import SftArguments
+
+    parser = HfArgumentParser(SftArguments)
+
+    def parse(arguments):
+        line = []
+        for key, value in arguments.items():
+            line += [f"--{key}", *map(str, value if isinstance(value, list) else [value])]
+        return parser.parse_known_args(line)
+
+    return parse
 
 
 def texts_of(count):

@@ -82,8 +82,3 @@ def test_a_full_disk_is_an_error_of_the_system_whoever_meets_it(tmp_path):
         assert full in error.value.strerror and "\n" not in error.value.strerror
     with pytest.raises(RuntimeError):
         files.save_model(Saved(RuntimeError()), Saved(), tmp_path)
-
-
-def test_a_missing_file_names_the_chapter_that_makes_it(tmp_path):
-    with pytest.raises(InputError, match=r"notebooks/01-dataset-exploration\.ipynb makes it"):
-        files.need(tmp_path / "train.jsonl", "01-dataset-exploration")

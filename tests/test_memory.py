@@ -5,11 +5,10 @@ import sys
 import pandas as pd
 import pytest
 import torch
-from conftest import run_solution
+from conftest import run_solution, sft_arguments
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from helpers import ROOT, InputError, budgets, estimates, memory, models, out_of_memory, swift_setup
-from helpers.templating import PLAIN, PromptFormat
 
 SMALL = {
     "hidden_size": 64,
@@ -81,7 +80,6 @@ def test_weights_are_counted_once(base):
 def test_a_forecast_is_what_the_real_step_allocates(checkpointing):
     """The real step runs on a small random model and is followed by the same tracker."""
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoConfig, AutoModelForCausalLM
 
     small = {
         "hidden_size": 64,
@@ -243,20 +241,7 @@ def test_the_longest_row_is_the_last_that_fits():
 
 def test_a_training_that_cannot_fit_stops_with_what_would_help():
     config = CONFIGS["llama"]
-    arguments = swift_setup.sft_arguments(
-        model=models.PACKAGED,
-        prompt_format=PromptFormat(PLAIN, 192, True),
-        rank=8,
-        alpha=32,
-        dropout=0.0,
-        steps=8,
-        rows_per_step=8,
-        batch_size=8,
-        learning_rate=1e-4,
-        evaluations=1,
-        seed=42,
-        train_rows=64,
-    )
+    arguments = sft_arguments(rank=8, batch_size=8)
     parts = swift_setup.expected_memory(config, arguments, 192, free=8)
     assert parts["total"] == pytest.approx(sum(parts[part] for part in memory.PARTS))
     with pytest.raises(InputError, match=r"needs about .* GiB and 0\.0 are free") as error:

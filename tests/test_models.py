@@ -3,10 +3,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import small_model
+from conftest import sft_arguments, small_model
 
-from helpers import InputError, models, swift_setup, templating
-from helpers.templating import PromptFormat
+from helpers import InputError, models, swift_setup
 
 
 def test_the_packaged_model_is_converted_once_and_whole(monkeypatch):
@@ -90,20 +89,7 @@ def test_a_model_that_brings_code_is_refused_before_anything_runs(tmp_path, file
             load(str(tmp_path))
         assert file in str(error.value) and f"trust:{tmp_path}" in str(error.value)
     with pytest.raises(InputError, match="brings code of its own"):
-        swift_setup.sft_arguments(
-            model=str(tmp_path),
-            prompt_format=PromptFormat(templating.PLAIN, 64, False),
-            rank=8,
-            alpha=32,
-            dropout=0.0,
-            steps=1,
-            rows_per_step=1,
-            batch_size=1,
-            learning_rate=1e-4,
-            evaluations=1,
-            seed=1,
-            train_rows=1,
-        )
+        sft_arguments(model=str(tmp_path))
     assert not trap.exists()
     with pytest.warns(UserWarning, match="may run"):
         assert models.find_model(f"trust:{tmp_path}") == str(tmp_path)

@@ -6,8 +6,8 @@ import re
 
 import pytest
 import torch
-from conftest import GPU_PROFILES
-from transformers import AutoModelForCausalLM, HfArgumentParser
+from conftest import GPU_PROFILES, sft_arguments
+from transformers import AutoModelForCausalLM
 
 from helpers import ROOT, InputError, files, heads, imports, memory, profiles, swift_setup, training
 from helpers.adapters import AdapterPrompt
@@ -38,22 +38,6 @@ def setting_arguments(profile, setting, model, **changes):
     )
 
 
-@pytest.fixture(scope="module")
-def parse():
-    """parse(arguments) gives what swift understands of them, and what it does not know."""
-    from swift.arguments import SftArguments
-
-    parser = HfArgumentParser(SftArguments)
-
-    def parse(arguments):
-        line = []
-        for key, value in arguments.items():
-            line += [f"--{key}", *map(str, value if isinstance(value, list) else [value])]
-        return parser.parse_known_args(line)
-
-    return parse
-
-
 @pytest.mark.parametrize("name", PROFILES)
 def test_swift_knows_every_argument_of_every_setting(name, parse, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
@@ -68,15 +52,8 @@ def test_swift_knows_every_argument_of_every_setting(name, parse, tmp_path):
 
 def test_swift_knows_every_argument_of_a_head(parse, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    arguments = swift_setup.sft_arguments(
-        model=str(tmp_path),
-        prompt_format=PromptFormat(find_template("plain"), 288, True),
-        **{"rank": 16, "alpha": 32, "dropout": 0.0, "steps": 170, "rows_per_step": 4},
-        **{"batch_size": 4, "learning_rate": 1e-4, "evaluations": 4, "seed": 1},
-        train_rows=100,
-        extra={"weight_decay": 0.0},
-        head=heads.head_arguments(["a", "b", "c"]),
-    )
+    head = heads.head_arguments(["a", "b", "c"])
+    arguments = sft_arguments(model=str(tmp_path), extra={"weight_decay": 0.0}, head=head)
     parsed, unknown = parse(arguments)
     assert not unknown and "acc_strategy" not in arguments
     assert (parsed.task_type, parsed.num_labels) == ("seq_cls", 3)

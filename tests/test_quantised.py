@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from transformers import HfArgumentParser
+from conftest import sft_arguments
 
 from helpers import (
     ROOT,
@@ -44,22 +44,14 @@ def folder(tmp_path):
 
 
 def arguments_for(model, extra, rank=8):
-    return swift_setup.sft_arguments(
-        model=model, prompt_format=FORMAT, rank=rank, alpha=32, dropout=0.0, steps=2,
-        rows_per_step=2, batch_size=1, learning_rate=1e-4, evaluations=1, seed=42, train_rows=4,
-        extra=extra,
-    )  # fmt: skip
+    few = {"steps": 2, "rows_per_step": 2, "batch_size": 1, "evaluations": 1, "train_rows": 4}
+    return sft_arguments(model=model, prompt_format=FORMAT, rank=rank, extra=extra, **few)
 
 
-def test_swift_reads_it_as_four_bit_weights_that_stay_frozen(recommended, folder):
-    from swift.arguments import SftArguments
+def test_swift_reads_it_as_four_bit_weights_that_stay_frozen(recommended, folder, parse):
     from swift.arguments.base_args.quant_args import QuantizeArguments
 
-    arguments = arguments_for(folder, recommended)
-    line = []
-    for key, value in arguments.items():
-        line += [f"--{key}", *map(str, value if isinstance(value, list) else [value])]
-    parsed, unknown = HfArgumentParser(SftArguments).parse_known_args(line)
+    parsed, unknown = parse(arguments_for(folder, recommended))
     assert not unknown
     assert (parsed.quant_method, parsed.quant_bits) == ("bnb", 4)
     assert parsed.bnb_4bit_quant_type == "nf4" and parsed.tuner_type == "lora"

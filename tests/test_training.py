@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import small_model
+from conftest import FORMAT, small_model
+from conftest import sft_arguments as arguments
 from safetensors.torch import save_file
 
 from helpers import (
@@ -19,35 +20,14 @@ from helpers import (
     settings,
     swift_arguments,
     swift_setup,
-    templating,
     training,
     training_log,
 )
 from helpers.adapters import AdapterPrompt
 from helpers.parameters import defaults_of
-from helpers.templating import PromptFormat, encode_answer
+from helpers.templating import encode_answer
 
-FORMAT = PromptFormat(templating.PLAIN, 192, True)
 CHAPTER = defaults_of(ROOT / "notebooks" / "04-training.ipynb")
-
-
-def arguments(**changes):
-    """Arguments of swift for training the packaged model."""
-    values = {
-        "model": models.PACKAGED,
-        "prompt_format": FORMAT,
-        "rank": 16,
-        "alpha": 32,
-        "dropout": 0.0,
-        "steps": 40,
-        "rows_per_step": 8,
-        "batch_size": 4,
-        "learning_rate": 4e-4,
-        "evaluations": 3,
-        "seed": 42,
-        "train_rows": 100,
-    }
-    return swift_setup.sft_arguments(**values | changes)
 
 
 @pytest.fixture

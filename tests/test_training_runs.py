@@ -14,18 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from conftest import sft_arguments
 from safetensors.torch import load_file
 
-from helpers import (
-    ROOT,
-    InputError,
-    adapters,
-    models,
-    swift_setup,
-    templating,
-    training,
-    training_log,
-)
+from helpers import ROOT, InputError, adapters, models, templating, training, training_log
 from helpers.adapters import AdapterPrompt
 from helpers.templating import PromptFormat
 
@@ -76,22 +68,10 @@ def messages(tokenizer, sample):
 
 
 def arguments(model, **changes):
-    values = {
-        "model": model,
-        "prompt_format": FORMAT,
-        "rank": 4,
-        "alpha": 16,
-        "dropout": 0.0,
-        "steps": STEPS,
-        "rows_per_step": 4,
-        "batch_size": 2,
-        "learning_rate": 1e-3,
-        "evaluations": 6,
-        "seed": 42,
-        "train_rows": 64,
-        "extra": {"torch_dtype": "float32"},
-    }
-    return swift_setup.sft_arguments(**values | changes)
+    values = {"model": model, "prompt_format": FORMAT, "rank": 4, "alpha": 16, "steps": STEPS}
+    values |= {"rows_per_step": 4, "batch_size": 2, "learning_rate": 1e-3, "evaluations": 6}
+    values |= {"train_rows": 64, "extra": {"torch_dtype": "float32"}}
+    return sft_arguments(**values | changes)
 
 
 def losses(folder):
