@@ -48,6 +48,12 @@ def setting(tmp_path_factory, draw_adapter):
     return folder
 
 
+@pytest.fixture
+def own(tmp_path, setting):
+    """The setting's adapter, copied into a run of its own."""
+    return shutil.copytree(setting / "adapter", tmp_path / "run" / "train" / "s" / "adapter")
+
+
 @pytest.fixture(scope="module")
 def exported(setting):
     return export.export_model(setting / "adapter")
@@ -238,25 +244,19 @@ def test_lines_say_where_options_leave_an_article_no_room(exported, tokenizer, c
         cut_by_readme(exported, tokenizer, cut, "球队取胜。" * 3, [f"类别{n}" for n in range(90)])
 
 
-def test_what_would_be_another_model_is_refused(tmp_path, setting):
-    own = tmp_path / "run" / "train" / "q4"
-    (own / "adapter").mkdir(parents=True)
-    for path in (setting / "adapter").iterdir():
-        os.link(path, own / "adapter" / path.name)
-    (own / "sft.yaml").write_text("quant_bits: 4\n")
+def test_what_would_be_another_model_is_refused(tmp_path, own):
+    (own.parent / "sft.yaml").write_text("quant_bits: 4\n")
     with pytest.raises(InputError, match="quantised to 4 bits"):
-        export.export_model(own / "adapter")
-    (own / "sft.yaml").write_text("quant_bits: null\n")
-    values = json.loads((own / "adapter" / "prompt.json").read_text())
-    (own / "adapter" / "prompt.json").unlink()
-    files.write_json(own / "adapter" / "prompt.json", values | {"model": "trust:some/model"})
+        export.export_model(own)
+    (own.parent / "sft.yaml").write_text("quant_bits: null\n")
+    values = json.loads((own / "prompt.json").read_text())
+    files.write_json(own / "prompt.json", values | {"model": "trust:some/model"})
     with pytest.raises(InputError, match="asks to run code"):
-        export.export_model(own / "adapter")
-    (own / "adapter" / "prompt.json").unlink()
+        export.export_model(own)
     trusted = {"model": "trust:baichuan-inc/Baichuan2-7B-Base"}  # a profile would trust it
-    files.write_json(own / "adapter" / "prompt.json", values | trusted)
+    files.write_json(own / "prompt.json", values | trusted)
     with pytest.raises(InputError, match="code of its own"):
-        export.export_model(own / "adapter")
+        export.export_model(own)
     with pytest.raises(InputError, match="no adapter in"):
         export.export_model(tmp_path)
     assert not (tmp_path / "run" / "export").exists()
@@ -272,10 +272,8 @@ def test_what_would_be_another_model_is_refused(tmp_path, setting):
     ],
 )
 def test_a_damaged_file_of_the_run_is_named_before_anything_is_merged(
-    tmp_path, setting, monkeypatch, name, content
+    tmp_path, own, monkeypatch, name, content
 ):
-    own = tmp_path / "run" / "train" / "s" / "adapter"
-    shutil.copytree(setting / "adapter", own)
     (tmp_path / "run" / name).parent.mkdir(exist_ok=True)
     (tmp_path / "run" / name).write_text(content)
     monkeypatch.setattr(export, "write_model", lambda *_: pytest.fail("merged"))
@@ -283,9 +281,7 @@ def test_a_damaged_file_of_the_run_is_named_before_anything_is_merged(
         export.export_model(own)
 
 
-def test_a_file_in_the_folders_place_is_kept(tmp_path, setting):
-    own = tmp_path / "run" / "train" / "s" / "adapter"
-    shutil.copytree(setting / "adapter", own)
+def test_a_file_in_the_folders_place_is_kept(tmp_path, own):
     (tmp_path / "run" / "export").mkdir()
     (tmp_path / "run" / "export" / "s").write_text("mine")
     with pytest.raises(InputError, match="move it away"):
@@ -293,11 +289,7 @@ def test_a_file_in_the_folders_place_is_kept(tmp_path, setting):
     assert (tmp_path / "run" / "export" / "s").read_text() == "mine"
 
 
-def test_it_appears_whole_or_not_at_all(tmp_path, setting, monkeypatch):
-    own = tmp_path / "run" / "train" / "s" / "adapter"
-    own.mkdir(parents=True)
-    for path in (setting / "adapter").iterdir():
-        os.link(path, own / path.name)
+def test_it_appears_whole_or_not_at_all(tmp_path, own, monkeypatch):
     old = tmp_path / "run" / "export" / "s"
     old.mkdir(parents=True)
     (old / "old").write_text("")
