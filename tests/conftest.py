@@ -315,6 +315,14 @@ def small_model(make="gemma3_text", key_heads=1, **choices):
     return model
 
 
+def padded_batch():
+    """Three rows of token ids for such a model, the first padded on the left, and their mask."""
+    ids = torch.randint(100, (3, 12), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(ids)
+    mask[0, :5] = 0
+    return ids, mask
+
+
 @pytest.fixture(scope="session")
 def draw_adapter():
     """draw_adapter(folder, **choices of LoraConfig) fills a folder as training a setting does, but

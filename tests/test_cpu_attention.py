@@ -2,22 +2,15 @@
 
 import pytest
 import torch
-from conftest import small_model
+from conftest import padded_batch, small_model
 
 from helpers import cpu_attention, models
-
-
-def batch():
-    ids = torch.randint(100, (3, 12), generator=torch.Generator().manual_seed(1))
-    mask = torch.ones_like(ids)
-    mask[0, :5] = 0
-    return ids, mask
 
 
 @pytest.mark.parametrize("key_heads", [1, 2, 4])
 @pytest.mark.parametrize("padded", [True, False])
 def test_logits_and_gradients_stay(key_heads, padded):
-    ids, mask = batch()
+    ids, mask = padded_batch()
     results = []
     for grouped in (False, True):
         model = small_model(key_heads=key_heads).train()
@@ -43,7 +36,7 @@ def test_a_mask_for_all_rows_serves_them_and_stays_as_it_was():
 
 
 def test_in_two_bytes_it_is_no_farther_from_the_truth_than_before():
-    ids, mask = batch()
+    ids, mask = padded_batch()
     exact = small_model()(ids, attention_mask=mask).logits[mask.bool()]
     errors = []
     for grouped in (False, True):
@@ -56,7 +49,7 @@ def test_in_two_bytes_it_is_no_farther_from_the_truth_than_before():
 
 
 def test_written_token_by_token_from_a_cache_it_is_the_same():
-    ids = batch()[0][:1]
+    ids = padded_batch()[0][:1]
     written = []
     for grouped in (False, True):
         model = small_model().eval()
