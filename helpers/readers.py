@@ -26,12 +26,14 @@ from helpers.lines import (
     refuse_bomb,
     refuse_other_kind,
 )
-from helpers.rows import clean, shown
+from helpers.rows import clean, shown, usual_columns
 from helpers.tables import CellError, Rows, mended, read_csv, read_xlsx
 
 SPACE = re.compile(r"[ \t\r\n]*")
 LIST_BEHIND = re.compile(r'\{\s*"(\w+)"\s*:\s*\[\s*\{')
 """The beginning of a file whose rows are in a list within an object."""
+BY_COLUMNS = re.compile(r'\{\s*("[^"]*"\s*:\s*\{\s*)?"0"\s*:')
+"""The beginning of a file that pandas writes by columns, or by the numbers of its rows."""
 CONVERSIONS = (
     dict.fromkeys((".xls", ".xlsm", ".et", ".ods", ".numbers"), "save it as .xlsx")
     | dict.fromkeys((".zip", ".7z", ".rar", ".tar", ".tgz"), "unpack it")
@@ -164,12 +166,20 @@ def read_json(path: Path) -> Rows:
     decoder = json.JSONDecoder(object_pairs_hook=with_unique_names)
     chunks, number, place = read_text(path), 0, 1
     text = next(chunks).lstrip()
-    if is_json_lines(text):
+    while text.startswith("{") and "\n" not in text and len(text) < LINE_LIMIT:
+        if not (chunk := next(chunks, "")):
+            break
+        text += chunk  # one object, or a first row, may be longer than a read
+    table = sole_object(text)
+    whole = table is not None and holds_rows(table)
+    if is_json_lines(text) and not whole:
         yield from read_jsonl(path)
         return
     if not text.startswith("["):
         way = "write each object on a line of its own"
-        if behind := LIST_BEHIND.match(text):
+        if whole or BY_COLUMNS.match(text):
+            way = way_out_of(table or {})
+        elif behind := LIST_BEHIND.match(text):
             way = f"keep the list behind {shown(behind[1])}, and nothing around it"
         raise InputError(
             f"{path}: expected an array of objects, such as [{{…}}, {{…}}], as pandas writes one "
@@ -206,18 +216,67 @@ def read_json(path: Path) -> Rows:
 def is_json_lines(text: str) -> bool:
     """Whether a file has one object per line, judging by its first line.
 
-    A single object around a list of rows does not count as a row.
-
     Args:
         text: the file's beginning.
     """
-    line, _, more = text.partition("\n")
     try:
-        row = json.loads(line)
+        return isinstance(json.loads(text.partition("\n")[0]), dict)
     except (ValueError, RecursionError):
         return False
-    wraps_rows = LIST_BEHIND.match(text) and len(row) == 1 and not clean(more)
-    return isinstance(row, dict) and not wraps_rows
+
+
+def sole_object(text: str) -> dict | None:
+    """The object that a file consists of; None where it holds something else.
+
+    Args:
+        text: the file, or its beginning where it is long.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def lists_of_rows(table: dict) -> list[str]:
+    """The names in an object behind which a list of objects stands.
+
+    Args:
+        table: a file's only object.
+    """
+    return [
+        name
+        for name, value in table.items()
+        if value and isinstance(value, list) and isinstance(value[0], dict)
+    ]
+
+
+def holds_rows(table: dict) -> bool:
+    """Whether a file's only object holds rows and is none itself.
+
+    It holds no text, as where pandas writes columns, or the articles stand in a list within it.
+
+    Args:
+        table: the object.
+    """
+    if all(isinstance(value, list | dict) for value in table.values()):
+        return bool(table)
+    within = [name for behind in lists_of_rows(table) for name in table[behind][0]]
+    return any(usual_columns("text", within)) and not any(usual_columns("text", list(table)))
+
+
+def way_out_of(table: dict) -> str:
+    """What to do with a file that is one object, and should hold rows.
+
+    Args:
+        table: the object; empty for what is too long to be looked at.
+    """
+    names = lists_of_rows(table)
+    if len(names) == 1:
+        return f"keep the list behind {shown(names[0])}, and nothing around it"
+    if names:
+        return f"write the lists behind {', '.join(map(shown, names[:4]))} into files of their own"
+    return "here one object holds the columns, so write an object for each row"
 
 
 def read_parquet(path: Path) -> Rows:

@@ -468,6 +468,43 @@ def test_an_unsound_array_is_one_line(tmp_path, content, says):
         rows_of(save(tmp_path / "a.json", content))
 
 
+BY_ROWS = [{"text": "甲" * 9, "label": "A"}, {"text": "乙" * 9, "label": "B"}]
+WRAPPED = {
+    "columns, as pandas writes by default": (
+        {"text": {"0": "甲", "1": "乙"}, "label": {"0": "A", "1": "B"}},
+        "holds the columns, so write an object for each row",
+    ),
+    "lists by name": ({"text": ["甲", "乙"], "label": ["A", "B"]}, "holds the columns"),
+    "rows by number": ({"0": BY_ROWS[0], "1": BY_ROWS[1]}, "holds the columns"),
+    "a table with its schema": (
+        {"schema": {"fields": []}, "data": BY_ROWS},
+        "keep the list behind 'data', and nothing around it",
+    ),
+    "rows beside a version": ({"version": "1", "data": BY_ROWS}, "keep the list behind 'data'"),
+    "rows of two splits": (
+        {"train": BY_ROWS, "test": BY_ROWS},
+        "write the lists behind 'train', 'test' into files of their own",
+    ),
+}
+
+
+@pytest.mark.parametrize("size", [1, 150_000], ids=["short", "longer than a read"])
+@pytest.mark.parametrize("content, says", WRAPPED.values(), ids=WRAPPED.keys())
+def test_one_object_that_holds_all_rows_is_no_row(tmp_path, content, says, size):
+    text = json.dumps(content, ensure_ascii=False).replace("甲", "甲" * size)
+    with pytest.raises(InputError, match=f"expected an array of objects.*{says}"):
+        rows_of(save(tmp_path / "a.json", text))
+
+
+def test_a_row_of_objects_in_lists_is_a_row(tmp_path):
+    row = {"text": "甲" * 500_000, "marks": [{"text": "甲"}]}
+    assert rows_of(save(tmp_path / "a.json", json.dumps(row, ensure_ascii=False))) == [row]
+    lines = json.dumps(row, ensure_ascii=False) + '\n{"text": "乙"}\n'
+    assert rows_of(save(tmp_path / "b.json", lines)) == [row, {"text": "乙"}]
+    odd = '{"marks": [{"text": "甲"}]}\n{"text": "乙"}\n'  # not sound, but the file holds lines
+    assert len(rows_of(save(tmp_path / "c.json", odd))) == 2
+
+
 def test_an_array_larger_than_a_read(tmp_path):
     rows = [{"text": "长" * size, "n": size} for size in (1, 400_000, 1_500_000, 2, 3)]
     text = json.dumps([*rows, 5, "x"], ensure_ascii=False, indent=1)
