@@ -20,17 +20,27 @@ EXPANSION_LIMIT = 200
 """How many times its size a packed file may grow once it is unpacked to more than 256 MiB. Text
 grows by a factor of three to ten, a decompression bomb by a thousand.
 """
+GZIP = b"\x1f\x8b"
+"""How gzipped files begin."""
 OTHER_KINDS = {
     b"PK\x03\x04": "a workbook (.xlsx) or a .zip by its content; name it so, or unpack it",
     b"\xd0\xcf\x11\xe0": "an old workbook (.xls), or one with a password, by its content; "
     "save it as .xlsx without one",
-    b"\x1f\x8b": "packed (.gz) by its content; name it so",
+    GZIP: "packed (.gz) by its content; name it so",
     b"PAR1": "a .parquet file by its content; name it so",
     b"version https://git-lfs": "a pointer of Git LFS, not the data; fetch it with git lfs pull",
     b"<!doctype html": "a web page, not the data; download the file itself",
     b"<html": "a web page, not the data; download the file itself",
     b"<table": "a table of a web page; save it as .xlsx or .csv",
-}
+    b"<?xml": "XML, which is not read; write its rows as .jsonl or .csv",
+    b"%pdf-": "a PDF, which is not read; write its text as .jsonl or .csv",
+    b"{\\rtf": "a text with formats (RTF), which is not read; save it as plain text",
+    b"ARROW1\0\0": "an Arrow file (.feather) by its content; write it as .parquet",
+    b"SQLite format 3\0": "a database (SQLite); export its table as .csv",
+} | dict.fromkeys(
+    (b"\x28\xb5\x2f\xfd", b"BZh91AY&SY", b"\xfd7zXZ\0", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"),
+    "packed (.zst, .bz2, .xz, .7z or .rar) by its content; unpack it",
+)
 """What a file really is, by its first bytes (text in lower case), and what to do about a name that
 says something else.
 """
@@ -69,7 +79,8 @@ def refuse_other_kind(path: Path, content: bytes, own: bytes | None = None) -> N
     begins = content[:64].removeprefix(codecs.BOM_UTF8).lstrip()
     for mark, kind in OTHER_KINDS.items():
         if mark != own and (begins.startswith(mark) or begins.lower().startswith(mark)):
-            raise InputError(f"{path} is {kind}")
+            twice = mark == GZIP and form_of(path) != path.suffix.lower()
+            raise InputError(f"{path} is {'packed twice; unpack it once' if twice else kind}")
 
 
 def read_text(path: Path) -> Iterator[str]:

@@ -10,7 +10,7 @@ from helpers import ROOT, InputError, one_line
 from helpers.files import below_root, from_root
 from helpers.hubs import fetch_dataset
 from helpers.lines import form_of
-from helpers.readers import READERS, Rows, read_file
+from helpers.readers import CONVERSIONS, READERS, Rows, read_file
 
 SAMPLE = ROOT / "data" / "sample"
 SPLITS = {"train": ("train",), "val": ("val", "valid", "validation", "dev"), "test": ("test",)}
@@ -236,7 +236,11 @@ def other_place(folder: Path) -> str:
     if len(files) > 1:
         more = ", …" if len(files) > 3 else ""
         return f"give its files as a list, `source: [{', '.join(files[:3])}{more}]`"
-    return f"give the file {files[0]} as source" if files else "none of these is read"
+    if files:
+        return f"give the file {files[0]} as source"
+    other = next((file for file in there if form_of(file) in CONVERSIONS), None)
+    way = f" ({other.name}: {CONVERSIONS[form_of(other)]})" if other else ""
+    return f"none of these is read{way}"
 
 
 def split_by_name(file: Path) -> str:

@@ -17,6 +17,7 @@ from helpers import Fault, InputError, one_line
 from helpers.encodings import decodes, encoding_of
 from helpers.files import below_root
 from helpers.lines import (
+    GZIP,
     LINE_LIMIT,
     form_of,
     line_fault,
@@ -36,7 +37,10 @@ BY_COLUMNS = re.compile(r'\{\s*("[^"]*"\s*:\s*\{\s*)?"0"\s*:')
 """The beginning of a file that pandas writes by columns, or by the numbers of its rows."""
 CONVERSIONS = (
     dict.fromkeys((".xls", ".xlsm", ".et", ".ods", ".numbers"), "save it as .xlsx")
-    | dict.fromkeys((".zip", ".7z", ".rar", ".tar", ".tgz"), "unpack it")
+    | dict.fromkeys(
+        (".zip", ".7z", ".rar", ".tar", ".tgz", ".zst", ".bz2", ".xz", ".lz4"), "unpack it"
+    )
+    | dict.fromkeys((".arrow", ".feather", ".pkl", ".pickle"), "write it as .parquet")
     | dict.fromkeys((".ndjson", ".jsonlines"), "name it .jsonl")
     | {".txt": "with names of columns and tabs between fields it is .tsv"}
 )
@@ -64,14 +68,17 @@ def read_file(path: Path, sheet: str | None = None) -> Rows:
         raise InputError(
             f"{path} has no sheets; `sheet` is for .xlsx files: leave it out, or set it to null"
         )
-    magic_bytes = b"\x1f\x8b" if packed else {".xlsx": b"PK\x03\x04", ".parquet": b"PAR1"}.get(form)
+    magic_bytes = GZIP if packed else {".xlsx": b"PK\x03\x04", ".parquet": b"PAR1"}.get(form)
     try:
         if magic_bytes:  # text formats are checked as they are read
             with path.open("rb") as file:
                 refuse_other_kind(path, file.read(64), magic_bytes)
         yield from read_xlsx(path, sheet) if form == ".xlsx" else READERS[form](path)
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path} cannot be read: {one_line(error)}") from None
+        way = ""
+        if packed and getattr(error, "errno", None) is None:  # the fault is in its content
+            way = "; copy the file anew, or, where it is not packed, take .gz off its name"
+        raise InputError(f"{path} cannot be read: {one_line(error)}{way}") from None
 
 
 def column_names(file: Path | str, sheet: str | None = None, most: int | None = 100) -> list[str]:

@@ -1,8 +1,10 @@
 """Values and formats: what is a label, and what in a file is refused rather than guessed."""
 
+import bz2
 import csv
 import gzip
 import json
+import lzma
 import re
 import uuid
 import zipfile
@@ -738,6 +740,37 @@ def test_what_stands_in_the_place_of_data_is_said(tmp_path, content, said):
     for form in ("csv.gz", "parquet.gz"):
         with pytest.raises(InputError, match=said):
             rows_of(save(tmp_path / f"a.{form}", gzip.compress(content.encode())))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x28\xb5\x2f\xfd\x24\x05", r"is packed \(\.zst, .*unpack it"),
+        (bz2.compress(b"text\n"), r"is packed \(\.zst, \.bz2"),
+        (lzma.compress(b"text\n"), "is packed"),
+        (b"7z\xbc\xaf\x27\x1c\0\4", "is packed"),
+        (b"%PDF-1.7\n%\xe2\xe3", "is a PDF, which is not read"),
+        (b'<?xml version="1.0"?>\n<rows/>', "is XML, which is not read"),
+        (b"{\\rtf1 text}", "is a text with formats"),
+        (b"ARROW1\0\0\0\0", r"write it as \.parquet"),
+    ],
+)
+def test_a_file_that_is_not_read_says_what_it_is(tmp_path, content, said):
+    for form in ("csv", "jsonl", "json", "parquet", "csv.gz"):
+        whole = gzip.compress(content) if form.endswith(".gz") else content
+        with pytest.raises(InputError, match=said):
+            rows_of(save(tmp_path / f"a.{form}", whole))
+
+
+def test_a_file_that_is_not_soundly_packed_says_what_to_do(tmp_path):
+    whole = gzip.compress(GOOD_TABLE.encode())
+    for content in (GOOD_TABLE.encode(), whole[:-9], whole[:20] + bytes(9) + whole[29:]):
+        with pytest.raises(InputError, match=r"copy the file anew, or.* take \.gz off its name"):
+            rows_of(save(tmp_path / "a.csv.gz", content))
+    with pytest.raises(InputError, match="is packed twice; unpack it once"):
+        rows_of(save(tmp_path / "a.csv.gz", gzip.compress(whole)))
+    with pytest.raises(InputError, match=r"unknown kind of file; unpack it"):
+        rows_of(save(tmp_path / "a.csv.zst", whole))
 
 
 def test_a_table_under_the_name_of_another_kind_is_called_what_it_is(tmp_path):

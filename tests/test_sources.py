@@ -432,6 +432,12 @@ def test_a_folder_without_a_train_file_lists_what_it_holds(tmp_path):
         sources.read_source(str(tmp_path))
 
 
+def test_a_folder_of_files_that_are_not_read_says_what_to_do_with_one(tmp_path):
+    (tmp_path / "train.jsonl.zst").touch()
+    with pytest.raises(InputError, match=r"none of these is read \(train\.jsonl\.zst: unpack it\)"):
+        sources.read_source(str(tmp_path))
+
+
 def test_a_folder_below_that_holds_training_rows_is_named(tmp_path):
     """A hub's data set may have a folder for each configuration, and its files are in a cache."""
     shards(tmp_path / "tnews", "train", 1)
