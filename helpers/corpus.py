@@ -9,6 +9,7 @@ import pandas as pd
 from datasets import Dataset, concatenate_datasets, disable_progress_bars
 
 from helpers import InputError, baselines, duplicates, files, headers, sources, templating
+from helpers.splits import MORE_ROWS
 from helpers.survival import part_lengths
 
 disable_progress_bars()  # they would appear on the page for passes that take no time
@@ -92,7 +93,17 @@ def without_classes(
         splits: rows by split.
         classes: those to leave out.
         menu: all labels; see `sources.Source`.
+
+    Raises:
+        InputError: when no row with a label remains.
     """
+    if not any(
+        label not in {None, *classes} for rows in splits.values() for label in rows["output"]
+    ):
+        raise InputError(
+            f"rare_classes: drop would leave no row: all {len(classes)} classes are too rare to be "
+            f"both learned and judged; {MORE_ROWS}"
+        )
     remaining_labels = [label for label in menu if label not in classes]
 
     def offered(row: dict) -> dict:

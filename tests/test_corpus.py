@@ -217,3 +217,9 @@ def test_a_class_that_is_left_out_is_offered_no_longer(tmp_path):
     assert left["train"]["output"][:] == ["A", "A", "B", "B", None]
     assert left["train"]["category"][:] == [["A", "B"]] * 5
     assert left["test"]["category"][:] == [["A", "C", "B"]]  # a row's own options stay
+
+
+def test_classes_that_are_all_too_rare_are_not_left_out_to_the_last_row():
+    rows = {"train": rows_of(["甲", "乙", "丙"], ["a", "b", None])}
+    with pytest.raises(InputError, match="drop would leave no row: all 2 classes are too rare"):
+        corpus.without_classes(rows, {"a": 1, "b": 1}, ("a", "b"))
