@@ -46,7 +46,7 @@ EMPTY = (
 """Characters that show nothing: white space of every width, controls, marks of zero width."""
 GAPS = set(
     "nan <na> nat #n/a #value! #ref! #div/0! #name? #null! #num! #calc! #spill! #field! #blocked! "
-    "#connect! #busy! #unknown! #nv #wert! #bezug!".split()
+    "#connect! #busy! #unknown! #nv #wert! #bezug! 1.#ind -1.#ind 1.#qnan -1.#qnan".split()
 )
 """What programs write, in lower case, where a value is missing or a formula failed."""
 WORDS_FOR_GAPS = {"none", "null", "na", "n/a", "#na", "#n/a n/a", "-nan", r"\n"} | set(
@@ -140,8 +140,8 @@ def label_of(value) -> str | None:
 
     Args:
         value: as a reader gives it. Texts, whole numbers and truth values are labels. A whole
-            number may come with a decimal point ("1.0"), as programs write it in a column with
-            gaps.
+            number may come with a decimal point ("1.0", "1.00"), as programs write it in a column
+            with gaps or of decimals.
 
     Returns:
         The label, without white space around it; None for a gap (None, NaN, nothing visible).
@@ -165,7 +165,7 @@ def label_of(value) -> str | None:
     if text.lower() in GAPS:
         raise Fault("a gap written as text is no label", f": {text!r}; leave the field empty")
     whole, point, zero = text.rpartition(".")
-    if point and zero == "0" and re.fullmatch(r"-?(0|[1-9][0-9]{0,15})", whole):
+    if point and set(zero) == {"0"} and re.fullmatch(r"-?(0|[1-9][0-9]{0,15})", whole):
         return str(int(whole))
     return text or None
 

@@ -34,7 +34,9 @@ from helpers.rows import LAYOUT, check_row, label_of, options_of, spelling, text
         (1.0, "1"),
         (-0.0, "0"),
         ("1.0", "1"),
+        ("1.00", "1"),
         ("1.10", "1.10"),
+        ("1.", "1."),
         ("01.0", "01.0"),
         (Decimal("2.00"), "2"),
         (np.int64(5), "5"),
@@ -68,6 +70,7 @@ def test_what_a_label_is(value, label):
         ("nan", "a gap written as text"),
         ("#N/A", "a gap written as text"),
         ("#SPILL!", "a gap written as text"),
+        ("-1.#IND", "a gap written as text"),
         ("\ud800", "no valid Unicode"),
     ],
 )
