@@ -95,9 +95,7 @@ def read_text(path: Path) -> Iterator[str]:
         refuse_other_kind(path, chunk)
         wide = chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         chunk = chunk.removeprefix(codecs.BOM_UTF8)  # some programs put it even before GBK
-        # in UTF-16 without a mark a line end has two bytes, and only second bytes are 0
-        unmarked = not wide and b"\n\0" in chunk and 0 not in chunk[::2]
-        if chunk[:4].count(0) >= 2 or unmarked:
+        if chunk[:4].count(0) >= 2 or (not wide and is_unmarked(chunk)):
             raise InputError(f"{path} is UTF-32, or UTF-16 without a mark; save it as UTF-8")
         decoder = codecs.getincrementaldecoder("utf-16" if wide else "ascii")()
         chosen, first = wide, True
@@ -116,6 +114,24 @@ def read_text(path: Path) -> Iterator[str]:
                 return
             first = first and not text
             chunk = file.read(2**20)
+
+
+def is_unmarked(chunk: bytes) -> bool:
+    """Whether the beginning of a file is UTF-16 without a mark.
+
+    There a line end has two bytes, and only second bytes are 0. A single 0 at the beginning of a
+    line of UTF-8 is padding.
+
+    Args:
+        chunk: the beginning.
+    """
+    if b"\n\0" not in chunk or 0 in chunk[::2]:
+        return False
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(chunk)
+    except UnicodeDecodeError:
+        return True
+    return 8 * chunk.count(0) > len(chunk)
 
 
 def decoder_of(path: Path, chunk: bytes) -> codecs.IncrementalDecoder:

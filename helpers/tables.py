@@ -22,6 +22,8 @@ SPACED, BEGINS = (
     "a space before a quote",
     "; take it away: a field in quotes begins with the quote",
 )
+NUL_AT_QUOTE = re.compile('\0+(?=")|(?<=")\0+|^\0+(?=[\r\n]*$)')
+"""NUL characters that would hide a quote, or make an empty line a record."""
 BURIED_QUOTE = re.compile('\ufeff+(?=")')
 TOP_ROW = re.compile("[A-Z]+1:[A-Z]+1")
 """Cells of a sheet's first row."""
@@ -60,7 +62,7 @@ def csv_records(
             # joined files have a byte-order mark between them, which would hide a quote behind it
             line = line if lines else BURIED_QUOTE.sub("", line.lstrip("\ufeff"))
             lines.append(line)
-            yield line.replace("\0", "")
+            yield NUL_AT_QUOTE.sub("", line)
 
     def refuse(line: int, reason: str, way: str = ""):
         raise InputError(
@@ -152,7 +154,7 @@ def mended(raw: dict) -> dict:
 
 def header_names(path: Path, where: str, fields: list) -> list[str]:
     """Names of the columns, "" for one without; raises InputError for what is no header."""
-    names = ["" if field is None else clean(str(field)) for field in fields]
+    names = ["" if field is None else clean(str(field).replace("\0", "")) for field in fields]
     for name, count in Counter(filter(None, names)).items():
         if count > 1:
             raise InputError(f"{path} {where}: {count} columns are called {name!r}; rename one")

@@ -1337,3 +1337,17 @@ def test_wide_characters_without_a_mark_are_called_so(tmp_path):
     assert rows_of(path)[1] == {"正文": "股市上涨", "类别": "财经"}
     path.write_bytes(table.encode().replace(b"\n", b"\0\n"))  # padded with NUL
     assert len(rows_of(path)) == 2
+    for content in (table, "text,label\nrain,weather\nshares,business\n"):
+        path.write_bytes(content.encode("utf-16-le"))
+        with pytest.raises(InputError, match="UTF-16 without a mark"):
+            list(read_file(path))
+        path.write_bytes(content.encode().replace(b"\n", b"\n\0", 1))  # one NUL, at an odd place
+        assert len(rows_of(path)) == 2
+
+
+def test_nul_characters_of_a_table_hide_no_quote_and_are_seen(tmp_path):
+    content = 'te\0xt\0,label\n\0"甲\0, 乙"\0,\0A\0\n\0\0\n丙\0\0,B\n\0\0\0'
+    assert rows_of(save(tmp_path / "a.csv", content)) == [
+        {"text": "甲\0, 乙", "label": "\0A\0"},
+        {"text": "丙\0\0", "label": "B"},
+    ]

@@ -97,6 +97,9 @@ def test_other_columns_and_the_set_of_labels(tmp_path):
 def test_nul_padding_is_removed_and_counted(tmp_path):
     found = sources.read_source(write(tmp_path / "rows.jsonl", GOOD, GOOD | {"text": "正文\0\0\0"}))
     assert found.padded == 1 and found.splits["train"][1]["text"] == "正文"
+    path = write_csv(tmp_path / "rows.csv", [{"text": "正文\0\0", "label": name} for name in "AB"])
+    found = sources.read_source(path, {"category": None, "output": "label"})
+    assert found.padded == 2 and found.splits["train"][1]["text"] == "正文"
 
 
 BAD_ROWS = {
