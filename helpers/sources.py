@@ -47,6 +47,7 @@ from helpers.watches import (
     refuse_joined_labels,
     refuse_minus_ones,
     refuse_strange_labels,
+    refuse_truths_beside_numbers,
 )
 
 if TYPE_CHECKING:  # a second to load, for chapter 1 alone
@@ -216,6 +217,7 @@ class Reading:
             )
         if parts:
             refuse_joined_labels(parts[0].name, labels)
+            refuse_truths_beside_numbers(parts[0].name, labels)
         return sorted(labels)
 
     def rows(self, split: str, parts: list[Part], options: list[str] | None) -> Iterator[dict]:

@@ -276,6 +276,24 @@ def refuse_joined_labels(name: str, labels: set[str]) -> None:
             )
 
 
+def refuse_truths_beside_numbers(name: str, labels: set[str]) -> None:
+    """Raise InputError where some rows have truth values as labels, and others 0 or 1.
+
+    Programs write both for the same answer, and one class would become two.
+
+    Args:
+        name: of the source's first file.
+        labels: all that occur.
+    """
+    truths = sorted(label for label in labels if label.lower() in ("true", "false"))
+    numbers = sorted(labels & {"0", "1"})
+    if truths and numbers:
+        raise InputError(
+            f"{name}: labels are truth values ({truths[0]!r}) in some rows and numbers "
+            f"({numbers[0]!r}) in others; write them alike"
+        )
+
+
 def is_coded(labels: set[str]) -> bool:
     """Whether labels are the numbers from 0 or 1 on, as programs count classes."""
     numbers = {int(label) for label in labels if re.fullmatch("[0-9]{1,9}", label)}

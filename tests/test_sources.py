@@ -1008,3 +1008,13 @@ def test_a_full_scratch_folder_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.arrow_writer.ArrowWriter, "write", full)
     with pytest.raises(InputError, match=r"scratch folder .* No space left on device.* TMPDIR"):
         sources.read_source(write(tmp_path / "a.jsonl", GOOD, OTHER))
+
+
+def test_truth_values_beside_numbers_are_not_four_classes(tmp_path):
+    columns = {"category": None, "output": "label"}
+    rows = [{"text": f"第{n}篇", "label": (0, True, 1, False)[n % 4]} for n in range(8)]
+    with pytest.raises(InputError, match=r"truth values \('False'\) in some rows and numbers"):
+        sources.read_source(write(tmp_path / "a.jsonl", *rows), columns)
+    alike = [row | {"label": bool(row["label"])} for row in rows]
+    found = sources.read_source(write(tmp_path / "b.jsonl", *alike), columns)
+    assert found.menu == ("False", "True")
