@@ -60,7 +60,17 @@ def prepare_rows(
         tokenizer: a fast tokenizer of transformers.
         prompt_format: how rows are rendered and cut.
         rows: with a label each.
+
+    Raises:
+        InputError: for a label that ends with the model's end token; see also templating.fit_all.
     """
+    end = tokenizer.eos_token
+    for label in dict.fromkeys(row["output"] for row in rows):
+        if end and label.endswith(end):
+            raise InputError(
+                f"the label {label!r} ends with {end!r}, which swift takes for the end of an "
+                "answer, so that none would be learned; call that class something else"
+            )
     prompts = fit_all(tokenizer, prompt_format, rows)
     lengths = [
         len(prompt.ids) + len(encode_answer(tokenizer, row["output"]))

@@ -466,3 +466,11 @@ def test_pages_that_a_forked_child_shares_count_once():
         assert [process.stdout.readline() for _ in range(2)] == [b"there\n"] * 2
         assert 300 / 1024 < training.resident_gib(process.pid) < 400 / 1024
         process.stdin.close()
+
+
+def test_a_label_that_ends_like_an_answer_is_refused(tokenizer):
+    row = {"id": "x", "text": "文", "category": ["Law", "Law<eos>"], "output": "Law<eos>"}
+    with pytest.raises(InputError, match="ends with '<eos>', which swift takes for the end"):
+        training.prepare_rows(tokenizer, FORMAT, [row])
+    messages, _ = training.prepare_rows(tokenizer, FORMAT, [row | {"output": "Law"}])
+    assert messages[0]["messages"][1]["content"] == "Law"
