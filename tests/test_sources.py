@@ -511,6 +511,13 @@ def test_articles_need_no_label_and_bring_their_options_or_not(tmp_path):
     assert readers.column_names(path) == ["text", "category"]
 
 
+@pytest.mark.parametrize("gap", [None, "", []])
+def test_an_article_without_options_is_offered_all_labels(tmp_path, gap):
+    rows = [{"text": "甲", "category": gap}, {"text": "乙", "category": ["A", "B"]}]
+    read = list(sources.read_articles(write(tmp_path / "a.jsonl", *rows), options=["A", "C"]))
+    assert [article.row["category"] for article in read] == [["A", "C"], ["A", "B"]]
+
+
 def test_articles_are_streamed(tmp_path):
     path = write(tmp_path / "own.jsonl", *[{"text": "长" * 1000}] * 5000)
     tracemalloc.start()
