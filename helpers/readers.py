@@ -156,13 +156,27 @@ def read_jsonl(path: Path) -> Rows:
             row = as_object(value, line)
         except (ValueError, RecursionError) as error:
             fault = line_fault(line) or json_fault(error)
-            opens = clean(line) in ("[", "{") or clean(line).startswith("[{")
-            way = "; one object a line, please; an array of them is .json" if opens else ""
-            comma = not way and clean(line).endswith("},")
-            way = "; no comma belongs behind a line" if comma else way
-            yield f"line {number}", Fault(fault.reason, fault.detail + way)
+            yield f"line {number}", Fault(fault.reason, fault.detail + way_out_of_line(line))
         else:
             yield f"line {number}", row
+
+
+def way_out_of_line(line: str) -> str:
+    """What a message adds where a line of a file of lines is no JSON; "" where nothing is known.
+
+    Args:
+        line: of the file.
+    """
+    text = clean(line)
+    if text in ("[", "{") or text.startswith("[{"):
+        return "; one object a line, please; an array of them is .json"
+    if text.endswith("},"):
+        return "; no comma belongs behind a line"
+    if re.search(r"\}\s*\{", text):
+        return "; one object a line, please"
+    if re.match(r"\{\s*'", text):
+        return "; write it with json.dumps, for Python prints a row otherwise"
+    return ""
 
 
 def read_json(path: Path) -> Rows:

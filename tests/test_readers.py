@@ -1207,6 +1207,18 @@ def test_a_comma_behind_a_line_and_columns_without_names_are_said(tmp_path):
     assert "columns need names" in fault and ".json" not in fault
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"text": "甲"}{"text": "乙"}', "one object a line, please"),
+        ("{'text': '甲', 'label': None}", "write it with json.dumps"),
+    ],
+)
+def test_a_line_that_is_no_json_says_how_it_should_be(tmp_path, line, said):
+    read = rows_of(save(tmp_path / "a.jsonl", f'{{"text": "a"}}\n{line}\n'))
+    assert read[0] == {"text": "a"} and "invalid JSON" in read[1] and said in read[1]
+
+
 def test_a_list_of_articles_without_names_of_columns_is_no_table_of_odd_commas(tmp_path):
     articles = "农业部门昨天表示，今年的小麦长势良好。\n球队取胜，球迷高兴。\n"
     (tmp_path / "a.csv").write_text(articles, encoding="utf-8")
