@@ -21,6 +21,45 @@ RARE = re.compile(
     "[\u01a2-\u01af\u01b1-\u023f\u02a1-\u02b8\u02bd-\u0377\u03d7-\u03ff\u0460-\u0487]"
 )
 """Letters and marks that languages write only alone or beside ASCII letters."""
+HIGH = [(byte, bytes([byte]).decode("cp1252", "ignore")) for byte in range(128, 160)]
+"""Bytes that CP1252 gives another character than Latin-1, or none."""
+BYTES = {ord(sign): byte for byte, sign in HIGH if sign}
+BEYOND_BYTES = re.compile(f"[^\0-\xff{''.join(map(chr, BYTES))}]")
+"""A character that text in CP1252 or Latin-1 cannot hold."""
+LOST = re.compile("[\ufffd\ue000-\uf8ff]")
+"""Signs for what was lost, or for bytes that stand for no character of GB18030."""
+
+
+def misread(text: str) -> tuple[str, str] | None:
+    """How a Chinese text was read wrongly before it was saved, as 体育新闻 becomes ä½“è‚²æ–°é—».
+
+    Args:
+        text: of some length; a few words do not tell.
+
+    Returns:
+        The encoding that it was taken for, and what it was; None for any other text.
+    """
+    if text.isascii():
+        return None
+    text = LOST.sub("", text)
+    if BEYOND_BYTES.search(text):
+        taken_for, content = "GB18030", text.encode("gb18030", "ignore")
+    else:
+        taken_for, content = "CP1252", text.translate(BYTES).encode("latin-1")
+    high = content.translate(None, bytes(range(128)))
+    for encoding in ("utf-8", "gb2312"):
+        original = content.decode(encoding, "ignore")
+        sound = len(original.encode(encoding)) - (len(content) - len(high))
+        if len(high) < 12 or sound < (0.85 if len(high) > 36 else 1) * len(high):
+            continue
+        if encoding == "utf-8" and any("\u3000" <= sign for sign in original):
+            return taken_for, original
+        if encoding == "gb2312" and taken_for == "CP1252":
+            # frequent characters and punctuation of Chinese, which words with accents rarely are
+            frequent = re.findall(rb"[\xa1-\xa3\xb0-\xd7][\xa1-\xfe]", content)
+            if 2 * len(frequent) >= 0.8 * len(high) and 2 * len(high) >= len(content):
+                return taken_for, original
+    return None
 
 
 def encoding_of(content: bytes) -> str:

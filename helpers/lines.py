@@ -190,5 +190,6 @@ def line_fault(text: str) -> Fault | None:
     text = text.replace("锟斤拷", "")
     content = b"" if text.isascii() else text.encode("gb18030", "surrogatepass")
     if len(content.translate(None, bytes(range(128)))) >= 12 and decodes(content, "utf-8"):
-        return Fault("a line of UTF-8 in a file of GB18030", "; convert the file to UTF-8")
+        way = "; convert the file to UTF-8, or, if that was done wrongly, make it anew"
+        return Fault("a line of UTF-8 in a file of GB18030", way)
     return None

@@ -21,7 +21,7 @@ from numbers import Integral
 from tokenize import TokenError
 
 from helpers import Fault, InputError
-from helpers.encodings import decode
+from helpers.encodings import decode, misread
 from helpers.parameters import read_yaml
 
 LAYOUT = {"text": "text", "category": "category", "output": "output"}
@@ -218,7 +218,11 @@ def text_of(value) -> str:
         raise Fault("a row needs a non-empty `text`")
     if len(value) < 20 and clean(value).lower() in GAPS | WORDS_FOR_GAPS:
         raise Fault("a row needs a non-empty `text`", f" (there is a gap as text: {value!r})")
-    return refuse_surrogates(value, "text")
+    if found := misread(refuse_surrogates(value, "text")[:1000]):
+        taken_for, original = found
+        detail = f": {shown(value[:12])} was {shown(original[:6])} once; make the file anew from "
+        raise Fault(f"a text that was opened as {taken_for} and saved so", detail + "what it was")
+    return value
 
 
 def is_from_run(raw: dict) -> bool:

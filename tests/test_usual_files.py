@@ -6,8 +6,9 @@ import json
 import pandas as pd
 import pytest
 
-from helpers import InputError, duplicates, lines
-from helpers.encodings import other_encoding
+from helpers import Fault, InputError, duplicates, lines
+from helpers.encodings import misread, other_encoding
+from helpers.rows import text_of
 from helpers.sources import read_articles, read_source
 
 LABELS = ["Sports", "Business", "Farming"]
@@ -179,3 +180,38 @@ def test_equal_texts_are_found_without_a_comparison_of_each_pair(monkeypatch):
     monkeypatch.setattr(MinHashLSH, "query", lambda *args: looks.append(1) or query(*args))
     clusters = duplicates.near_duplicate_clusters(["没有 填写评价", "另一篇", "没有填写 评价"] * 50)
     assert clusters == [0, 1, 0] * 50 and len(looks) == 2
+
+
+def wrongly_opened(text, encoding, taken_for):
+    """What a text becomes where its bytes are read in another encoding, and saved so."""
+    return "".join(
+        bytes([byte]).decode(taken_for, "ignore") or chr(byte) for byte in text.encode(encoding)
+    )
+
+
+CHINESE = "球队在加时赛中取胜，主教练赛后表示满意"
+SAVED_WRONGLY = {
+    "UTF-8 as CP1252": (wrongly_opened(CHINESE, "utf-8", "cp1252"), "CP1252"),
+    "UTF-8 as Latin-1": (wrongly_opened(CHINESE, "utf-8", "latin-1"), "CP1252"),
+    "GBK as CP1252": (wrongly_opened(CHINESE, "gbk", "cp1252"), "CP1252"),
+    "UTF-8 as GBK": (CHINESE.encode().decode("gbk", "replace"), "GB18030"),
+}
+
+
+@pytest.mark.parametrize("text, taken_for", SAVED_WRONGLY.values(), ids=SAVED_WRONGLY.keys())
+def test_a_text_that_was_opened_in_another_encoding_is_no_article(text, taken_for):
+    with pytest.raises(Fault, match=f"opened as {taken_for} and saved so.*was '球队在加时"):
+        text_of(text)
+
+
+def test_what_any_language_writes_was_opened_rightly(sample):
+    texts = [row["text"] for row in sample["train"]]
+    texts += [text[place : place + 15] for text in texts for place in range(0, 300, 15)]
+    texts += [
+        "Une nouvelle exposition a été inaugurée à Paris, où élèves et maîtres ont dîné",
+        "Größe Straße übermäßig Füße Äußerung Höhe Bücher größtmöglich",
+        "體育新聞：今天天氣很好，臺北舉辦展覽",
+        "«Спартак» выиграл — счёт 2:1 – “ура”",
+        "“‘’”—…•™" * 9,
+    ]
+    assert [text for text in texts if misread(text)] == []
