@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from helpers import ROOT, InputError, one_line
 from helpers.files import below_root, from_root
-from helpers.hubs import fetch_dataset
+from helpers.hubs import HUGGING_FACE, fetch_dataset
 from helpers.lines import form_of
 from helpers.readers import CONVERSIONS, READERS, Rows, read_file
 
@@ -76,6 +76,13 @@ def find_splits(source: str) -> dict[str, list[Path]] | None:
     way = ""
     if source.startswith("["):
         way = "; on papermill's command line a list is -y 'source: [a, b]'"
+    if re.match("https?://", source):
+        way = "; download the file first"
+        if page := re.search(
+            r"(hugging|hf-|modelscope)[^/]*/(?:datasets/)?([\w.-]+/[\w.-]+)", source
+        ):
+            own = "" if page[1] == "modelscope" else HUGGING_FACE
+            way = f"; this data set is {own}{page[2]}"
     raise InputError(
         f"source {source!r}: no such file or folder, and not a hub id; "
         f"give 'sample', a file, a folder or owner/name{way}"

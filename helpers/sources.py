@@ -111,7 +111,7 @@ def read_source(
     refuse_out_of_range("on_bad_row", on_bad_row)
     sources = [source] if isinstance(source, str) else source
     texts = isinstance(sources, list | tuple) and all(isinstance(one, str) for one in sources)
-    if not sources or not texts:
+    if not sources or not texts or "" in sources:
         raise InputError(f"source is {shown(source)}; give one source, or a list of them")
     if len(set(sources)) < len(sources):
         raise InputError(f"source {shown(source)} names one of them twice")
@@ -201,6 +201,11 @@ class Reading:
             parts: of all splits.
         """
         parts = [part for part in parts if part.columns["category"] is None]
+        if parts and all(part.columns["output"] is None for part in parts):
+            raise InputError(
+                f"{parts[0].name}: `columns` maps both category and output to null, so there is no "
+                "label to learn; map output to the column that holds the labels"
+            )
         outputs = Counter(row["output"] for row in self.rows("", parts, None))
         for label, _ in outputs.most_common():
             if label:  # the most frequent spelling counts: a typo that comes first is skipped

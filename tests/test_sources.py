@@ -1025,3 +1025,24 @@ def test_truth_values_beside_numbers_are_not_four_classes(tmp_path):
     alike = [row | {"label": bool(row["label"])} for row in rows]
     found = sources.read_source(write(tmp_path / "b.jsonl", *alike), columns)
     assert found.menu == ("False", "True")
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("https://huggingface.co/datasets/owner/name/tree/main", "this data set is hf:owner/name"),
+        ("https://modelscope.cn/datasets/swift/news", "this data set is swift/news"),
+        ("https://example.org/files/news.csv", "download the file first"),
+        ("http://example.org/news.csv", "download the file first"),
+        ("", "give one source"),
+    ],
+)
+def test_an_address_is_no_source_and_says_what_is(source, says):
+    with pytest.raises(InputError, match=says):
+        sources.read_source(source)
+
+
+def test_without_options_and_labels_there_is_nothing_to_learn(tmp_path):
+    file = write(tmp_path / "a.jsonl", GOOD, OTHER)
+    with pytest.raises(InputError, match=r"maps both category and output to null.*map output to"):
+        sources.read_source(file, {"category": None, "output": None})
