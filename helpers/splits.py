@@ -157,7 +157,8 @@ def make_splits(
             them in training alone, "drop" leaves their rows out.
 
     Raises:
-        InputError: for a rare class, too few rows, or a split that only repeats another's rows.
+        InputError: for a rare class, too few rows, a split that only repeats another's rows, or
+            training rows of a single class.
     """
     given_values = {"val_share": val_share, "test_share": test_share, "rare_classes": rare_classes}
     given_values |= {f"{split}_limit": limit for split, limit in limits.items()}
@@ -195,6 +196,11 @@ def make_splits(
                     "from the training rows"
                 )
             sides[other] = left
+    if len(only := {labels[i] for i in sides["train"]}) == 1:
+        raise InputError(
+            f"every training row is of the class {only.pop()!r}, from which nothing can be "
+            "learned; add rows of other classes to the training split"
+        )
     drawn = {}
     for split in SPLITS:
         rows = sides[split]

@@ -197,3 +197,12 @@ def test_a_large_cluster_of_copies_stays_in_training(seed):
     drawn = splits.make_splits(["train"] * 500, labels, clusters, 0.1, 0.2, {}, seed)
     assert 0 in {clusters[i] for i in drawn["train"]}
     assert 50 <= len(drawn["test"]) <= 120 and 20 <= len(drawn["val"]) <= 60
+
+
+def test_training_rows_of_a_single_class_are_refused():
+    given = ["train"] * 6 + ["val"] * 4 + ["test"] * 4
+    labels = ["a"] * 6 + ["a", "b"] * 4
+    with pytest.raises(InputError, match="every training row is of the class 'a'"):
+        splits.make_splits(given, labels, list(range(14)), 0.1, 0.3, {}, 1)
+    labels[0] = "b"
+    assert len(splits.make_splits(given, labels, list(range(14)), 0.1, 0.3, {}, 1)["train"]) == 6
