@@ -321,16 +321,17 @@ def to_arrow(rows: Iterator[dict]) -> Dataset:
     from datasets import Dataset
     from datasets.arrow_writer import ArrowWriter
 
-    folder, features = tempfile.TemporaryDirectory(prefix="rows-"), row_features()
-    path = Path(folder.name) / "rows.arrow"
+    features, place = row_features(), "for rows"
     try:
+        folder = tempfile.TemporaryDirectory(prefix="rows-")
+        place, path = folder.name, Path(folder.name) / "rows.arrow"
         with ArrowWriter(path=str(path), features=features, writer_batch_size=256) as writer:
             for row in rows:
                 writer.write(row)
             count, _ = writer.finalize()
     except OSError as error:
         raise InputError(
-            f"the scratch folder {folder.name} could not be written ({one_line(error)}); make room "
+            f"the scratch folder {place} could not be written ({one_line(error)}); make room "
             "there, or name another place with TMPDIR"
         ) from None
     if not count:

@@ -245,7 +245,8 @@ def read_xlsx(path: Path, sheet: str | None = None) -> Rows:
         raise
     except Exception as error:  # openpyxl raises many kinds for a file that is no workbook
         raise InputError(
-            f"{path} is no sound .xlsx file ({one_line(error)}); save it as .xlsx once more"
+            f"{path} is no sound .xlsx file ({one_line(error)}); save it as .xlsx once more, or "
+            "name it .csv where it is text"
         ) from None
     try:
         pages = {page.title: page for page in book.worksheets}

@@ -1017,6 +1017,15 @@ def test_a_full_scratch_folder_is_one_line(tmp_path, monkeypatch):
         sources.read_source(write(tmp_path / "a.jsonl", GOOD, OTHER))
 
 
+def test_no_place_for_a_scratch_folder_is_one_line(tmp_path, monkeypatch):
+    def nowhere(*_, **__):
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(sources.tempfile, "TemporaryDirectory", nowhere)
+    with pytest.raises(InputError, match=r"scratch folder for rows could not .* No usable"):
+        sources.read_source(write(tmp_path / "a.jsonl", GOOD, OTHER))
+
+
 def test_truth_values_beside_numbers_are_not_four_classes(tmp_path):
     columns = {"category": None, "output": "label"}
     rows = [{"text": f"第{n}篇", "label": (0, True, 1, False)[n % 4]} for n in range(8)]
