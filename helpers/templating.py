@@ -103,6 +103,27 @@ def refuse_placeholders(template: str, what: str) -> None:
         raise InputError(f"{what} must hold {{text}} once and {{options}} once")
 
 
+def refuse_markers(tokenizer, template: str) -> None:
+    """Raise InputError for a template that holds a special token of the model, such as <|im_end|>.
+
+    It would be read as letters, as in an article, and not as the token that a person means.
+
+    Args:
+        tokenizer: the model's.
+        template: its text.
+    """
+    for marker in dict.fromkeys(re.findall(r"<[^<>\s]{1,40}>|\[[A-Z]{2,10}\]", template)):
+        known = tokenizer.added_tokens_decoder.get(tokenizer.convert_tokens_to_ids(marker))
+        if known is not None and known.special and known.content == marker:
+            way = "take it out"
+            if marker == tokenizer.bos_token:
+                way = "take it out, and say bos: true where the model wants it in front"
+            raise InputError(
+                f"the template holds {marker}, which is a token of its own for this model and "
+                f"would be read as letters; {way}"
+            )
+
+
 def template_name(template: str) -> str:
     """The name of a template: its key in TEMPLATES, or else "own-" and a digest of its text.
 

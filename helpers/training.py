@@ -36,7 +36,7 @@ from helpers.journal import lock
 from helpers.models import model_identity
 from helpers.settings import ROWS
 from helpers.swift_setup import KEPT, PLUGINS, WATCHED, refuse_missing_package
-from helpers.templating import PromptFormat, encode_answer, fit_all
+from helpers.templating import PromptFormat, encode_answer, fit_all, refuse_markers
 from helpers.training_log import best_step, explain, look_at_first_row, read_log, show_progress
 
 BEGUN = "begun.json"
@@ -62,8 +62,10 @@ def prepare_rows(
         rows: with a label each.
 
     Raises:
-        InputError: for a label that ends with the model's end token; see also templating.fit_all.
+        InputError: for a label that ends with the model's end token, and for a template with a
+            special token in it; see also templating.fit_all.
     """
+    refuse_markers(tokenizer, prompt_format.template)
     end = tokenizer.eos_token
     for label in dict.fromkeys(row["output"] for row in rows):
         if end and label.endswith(end):

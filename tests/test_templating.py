@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from conftest import run_solution
 from hypothesis import given, settings
@@ -246,3 +248,16 @@ def test_what_looks_like_a_place_in_a_template_and_is_none_is_refused(tmp_path, 
         templating.find_template(str(path))
     path.write_text('\ufeff\ufeff{text}{options} as {"label": "…"}', encoding="utf-8")
     assert templating.find_template(str(path)) == '{text}{options} as {"label": "…"}'
+
+
+@pytest.mark.parametrize("kind", ["gemma", "qwen"])
+def test_a_template_of_a_chat_is_not_read_as_letters(tokenizer, qwen_tokenizer, kind):
+    ours = tokenizer if kind == "gemma" else qwen_tokenizer
+    row = {"id": "x", "text": "文里有<bos>和<|im_end|>", "category": ["a", "b"], "output": "a"}
+    own = "<bos>" if kind == "gemma" else "<|im_start|>"
+    bos = kind == "gemma"
+    for template in (f"{own}user\n{{text}}{{options}}", f"{{text}}{{options}}\n{own}"):
+        with pytest.raises(InputError, match=f"holds {re.escape(own)}.*would be read as letters"):
+            training.prepare_rows(ours, PromptFormat(template, 128, bos), [row])
+    for template in (templating.EDITOR, "<b>{text}</b> <新闻> [A] {options}"):
+        assert training.prepare_rows(ours, PromptFormat(template, 128, bos), [row])[0]
