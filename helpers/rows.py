@@ -195,7 +195,8 @@ def literal_kind(text: str) -> str | None:
 
 
 def refuse_doubtful(label: str) -> None:
-    """Raise Fault for what is hardly meant as a label: a word for a gap, a list, a quoted text.
+    """Raise Fault for what is hardly meant as a label: a word for a gap, question marks, a list, a
+    quoted text.
 
     Args:
         label: one that its row does not offer as an option.
@@ -203,6 +204,9 @@ def refuse_doubtful(label: str) -> None:
     if label.lower() in WORDS_FOR_GAPS:
         way = "leave the field empty, or call the class something else"
         raise Fault("a gap written as text is no label", f": {label!r}; {way}")
+    if len(label) > 1 and not label.strip("?\ufffd"):
+        way = "leave the field empty, or, if they stand for letters, save the file anew as UTF-8"
+        raise Fault("question marks are no label", f": {label!r}; {way}")
     if kind := literal_kind(label):
         raise Fault(f"a {kind} is no label", f": {shown(label)}; write the label alone")
 
@@ -218,6 +222,11 @@ def text_of(value) -> str:
         raise Fault("a row needs a non-empty `text`")
     if len(value) < 20 and clean(value).lower() in GAPS | WORDS_FOR_GAPS:
         raise Fault("a row needs a non-empty `text`", f" (there is a gap as text: {value!r})")
+    # what an encoding without Chinese leaves of it
+    lost = value.count("?") + value.count("\ufffd")
+    if lost >= 6 and 2 * lost >= len("".join(value.split())):
+        way = f": {shown(value[:12])}; save the table anew as UTF-8"
+        raise Fault("a text of which only question marks are left", way)
     if found := misread(refuse_surrogates(value, "text")[:1000]):
         taken_for, original = found
         detail = f": {shown(value[:12])} was {shown(original[:6])} once; make the file anew from "

@@ -215,3 +215,19 @@ def test_what_any_language_writes_was_opened_rightly(sample):
         "“‘’”—…•™" * 9,
     ]
     assert [text for text in texts if misread(text)] == []
+
+
+def test_question_marks_in_place_of_chinese_are_no_article_and_no_label(tmp_path):
+    """Excel leaves them where a table is saved in an encoding that has no Chinese."""
+    rows = [(CHINESE, "体育"), ("央行下调了存款准备金率，市场反应积极", "财经")]
+    content = "text,label\n" + "".join(f"{text},{label}\n" for text, label in rows)
+    path = tmp_path / "a.csv"
+    path.write_bytes(content.encode("cp1252", "replace"))
+    columns = {"category": None, "output": "label"}
+    with pytest.raises(InputError, match=r"line 2: a text of which only question marks are left"):
+        read_source(str(path), columns)
+    path.write_text("text,label\n第一篇,??\n第二篇,???\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"line 2: question marks are no label"):
+        read_source(str(path), columns)
+    for text in ("什么？？？？？？真的吗??????", "why? why? why? why? why? why? why?", "??"):
+        assert text_of(text) == text
