@@ -18,7 +18,7 @@ from helpers import metrics
 
 SETTING_MARKS = "osD^vP"
 MOST_CLASSES = 40
-"""The most lines of a confusion matrix that anybody can read."""
+"""The most classes of a figure that anybody can read."""
 ANOTHER = "\0another"
 """Stands for any answer that has no column of its own in a confusion matrix; it names no class."""
 
@@ -49,20 +49,25 @@ def plain_ticks(*axes) -> None:
 
 
 def class_counts(counts: pd.DataFrame):
-    """Horizontal bars of rows by class and split.
+    """Horizontal bars of rows by class and split; of many classes, only the largest and smallest.
 
     Args:
-        counts: numbers of rows, a line for each class and a column for each split.
+        counts: numbers of rows, a line for each class, the largest first, and a column for each
+            split.
 
     Returns:
         A matplotlib Figure.
     """
+    ylabel, half = "class", MOST_CLASSES // 2
+    if len(counts) > MOST_CLASSES:
+        ylabel = f"class (the {half} largest and the {half} smallest of {len(counts):,})"
+        counts = pd.concat([counts[:half], counts[-half:]])
     figure, axes = plt.subplots(figsize=(8, 0.28 * len(counts) + 1.4))
     counts.plot.barh(stacked=True, ax=axes, width=0.8)
-    axes.set(xlabel="rows", ylabel="class")
+    axes.set(xlabel="rows", ylabel=ylabel)
     axes.xaxis.get_major_locator().set_params(integer=True)  # there is no half row
     axes.invert_yaxis()
-    axes.legend(title="split")
+    axes.legend(title="split", loc="lower right")  # where the bars are short
     return figure
 
 

@@ -82,6 +82,10 @@ def find_template(name: str) -> str:
     except Fault as fault:
         raise InputError(f"template file {name}: {fault.reason}; save it as UTF-8") from None
     template = template.replace("\r\n", "\n").replace("\r", "\n")
+    if "\0" in template:
+        raise InputError(
+            f"template file {name}: a NUL character would stand in every prompt; take it out"
+        )
     for gap in re.findall(r"\$\{\w*\}|\{\{\w+\}\}|[{｛][^{}｛｝\n:\"']{0,20}[}｝]", template):
         if gap not in ("{text}", "{options}"):
             raise InputError(

@@ -193,6 +193,17 @@ def test_one_class_of_one_row_is_drawn_with_whole_ticks():
     plt.close(figure)
 
 
+def test_of_a_thousand_classes_the_largest_and_smallest_are_drawn():
+    classes = [f"class {n}" for n in range(1000)]
+    counts = pd.DataFrame({"train": range(1000, 0, -1), "test": 1}, index=classes)
+    figure = plotting.class_counts(counts)
+    axes = figure.axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == classes[:20] + classes[-20:]
+    assert "20 smallest of 1,000" in axes.get_ylabel()
+    plt.close(figure)
+
+
 def test_a_source_without_any_label_says_what_to_fill():
     with pytest.raises(InputError, match=r"no row of this source has a label.*columns"):
         corpus.labelled({"train": rows_of(["甲", "乙"], [None, None])})

@@ -148,6 +148,7 @@ def test_a_template_file_serves_like_a_named_one(tmp_path, tokenizer, sample):
         ("问：{text}\r{options}".encode(), None),
         (b"\xff\xfe\x00{text}{options}\xff", "txt: neither UTF-8 nor GB18030; save it"),
         ("类别：{text}{options}".encode() + b"\xe9", "the bytes are neither .*; save it as UTF-8"),
+        (b"{text}\0\n{options}", "mine.txt: a NUL character would stand in every prompt"),
         (b"{{text}}\n{options}", "mine.txt: {{text}} would stand in every prompt; take it out"),
         (b"{title}{text}\n{options}", "mine.txt: {title} would stand in every prompt"),
         ("請將文章分類：{text}，{options}".encode("big5"), "written in Big5"),
