@@ -13,12 +13,13 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
 import torch
 
-from helpers import ROOT, export, models, scoring, templating
+from helpers import ROOT, export, models, profiles, scoring, templating
 
 LABELS = ["Art", "Law", "Sports"]
 # The article comes last, so that a random model writes something else after each article.
@@ -37,6 +38,13 @@ def command_of_the_page():
     page = (ROOT / "book" / "serve.md").read_text(encoding="utf-8")
     line = re.search(r"^swift deploy(?:.*\\\n)*.*$", page, re.M)[0]
     return shlex.split(line.replace("\\\n", " "))
+
+
+def test_the_page_gives_the_length_of_the_setting_that_it_serves():
+    words = command_of_the_page()
+    setting = Path(words[words.index("--model") + 1]).name
+    length = profiles.read_profile("sample").training_parameters(setting)["max_length"]
+    assert words[words.index("--max_length") + 1] == str(length)
 
 
 @pytest.fixture(scope="module")
