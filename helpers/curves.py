@@ -106,7 +106,7 @@ def learning_curve(
 
     Args:
         entrant: a trained setting.
-        log: of its training; its "epoch" says how many rows were read.
+        log: of its training; its "epoch" says how many steps an epoch has.
         train: all training rows.
         test: rows to judge by; the first CURVE_ROWS of them are asked.
         ask: takes a folder's name, an entrant and rows, and returns the answers, which it keeps.
@@ -138,9 +138,10 @@ def rows_until(log: pd.DataFrame, step: int, train_rows: int) -> int:
     """
     if "epoch" not in log or not len(log):
         return train_rows
-    last = log.loc[(log["step"] - step).abs().idxmin()]
-    epochs = last["epoch"] * step / last["step"]
-    return int(np.clip(round(epochs * train_rows), 1, train_rows))
+    last = log.loc[log["step"].idxmax()]
+    # an epoch's last step reads only what is left, so the epoch is no exact share of the rows
+    steps_an_epoch = max(1, round(last["step"] / last["epoch"]))
+    return min(rows_read(step, math.ceil(train_rows / steps_an_epoch), train_rows), train_rows)
 
 
 def val_curve(

@@ -324,6 +324,9 @@ def test_the_rows_read_by_a_step_are_counted_from_the_epoch():
     assert curves.rows_until(log, 20, 80) == 80
     assert curves.rows_until(log.assign(epoch=[2.0, 4.0]), 20, 80) == 80
     assert curves.rows_until(pd.DataFrame(), 20, 80) == 80
+    log = pd.DataFrame({"step": [32, 64, 96], "epoch": [0.23703704, 0.47407407, 0.71111111]})
+    assert [curves.rows_until(log, step, 539) for step in log["step"]] == [128, 256, 384]
+    assert curves.rows_until(pd.DataFrame({"step": [680], "epoch": [0.9971]}), 680, 2726) == 2720
 
 
 def test_seeds_of_one_setting_are_taken_together():
