@@ -82,6 +82,16 @@ def test_epochs_take_as_long_as_their_steps(minutes, monkeypatch, tmp_path):
     assert times[0] == pytest.approx(times[1]) and times[2] > 1.5 * times[0]  # 3,000 of 5,000 rows
 
 
+def test_all_validation_rows_take_longer_than_some(minutes, monkeypatch):
+    own = profiles.read_profile("sample")
+    times = []
+    for limit in (20, 60, None):
+        own.values["data"]["val_limit"] = limit
+        monkeypatch.setattr(profiles, "read_profile", lambda name: own)
+        times.append(minutes("sample", 0.4e12))
+    assert times[0] < times[1] < times[2]
+
+
 @pytest.mark.parametrize("profile", ["tiny", "yi-6b"])
 def test_a_cache_that_cannot_be_written_is_one_line(profile, tmp_path, monkeypatch):
     """It is said before anything runs, for Snakemake uses it, too, and would show a traceback."""

@@ -101,7 +101,7 @@ def expected_minutes(
     train_rows = min(rows.get("train_limit") or all_rows, max(1, round(all_rows * (1 - held_out))))
     # every model is asked about the test rows, the tuned ones about the validation rows, too
     questions = min(rows.get("test_limit") or most, most) * 1.3
-    questions += min(rows.get("val_limit") or 60, most)
+    questions += min(rows.get("val_limit") or round(all_rows * shares["val_share"]), most)
     prompts = [*settings, *profile.bases.values()]
     asked, learned = questions * sum(prompt["max_length"] for prompt in prompts), 0  # tokens
     for setting in settings:
@@ -144,7 +144,7 @@ def say_how_long(name: str) -> None:
     minutes = expected_minutes(profile, rate, config, cores, getattr(torch, dtype).itemsize)
     print(
         f"▶ {profile.values['title']}: about {minutes:.0f} minutes when all is to be made "
-        f"({cores} cores, {rate / 1e12:.2f} TFLOP/s in {dtype})",
+        f"({cores} core{'s' * (cores > 1)}, {rate / 1e12:.2f} TFLOP/s in {dtype})",
         flush=True,
     )
 
