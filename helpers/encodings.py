@@ -57,7 +57,8 @@ def misread(text: str) -> tuple[str, str] | None:
         if encoding == "gb2312" and taken_for == "CP1252":
             # frequent characters and punctuation of Chinese, which words with accents rarely are
             frequent = re.findall(rb"[\xa1-\xa3\xb0-\xd7][\xa1-\xfe]", content)
-            if 2 * len(frequent) >= 0.8 * len(high) and 2 * len(high) >= len(content):
+            few = len(set(frequent)) < 4  # as in a row of dots or crosses
+            if 2 * len(frequent) >= 0.8 * len(high) and 2 * len(high) >= len(content) and not few:
                 return taken_for, original
     return None
 

@@ -213,6 +213,7 @@ def test_what_any_language_writes_was_opened_rightly(sample):
         "體育新聞：今天天氣很好，臺北舉辦展覽",
         "«Спартак» выиграл — счёт 2:1 – “ура”",
         "“‘’”—…•™" * 9,
+        *("·" * 12, "××××××××××××××××××××", "°·°·°·°·°·°·°·°·", "Ä" * 40),
     ]
     assert [text for text in texts if misread(text)] == []
 
