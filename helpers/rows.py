@@ -72,6 +72,7 @@ ALIKE = str.maketrans("\u2212〜•‧∙⋅・‘’ʼ“”\u2581", "-~···�
 the sign that tokenizers write for a space.
 """
 WORD = re.compile(r"[^\W\d_]+")
+CHINESE = re.compile("[\u3400-\u9fff]")
 VARIANTS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 """Variation selectors: they only choose between two looks of a character."""
 
@@ -222,8 +223,8 @@ def text_of(value) -> str:
         raise Fault("a row needs a non-empty `text`")
     if len(value) < 20 and clean(value).lower() in GAPS | WORDS_FOR_GAPS:
         raise Fault("a row needs a non-empty `text`", f" (there is a gap as text: {value!r})")
-    # what an encoding without Chinese leaves of it
-    lost = value.count("?") + value.count("\ufffd")
+    # An encoding without Chinese leaves only these of it. A chat has as many beside its words.
+    lost = value.count("\ufffd") + (0 if CHINESE.search(value) else value.count("?"))
     if lost >= 6 and 2 * lost >= len("".join(value.split())):
         way = f": {shown(value[:12])}; save the table anew as UTF-8"
         raise Fault("a text of which only question marks are left", way)
