@@ -47,14 +47,14 @@ def misread(text: str) -> tuple[str, str] | None:
     else:
         taken_for, content = "CP1252", text.translate(BYTES).encode("latin-1")
     high = content.translate(None, bytes(range(128)))
-    for encoding in ("utf-8", "gb2312"):
+    for encoding in ("utf-8", "gb2312") if taken_for == "CP1252" else ("utf-8",):
         original = content.decode(encoding, "ignore")
         sound = len(original.encode(encoding)) - (len(content) - len(high))
         if len(high) < 12 or sound < (0.85 if len(high) > 36 else 1) * len(high):
             continue
         if encoding == "utf-8" and any("\u3000" <= sign for sign in original):
             return taken_for, original
-        if encoding == "gb2312" and taken_for == "CP1252":
+        if encoding == "gb2312":
             # frequent characters and punctuation of Chinese, which words with accents rarely are
             frequent = re.findall(rb"[\xa1-\xa3\xb0-\xd7][\xa1-\xfe]", content)
             few = len(set(frequent)) < 4  # as in a row of dots or crosses

@@ -228,7 +228,7 @@ def text_of(value) -> str:
     if lost >= 6 and 2 * lost >= len("".join(value.split())):
         way = f": {shown(value[:12])}; save the table anew as UTF-8"
         raise Fault("a text of which only question marks are left", way)
-    if found := misread(refuse_surrogates(value, "text")[:1000]):
+    if found := misread(refuse_surrogates(value, "text")[:400][-200:]):  # behind a heading
         taken_for, original = found
         detail = f": {shown(value[:12])} was {shown(original[:6])} once; make the file anew from "
         raise Fault(f"a text that was opened as {taken_for} and saved so", detail + "what it was")

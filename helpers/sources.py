@@ -34,10 +34,10 @@ from helpers.rows import (
     options_of,
     other_spelling,
     own_mapping,
+    python_value,
     refuse_other_labels,
     shown,
     spelling,
-    text_of,
 )
 from helpers.watches import (
     FileWatch,
@@ -283,7 +283,7 @@ class Reading:
                 raise Fault("a label spelled in two ways", f": {both(first, label)}")
         if not first_look:
             refuse_other_labels(row)
-            self.padded += "\0" in text_of(raw[file.columns["text"]])
+            self.padded += "\0" in python_value(raw[file.columns["text"]])
         return row
 
     def skip(self, name: str, where: str, fault: Fault, *, counted: bool) -> None:

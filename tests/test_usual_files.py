@@ -202,6 +202,8 @@ SAVED_WRONGLY = {
 def test_a_text_that_was_opened_in_another_encoding_is_no_article(text, taken_for):
     with pytest.raises(Fault, match=f"opened as {taken_for} and saved so.*was '球队在加时"):
         text_of(text)
+    with pytest.raises(Fault, match=f"opened as {taken_for}"):
+        text_of("Report 1997-03-02, page 12. " * 7 + 9 * text)
 
 
 def test_what_any_language_writes_was_opened_rightly(sample):
@@ -232,3 +234,11 @@ def test_question_marks_in_place_of_chinese_are_no_article_and_no_label(tmp_path
         read_source(str(path), columns)
     for text in ("什么？？？真的吗?????????????????", "why? why? why? why? why? why? why?", "??"):
         assert text_of(text) == text
+
+
+def test_an_article_is_looked_through_once_for_a_wrong_encoding(monkeypatch):
+    """Of a long one 200 characters tell, so that 4,000 articles are read in a second."""
+    looks = []
+    monkeypatch.setattr("helpers.rows.misread", lambda text: looks.append(len(text)))
+    source = read_source("sample")
+    assert len(looks) == sum(map(len, source.splits.values())) and max(looks) <= 200
