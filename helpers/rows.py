@@ -243,9 +243,9 @@ def is_from_run(raw: dict) -> bool:
 
 def source_id_of(value) -> str | None:
     """The source's own id of a row, as text; None where it has none."""
-    if value is None or (isinstance(value, float) and math.isnan(value)) or value == "":
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    return str(value).encode(errors="backslashreplace").decode()
+    return str(value).replace("\0", "").encode(errors="backslashreplace").decode() or None
 
 
 def is_number(value) -> bool:

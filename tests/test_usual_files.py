@@ -242,3 +242,15 @@ def test_an_article_is_looked_through_once_for_a_wrong_encoding(monkeypatch):
     monkeypatch.setattr("helpers.rows.misread", lambda text: looks.append(len(text)))
     source = read_source("sample")
     assert len(looks) == sum(map(len, source.splits.values())) and max(looks) <= 200
+
+
+def test_nul_characters_that_pad_a_table_end_up_in_no_row(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("id,text,label\n17\0\0,一\0,A\0\n\0,二,B\n", encoding="utf-8")
+    source = read_source(str(path), {"category": None, "output": "label"})
+    rows = [list(row.values()) for row in source.splits["train"]]
+    assert rows == [
+        ["train-1", "17", "一", ["A", "B"], "A"],
+        ["train-2", None, "二", ["A", "B"], "B"],
+    ]
+    assert source.padded == 1
