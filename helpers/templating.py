@@ -228,9 +228,10 @@ def fit_all(tokenizer, prompt_format: PromptFormat, rows: list[dict]) -> list[Pr
             over = len(start) + len(ids) + answers[i] - max_length
             if over > 0:
                 if (head, tail) == (0, size):
+                    named = f" of {rows[i]['id']}" if rows[i].get("id") else ""
                     raise InputError(
-                        f"max_length {max_length} cannot hold prompt, options and answer of row "
-                        f"{rows[i].get('id')}; at least {max_length + over} would"
+                        f"max_length {max_length} cannot hold prompt, options and answer{named}; "
+                        f"at least {max_length + over} would, and the article needs room, too"
                     )
                 spans[i] = shorter(encodings[place], before[i], size, spans[i], over, cut)
                 exact.add(i)
