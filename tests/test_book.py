@@ -97,6 +97,8 @@ def test_every_page_is_there_with_numbers_from_the_run(book):
     for name in names:
         page = (book.run / "html" / f"{name}.html").read_text(encoding="utf-8")
         assert "glue:text" not in page and "{{" not in page, name
+    for path in (book.run / "html").glob("*.html"):  # a block that was not understood
+        assert "```" not in path.read_text(encoding="utf-8"), path.name
     metrics = json.loads((book.run / "eval" / "metrics.json").read_text())
     index = re.sub(r"<[^>]+>", "", (book.run / "html" / "index.html").read_text(encoding="utf-8"))
     svm = metrics["baselines"]["tfidf_svm"]

@@ -72,7 +72,7 @@ def corpus_section(record: dict) -> str:
         "Right answers on the test rows, % (95 % Wilson interval):",
         result_table(metrics),
         verdict_lines(metrics),
-        "\n".join(["```{dropdown} Exact McNemar tests by `score`, every pair", *pairs, "```"]),
+        "\n".join(["```{dropdown} Exact McNemar tests by score, every pair", *pairs, "```"]),
         rare_table(metrics.get("rare", {})),
         corpus_picture(record),
         curve_table(metrics.get("curve", {})),
