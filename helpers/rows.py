@@ -172,9 +172,9 @@ def label_of(value) -> str | None:
 
 
 def is_gap(value) -> bool:
-    """Whether a raw value is a gap."""
+    """Whether a raw value is a gap; a list may be empty, too."""
     try:
-        return label_of(value) is None
+        return value == [] or label_of(value) is None
     except Fault:
         return False
 

@@ -430,7 +430,7 @@ def refuse_single_options(path: Path, columns: dict, sheet: str | None) -> None:
     column, single = columns["category"], False
     for _, raw in islice(read_file(path, sheet), 100):
         value = None if isinstance(raw, Fault) else raw.get(column)
-        if is_gap(value) or value == []:
+        if is_gap(value):
             continue
         try:
             single = len(options_of(value)) == 1
@@ -460,8 +460,7 @@ def articles(
             continue
         # A row that leaves a column out, as JSON may, has nothing there.
         whole = {column: None for column in columns.values() if column} | raw
-        offered = whole[columns["category"]] if columns["category"] is not None else None
-        brings = not is_gap(offered) and offered != []  # a list may be empty, too
+        brings = columns["category"] is not None and not is_gap(whole[columns["category"]])
         menu = None if brings or not options else list(options)
         try:
             row = check_row(whole, columns, menu, f"row-{number}")

@@ -95,7 +95,7 @@ class LabelsElsewhere:
         self.labelled = self.labelled or label is not None
         others = [name for name in raw if name not in self.columns.values()] if column else []
         for name in usual_columns("output", others):
-            if is_gap(raw[name]) or raw[name] == []:
+            if is_gap(raw[name]):
                 continue
             if label is not None:
                 self.beside.add(name)
