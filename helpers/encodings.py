@@ -21,9 +21,12 @@ RARE = re.compile(
     "[\u01a2-\u01af\u01b1-\u023f\u02a1-\u02b8\u02bd-\u0377\u03d7-\u03ff\u0460-\u0487]"
 )
 """Letters and marks that languages write only alone or beside ASCII letters."""
-HIGH = [(byte, bytes([byte]).decode("cp1252", "ignore")) for byte in range(128, 160)]
-"""Bytes that CP1252 gives another character than Latin-1, or none."""
-BYTES = {ord(sign): byte for byte, sign in HIGH if sign}
+BYTES = {
+    ord(sign): byte
+    for byte in range(128, 160)
+    if (sign := bytes([byte]).decode("cp1252", "ignore"))
+}
+"""The bytes of characters that CP1252 has and Latin-1 has not, by the character's number."""
 BEYOND_BYTES = re.compile(f"[^\0-\xff{''.join(map(chr, BYTES))}]")
 """A character that text in CP1252 or Latin-1 cannot hold."""
 LOST = re.compile("[\ufffd\ue000-\uf8ff]")
@@ -47,20 +50,32 @@ def misread(text: str) -> tuple[str, str] | None:
     else:
         taken_for, content = "CP1252", text.translate(BYTES).encode("latin-1")
     high = content.translate(None, bytes(range(128)))
-    for encoding in ("utf-8", "gb2312") if taken_for == "CP1252" else ("utf-8",):
-        original = content.decode(encoding, "ignore")
-        sound = len(original.encode(encoding)) - (len(content) - len(high))
-        if len(high) < 12 or sound < (0.85 if len(high) > 36 else 1) * len(high):
-            continue
-        if encoding == "utf-8" and any("\u3000" <= sign for sign in original):
-            return taken_for, original
-        if encoding == "gb2312":
-            # frequent characters and punctuation of Chinese, which words with accents rarely are
-            frequent = re.findall(rb"[\xa1-\xa3\xb0-\xd7][\xa1-\xfe]", content)
-            few = len(set(frequent)) < 4  # as in a row of dots or crosses
-            if 2 * len(frequent) >= 0.8 * len(high) and 2 * len(high) >= len(content) and not few:
-                return taken_for, original
+    if len(high) < 12:
+        return None
+    original = soundly_decoded(content, "utf-8", len(high))
+    if any("\u3000" <= sign for sign in original):
+        return taken_for, original
+    if taken_for == "GB18030" or not (original := soundly_decoded(content, "gb2312", len(high))):
+        return None
+    # frequent characters and punctuation of Chinese, which words with accents rarely are
+    frequent = re.findall(rb"[\xa1-\xa3\xb0-\xd7][\xa1-\xfe]", content)
+    few = len(set(frequent)) < 4  # as in a row of dots or crosses
+    if 2 * len(frequent) >= 0.8 * len(high) and 2 * len(high) >= len(content) and not few:
+        return taken_for, original
     return None
+
+
+def soundly_decoded(content: bytes, encoding: str, high: int) -> str:
+    """Bytes as text without what is not sound in an encoding; "" where that is too much.
+
+    Args:
+        content: the bytes.
+        encoding: in which ASCII is itself.
+        high: how many of the bytes are beyond ASCII; of more than 36, some may be unsound.
+    """
+    text = content.decode(encoding, "ignore")
+    sound = len(text.encode(encoding)) - (len(content) - high)
+    return text if sound >= (0.85 if high > 36 else 1) * high else ""
 
 
 def encoding_of(content: bytes) -> str:
