@@ -83,11 +83,10 @@ def test_epochs_take_as_long_as_their_steps(minutes, monkeypatch, tmp_path):
 
 
 def test_all_validation_rows_take_longer_than_some(minutes, monkeypatch):
-    own = profiles.read_profile("sample")
-    times = []
+    own, times = profiles.read_profile("sample"), []
+    monkeypatch.setattr(profiles, "read_profile", lambda name: own)
     for limit in (20, 60, None):
         own.values["data"]["val_limit"] = limit
-        monkeypatch.setattr(profiles, "read_profile", lambda name: own)
         times.append(minutes("sample", 0.4e12))
     assert times[0] < times[1] < times[2]
 
