@@ -50,10 +50,11 @@ GAPS = set(
 )
 """What programs write, in lower case, where a value is missing or a formula failed."""
 WORDS_FOR_GAPS = {"none", "null", "na", "n/a", "#na", "#n/a n/a", "-nan", r"\n"} | set(
-    "(null) [null] <null> <none> (none) undefined".split()
+    "(null) [null] <null> <none> (none) undefined "
+    "- -- --- – — —— / tbd todo unlabelled unlabeled 待标注 未标注 待分类".split()
 )
-"""What programs also write there, but a person may call a class so. Such a word is a label only
-where it is among the options of its row.
+"""What programs and people also write there, but a class may be called so. Such a word is a label
+only where it is among the options of its row.
 """
 STRONG, WEAK = "\t\n|｜", ";；、，,"
 """Separators of options in a string. Where a strong one separates, an option may hold weak ones."""

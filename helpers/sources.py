@@ -66,6 +66,8 @@ class Source(NamedTuple):
     """How many rows were skipped, by reason; empty unless on_bad_row is "skip"."""
     padded: int
     """Rows whose text held NUL characters, which were removed."""
+    broken: int
+    """Rows whose text holds U+FFFD, the sign for a character that was lost before."""
     menu: tuple[str, ...] = ()
     """All labels, sorted: the options of rows that bring none. Empty where each brings its own."""
 
@@ -150,7 +152,8 @@ def read_source(
     if options:
         refuse_strange_labels(source, labels)
         refuse_codes_counted_otherwise(source, labels)
-    return Source(splits, dict(reading.skipped), reading.padded, tuple(options))
+    counts = dict(reading.skipped), reading.padded, reading.broken
+    return Source(splits, *counts, tuple(options))
 
 
 def read_summary(path: Path) -> dict:
@@ -188,7 +191,7 @@ class Reading:
     def __init__(self, on_bad_row: str):
         self.on_bad_row = on_bad_row
         self.skipped: Counter = Counter()
-        self.padded = 0
+        self.padded = self.broken = 0
         self.first_fault = ""
         # each label as it is spelled first, or most often, by what `spelling` makes of it
         self.spellings: dict[str, str] = {}
@@ -284,6 +287,7 @@ class Reading:
         if not first_look:
             refuse_other_labels(row)
             self.padded += "\0" in python_value(raw[file.columns["text"]])
+            self.broken += "\ufffd" in row["text"]
         return row
 
     def skip(self, name: str, where: str, fault: Fault, *, counted: bool) -> None:

@@ -685,6 +685,10 @@ def test_options_that_people_separate_in_other_ways(value, reason):
         "(null)",
         "[NULL]",
         "undefined",
+        "-",
+        "——",
+        "TBD",
+        "待标注",
         r"\N",
         "['体育']",
         '{"choices": ["体育"]}',
@@ -700,7 +704,7 @@ def test_a_label_that_programs_write_is_one_where_it_is_offered(label):
     assert check_row(raw | {"output": "(旧)[1"}, LAYOUT, [], "1")["output"] == "(旧)[1"
 
 
-@pytest.mark.parametrize("text", ["nan", " None ", "NULL", "#N/A", "[NULL]", "#CALC!"])
+@pytest.mark.parametrize("text", ["nan", " None ", "NULL", "#N/A", "[NULL]", "#CALC!", "-"])
 def test_a_gap_is_no_article(text):
     with pytest.raises(Fault, match="a gap as text"):
         text_of(text)

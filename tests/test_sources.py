@@ -102,6 +102,12 @@ def test_nul_padding_is_removed_and_counted(tmp_path):
     assert found.padded == 2 and found.splits["train"][1]["text"] == "正文"
 
 
+def test_articles_with_lost_characters_are_counted(tmp_path):
+    broken = GOOD | {"text": "昨天下午\ufffd\ufffd市图书馆举办读书会"}
+    found = sources.read_source(write(tmp_path / "rows.jsonl", GOOD, broken))
+    assert found.broken == 1 and found.splits["train"][1]["text"] == broken["text"]
+
+
 BAD_ROWS = {
     "truncated": (json.dumps(GOOD)[:-9], "line 2: invalid JSON"),
     "no object": ("[1, 2]", "line 2: expected an object"),
@@ -939,7 +945,7 @@ def test_a_test_split_whose_label_is_called_otherwise_is_refused(tmp_path):
         sources.read_source(str(tmp_path), columns={"category": None})
 
 
-@pytest.mark.parametrize("labels", [["0", "1"], ["1"], ["？"], ["待标注"]])
+@pytest.mark.parametrize("labels", [["0", "1"], ["1"], ["？"], ["待审"]])
 def test_a_split_of_labels_that_train_does_not_have_is_refused(tmp_path, labels):
     for split, names in (("train", "体财农"), ("test", labels * 3)):
         rows = [{"text": f"第{n}篇{split}", "output": name} for n, name in enumerate(names)]
