@@ -1,6 +1,9 @@
 # The commands of this project; `make help` lists them.
 PROFILE ?= sample
-PYTHON ?= python3
+# Not all of the pinned packages are built for a newer Python than these.
+FITS := import sys; fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3; do \
+	$$python -c '$(FITS); sys.exit(not fits)' 2>/dev/null && break; done; echo $$python)
 BIN := .venv/bin
 RUN := runs/$(PROFILE)
 # The kernel drops this lock when its process ends, so that no stale lock can be left behind.
@@ -70,7 +73,7 @@ clean: ## remove what runs and builds left (not the virtual environment)
 
 # The whole set-up: a virtual environment with the pinned dependencies. The tests need some more.
 .venv/.ready: requirements.txt constraints.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11")'
+	@$(PYTHON) -c '$(FITS); sys.exit(None if fits else f"Python 3.11, 3.12 or 3.13 is needed and {sys.executable} is another; set PYTHON=/path/to/python3.13")'
 	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv .venv  # made again where one was begun but not finished
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=26'  # the pip that comes with Python 3.11 takes twice as long
 	$(BIN)/python -m pip install --no-compile -r requirements.txt

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -45,6 +46,33 @@ def test_a_set_up_that_was_cut_off_is_begun_anew(make, tmp_path):
     called.write_text("")
     assert make(".venv/.ready", f"PYTHON={python}").returncode == 0
     assert "venv" not in called.read_text()
+
+
+def pretend(path, version):
+    """A program at `path` that answers as a Python of some version, and makes no environment."""
+    path.write_text(
+        f"""#!{sys.executable}
+import sys
+sys.version_info = {version}
+sys.exit(exec(sys.argv[2]) if sys.argv[1] == "-c" else "{version} was asked for " + sys.argv[2])
+"""
+    )
+    path.chmod(0o755)
+
+
+def test_a_python_that_the_pinned_packages_lack_is_not_taken(make, tmp_path):
+    """Fresh systems bring a newer one, for which a package may have to be compiled."""
+    for name in ("python3", "python3.13", "python3.12", "python3.11"):
+        pretend(tmp_path / name, (3, 14))
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = make(".venv/.ready", PATH=path)
+    assert done.returncode == 2 and not (tmp_path / ".venv").exists()
+    assert "Python 3.11, 3.12 or 3.13 is needed" in done.stderr.splitlines()[0]
+    assert "Traceback" not in done.stderr
+    pretend(tmp_path / "python3.12", (3, 12))
+    assert "(3, 12) was asked for venv" in make(".venv/.ready", PATH=path).stderr
+    pretend(tmp_path / "python3", (3, 13))  # the system's own is preferred
+    assert "(3, 13) was asked for venv" in make(".venv/.ready", PATH=path).stderr
 
 
 def test_a_shell_does_not_decide_what_snakemake_does(make):
