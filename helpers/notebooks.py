@@ -50,8 +50,9 @@ def run_notebook(notebook: Path, output: Path, parameters: dict) -> None:
             [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         )
     )
-    # set in a reader's shell, they would hide figures, run other code, or start another kernel
-    for name in ("MPLBACKEND", "PYTHONSTARTUP", "JUPYTER_PATH"):
+    # set in a reader's shell, they would hide figures, run other code, start another kernel, or
+    # list figures twice (JupyterLab sets the last for a cell that calls make)
+    for name in ("MPLBACKEND", "PYTHONSTARTUP", "JUPYTER_PATH", "JPY_SESSION_NAME"):
         os.environ.pop(name, None)
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -1,20 +1,27 @@
 """What a page shows beside its text: glued numbers, intervals, pictures with sliders."""
 
+import os
 from collections.abc import Callable
 
 import numpy as np
 
 
 def glue_all(**values) -> None:
-    """Keep numbers and words of a run for the sentences of its page, without displaying them.
+    """Keep numbers and words of a run for the sentences of its page.
+
+    A page shows them in its sentences. JupyterLab cannot, so there they are listed below the cell.
 
     Args:
         **values: by name; NumPy's numbers become Python's, so that a format such as :.1f works.
     """
     from myst_nb import glue
 
+    in_jupyterlab = "JPY_SESSION_NAME" in os.environ  # its server sets it for a notebook's kernel
     for name, value in values.items():
-        glue(name, value.item() if isinstance(value, np.generic) else value, display=False)
+        value = value.item() if isinstance(value, np.generic) else value
+        glue(name, value, display=False)
+        if in_jupyterlab:
+            print(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
 
 
 def per_cent_interval(low: float, high: float, digits: int = 0) -> str:

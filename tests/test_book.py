@@ -555,7 +555,13 @@ def test_a_chapter_reads_as_a_chapter(path):
     assert "{dropdown}" in prose[-1] and cells[0].source.startswith(f"# {int(path.stem[:2])} · ")
     run = longest = 0
     for cell in cells:
-        folded = {"hide-input", "solution"} & set(cell.metadata.get("tags", []))
+        tags = set(cell.metadata.get("tags", []))
+        folded = {"hide-input", "solution"} & tags
+        # JupyterLab folds by marks of its own; it leaves the parameters in sight
+        in_jupyterlab = cell.metadata.get("jupyter", {})
+        hidden = bool(folded) and "parameters" not in tags
+        assert in_jupyterlab.get("source_hidden", False) == hidden
+        assert in_jupyterlab.get("outputs_hidden", False) == ("solution" in tags)
         run = 0 if cell.cell_type == "markdown" else run + (not folded)
         longest = max(longest, run)
     assert longest <= 2

@@ -135,7 +135,9 @@ def page(chromium, server):
 
 
 def kernels(context, server):
-    return context.request.get(f"{server}api/kernels", params=TOKEN).json()
+    """The kernels that run; none while the server can't say, as when one of them is ending."""
+    answer = context.request.get(f"{server}api/kernels", params=TOKEN)
+    return answer.json() if answer.ok else []
 
 
 def run_all(page, server, notebook, seconds):
@@ -184,6 +186,21 @@ def never_ran(notebook):
     ]
 
 
+def marks_shown(page):
+    """Marks such as {term} that stand in the shown text as they were written."""
+    page.locator(".jp-MarkdownOutput a, .myst a").first.wait_for(state="attached")
+    texts = page.locator(".jp-MarkdownOutput, .myst").all_inner_texts()
+    return re.findall(
+        r"\{(?:term|doc|glue:text|cite|dropdown|admonition)\}.{0,30}", "\n".join(texts)
+    )
+
+
+def lists_figures(cell):
+    """Whether a cell says the figures that sentences of the page hold."""
+    printed = "".join(output.text for output in cell.outputs if output.output_type == "stream")
+    return bool(re.search("^[a-z_0-9]+: .", printed, re.M))
+
+
 def shown_beside(slider):
     """What the slider's cell and the cell above it show, without the sliders themselves."""
     return slider.evaluate(
@@ -220,6 +237,8 @@ def test_a_chapter_run_by_number_ends_without_an_error(name, server, workplace, 
     """The tests run in reading order, so that each chapter finds what those before it made."""
     ran = run_all(page, server, workplace / f"{name}.ipynb", 600)
     assert errors(ran) == [] and never_ran(ran) == []
+    assert marks_shown(page) == []
+    assert all(lists_figures(cell) for cell in ran.cells if "glue_all(" in cell.source)
     if name in SLIDERS:
         page.locator(".widget-slider").first.wait_for(state="attached")
         assert set(SLIDERS[name]) <= set(move_each_slider(page))

@@ -50,6 +50,7 @@ def test_a_shell_neither_hides_figures_nor_runs_code(chapter, tmp_path, monkeypa
     (tmp_path / "start.py").write_text("sneaked = 1")
     monkeypatch.setenv("PYTHONSTARTUP", str(tmp_path / "start.py"))
     monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.setenv("JPY_SESSION_NAME", "mine.ipynb")
     startup = tmp_path / "ipython" / "profile_default" / "startup"
     startup.mkdir(parents=True)
     (startup / "start.py").write_text("sneaked = 2")
@@ -60,12 +61,14 @@ def test_a_shell_neither_hides_figures_nor_runs_code(chapter, tmp_path, monkeypa
     (foreign / "kernel.json").write_text(json.dumps(spec))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     notebook = nbformat.read(chapter, as_version=4)
-    draw = "import pylab\npylab.plot([1, 2])\nassert 'sneaked' not in globals()"
+    draw = "import pylab\npylab.plot([1, 2])\nassert 'sneaked' not in globals()\n"
+    draw += "from helpers.pages import glue_all\nglue_all(share=0.5)"
     notebook.cells.append(nbformat.v4.new_code_cell(draw))
     nbformat.write(notebook, chapter)
     run_notebook(chapter, tmp_path / "out.ipynb", {})
     drawn = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[-1].outputs
     assert any("image/png" in output.get("data", {}) for output in drawn)
+    assert not any(output.output_type == "stream" for output in drawn)  # the page says the share
 
 
 def test_where_a_folder_has_too_long_a_name_ports_are_used(chapter, tmp_path, capsys, monkeypatch):
