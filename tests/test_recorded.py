@@ -1,6 +1,7 @@
 """What the pages say about figures that were recorded once."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -58,7 +59,7 @@ def test_lengths_are_counted_by_the_models_own_tokenizer():
     assert next(iter(record["summary"]["tokens"])) == "Qwen"
     own = record["summary"]["tokens"]["gemma-3-270m"]
     said = f"{own['median']:,} tokens, the longest {own['max']:,} (tokenizer of gemma-3-270m)"
-    section = recorded.corpus_section(record)
+    section = recorded.run_parts(record)["facts"]
     assert said in section
     share = record["summary"]["longer"]["4096"]
     assert f"{100 * share:.0f} % have more than 4,096" in section
@@ -98,6 +99,42 @@ def test_the_findings_on_the_real_corpus_are_counted_from_its_records():
     first = min(rows for rows in ahead if ahead[rows])
     assert all(ahead[rows] == (rows >= first) for rows in ahead)
     assert f"from its {first}th row on, and behind before" in page
+
+
+def test_every_recorded_run_has_its_place_and_its_answer():
+    page = (ROOT / "book" / "real-corpus.md").read_text(encoding="utf-8")
+    runs = recorded.corpus_runs()
+    assert len(runs) >= 5 and not any("{{ " + name not in page for name in runs)
+    placed = recorded.place_runs(page)
+    assert set(re.findall(r"\{\{.*?\}\}", placed)) == {"{{ study }}"}
+    for record in runs.values():
+        for part in filter(None, recorded.run_parts(record).values()):
+            assert placed.count(part) == 1
+    unnamed = recorded.place_runs("{{ fudan answer }}\n\n{{ other_runs }}")
+    titles = [record["title"] for name, record in runs.items() if name != "fudan"]
+    assert re.findall(r"^## (.*)$", unnamed, flags=re.M) == titles
+    assert "{{" not in unnamed
+
+
+def test_an_answer_counts_who_is_better_and_who_can_be_told_apart():
+    record = make_record({"rank8": 0.9, "b": 0.8, "c": 0.3})
+    metrics = record["metrics"]
+    metrics["baselines"]["tfidf_svm"]["n"] = 1200
+    for pair, p in zip(metrics["mcnemar"], (0.001, 0.2, 0.04)):
+        pair["p"] = p
+    metrics["mcnemar"] += [{"a": "c", "b": "rank8", "p": 0.01}, {"a": "b", "b": "rank8", "p": 0.3}]
+    metrics["mcnemar"].append({"a": "base-plain", "b": "rank8", "p": 0.001})
+    record["trainings"]["rank8"] |= {"max_length": 1024, "minutes": 9.0, "peak_gib": 3.0}
+    record["trainings"]["b"] |= {"max_length": 128, "minutes": 2.0, "peak_gib": 2.0}
+    assert recorded.answer(record) == (
+        "By `score`, the 3 trainings are right on 30.0 to 90.0 % of the 1,200 test rows, and the "
+        "linear SVM on 40.0 %. Of them, 1 can be told to be better than it (rank8), and 1 to be "
+        "worse (c). Of 2 pairs of them that we tested, 1 can be told apart: rank8 is better than c "
+        "(p = 0.01). "
+        "Rows of 1,024 tokens took 4.5 times the minutes of rows of 128, and 1.5 times the memory."
+    )
+    metrics["mcnemar"] = metrics["mcnemar"][:1]
+    assert recorded.answer(record).endswith("So rank8 is better than the linear SVM (p = 0.001).")
 
 
 def test_a_head_has_no_template():

@@ -7,9 +7,8 @@ import pandas as pd
 from helpers.budgets import ASIDE_GIB
 from helpers.parameters import without_seed
 from helpers.templating import KEPT
-from tools.results import RESULTS
+from tools.results import RESULTS, result_rows
 from tools.results import cell as result_cell
-from tools.results import table as result_table
 
 
 def read_results(name: str) -> dict | None:
@@ -18,21 +17,45 @@ def read_results(name: str) -> dict | None:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
-def real_corpus() -> str:
-    """The recorded numbers of runs on the real corpus as Markdown, one section per run."""
-    records = [
-        json.loads(file.read_text(encoding="utf-8"))
-        # sorted by stem, so that a corpus's main run comes before its variants
-        for file in sorted(RESULTS.glob("*.json"), key=lambda file: file.stem)
-    ]
-    sections = [
-        corpus_section(record)
-        for record in records
+def corpus_runs() -> dict[str, dict]:
+    """The records of runs on the real corpus by name, its main run before the variants."""
+    files = sorted(RESULTS.glob("*.json"), key=lambda file: file.stem)
+    records = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+    return {
+        name: record
+        for name, record in records.items()
         if "metrics" in record and not record["packaged"]  # the sample's are for the READMEs
+    }
+
+
+def place_runs(page: str) -> str:
+    """Fill the marks of recorded runs in a page, such as `{{ fudan answer }}`; see `run_parts`.
+
+    Parts that the page does not name are folded at `{{ fudan rest }}`. A run that the page does not
+    name at all gets a section of its own at `{{ other_runs }}`.
+
+    Args:
+        page: in Markdown.
+    """
+    if "{{ other_runs }}" not in page:
+        return page
+    runs = corpus_runs()
+    marks = "\n\n".join(f"{{{{ NAME {part} }}}}" for part in ("answer", "results", "rest"))
+    others = [
+        f"## {record['title']}\n\n{marks}".replace("NAME", name)
+        for name, record in runs.items()
+        if f"{{{{ {name} " not in page
     ]
-    return "\n\n".join(sections) or (
-        "*No run on the real corpus has been recorded yet (`python -m tools.results --record`).*"
-    )
+    page = page.replace("{{ other_runs }}", "\n\n".join(others))
+    for name, record in runs.items():
+        parts = run_parts(record)
+        rest = [text for part, text in parts.items() if f"{{{{ {name} {part} }}}}" not in page]
+        parts["rest"] = "\n\n".join(
+            ["````{dropdown} What else this run measured, and how", *filter(None, rest), "````"]
+        )
+        for part, text in parts.items():
+            page = page.replace(f"{{{{ {name} {part} }}}}", text)
+    return page
 
 
 def study_sentence() -> str:
@@ -48,39 +71,161 @@ def study_sentence() -> str:
     ).format(right=round(said["study_after"] * said["study_rows"] / 100), **said)
 
 
-def corpus_section(record: dict) -> str:
-    """One recorded run as Markdown: what was run, its table, its tests and what else it measured.
+def run_parts(record: dict) -> dict[str, str]:
+    """What one recorded run measured, by the names that marks use, as Markdown.
+
+    Args:
+        record: see results.record.
+
+    Returns:
+        The parts in the order in which a reader needs them; empty where nothing was measured.
+    """
+    metrics = record["metrics"]
+    return {
+        "answer": answer(record),
+        "results": corpus_table(metrics),
+        "trainings": trainings_table(record.get("trainings", {})),
+        "rare": rare_table(metrics.get("rare", {})),
+        "curve": curve_table(metrics.get("curve", {})),
+        "header": header_table(metrics.get("header", {})),
+        "picture": corpus_picture(record),
+        "decisions": decision_table(metrics.get("decisions", {})),
+        "cascade": cascade_table(metrics.get("cascade", {})),
+        "pairs": pair_lines(metrics),
+        "facts": facts(record),
+    }
+
+
+def facts(record: dict) -> str:
+    """When, on what and with which rows a run was made, as Markdown.
 
     Args:
         record: see results.record.
     """
-    summary, metrics = record["summary"], record["metrics"]
+    summary = record["summary"]
     # not Qwen's, with which chapter 1 counts, too; it may come first, as records sort by name
     model, tokens = next(pair for pair in summary["tokens"].items() if pair[0] != "Qwen")
     counts = ", ".join(f"{count:,} {split}" for split, count in summary["rows"].items())
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    pairs = [f"* {pair['a']} and {pair['b']}: p = {pair['p']:.2g}" for pair in metrics["mcnemar"]]
-    parts = [
-        f"## {record['title']}",
-        f"Measured on {record['date']}: {record['device']}.",
-        f"* Rows: {counts}; {summary['classes']} classes.\n"
+    lines = [
+        f"{record['title']}, measured on {record['date']}: {record['device']}.",
+        "",
+        f"* Rows: {counts}; {summary['classes']} classes.",
         f"* Length: half of the rows have more than {tokens['median']:,} tokens, "
-        f"the longest {tokens['max']:,} (tokenizer of {model}). {ten_rows(summary['longer'])}\n"
-        + "\n".join(f"* {key}: {value}" for key, value in record["settings"].items())
-        + f"\n* Versions: {versions}.",
-        trainings_table(record.get("trainings", {})),
-        "Right answers on the test rows, % (95 % Wilson interval):",
-        result_table(metrics),
-        verdict_lines(metrics),
-        "\n".join(["```{dropdown} Exact McNemar tests by score, every pair", *pairs, "```"]),
-        rare_table(metrics.get("rare", {})),
-        corpus_picture(record),
-        curve_table(metrics.get("curve", {})),
-        header_table(metrics.get("header", {})),
-        decision_table(metrics.get("decisions", {})),
-        cascade_table(metrics.get("cascade", {})),
+        f"the longest {tokens['max']:,} (tokenizer of {model}). {ten_rows(summary['longer'])}",
+        *(f"* {key}: {value}" for key, value in record["settings"].items()),
+        f"* Versions: {versions}.",
     ]
-    return "\n\n".join(part for part in parts if part)
+    return "\n".join(lines)
+
+
+def answer(record: dict) -> str:
+    """What a run's trainings came to beside the linear SVM and one another, in sentences.
+
+    Args:
+        record: see results.record.
+    """
+    from helpers.metrics import score_shares  # slow to load
+
+    metrics = record["metrics"]
+    shares = score_shares(metrics)
+    said = {
+        name: verdict
+        for name, verdict in svm_verdicts(metrics).items()
+        if not name.endswith(" + svm")
+    }
+    right = [100 * shares[name]["accuracy"] for name in said]
+    rows, svm = f"{shares['tfidf_svm']['n']:,}", f"{100 * shares['tfidf_svm']['accuracy']:.1f} %"
+    if len(said) == 1:
+        ((name, (words, p)),) = said.items()
+        return (
+            f"By `score`, {name} is right on {right[0]:.1f} % of the {rows} test rows, and the "
+            f"linear SVM on {svm}. So {name} {words} the linear SVM (p = {p:.2g})."
+        )
+    better, worse = (
+        [name for name, verdict in said.items() if verdict[0] == words]
+        for words in ("is better than", "is worse than")
+    )
+    return " ".join(
+        [
+            f"By `score`, the {len(said)} trainings are right on {min(right):.1f} to "
+            f"{max(right):.1f} % of the {rows} test rows, and the linear SVM on {svm}.",
+            f"Of them, {len(better) or 'none'} can be told to be better than it{listed(better)}, "
+            f"and {len(worse) or 'none'} to be worse{listed(worse)}.",
+            *told_apart(metrics, list(said)),
+            *length_costs(record.get("trainings", {})),
+        ]
+    )
+
+
+def listed(names: list[str]) -> str:
+    """Names in brackets; empty where there are none."""
+    return f" ({', '.join(names)})" if names else ""
+
+
+def told_apart(metrics: dict, settings: list[str]) -> list[str]:
+    """A sentence on the pairs of settings that McNemar's test tells apart; none without a pair.
+
+    Args:
+        metrics: the content of a run's eval/metrics.json.
+        settings: names.
+    """
+    from helpers.metrics import score_shares  # slow to load
+    from helpers.verdicts import in_words
+
+    right = {name: share["accuracy"] for name, share in score_shares(metrics).items()}
+    own = {name: without_seed(name) for name in settings}
+    pairs = [
+        pair
+        for pair in metrics["mcnemar"]
+        if {pair["a"], pair["b"]} <= own.keys() and own[pair["a"]] != own[pair["b"]]
+    ]
+    apart = []
+    for pair in pairs:
+        first, second = sorted((pair["a"], pair["b"]), key=right.get, reverse=True)
+        words = in_words(pair["p"], right[first] - right[second])
+        if words == "is better than":
+            apart.append(f"{first} {words} {second} (p = {pair['p']:.2g})")
+    said = f"Of {len(pairs)} pairs of them that we tested, {len(apart) or 'none'} can be told apart"
+    return [": ".join(filter(None, [said, " and ".join(apart)])) + "."] if pairs else []
+
+
+def length_costs(trainings: dict[str, dict]) -> list[str]:
+    """A sentence on what the longest rows cost over the shortest; none if all are of one length.
+
+    Args:
+        trainings: see `trainings_table`.
+    """
+    own = [one for one in trainings.values() if one.get("max_length") and one.get("peak_gib")]
+    own.sort(key=lambda one: one["max_length"])
+    if not own or own[0]["max_length"] == own[-1]["max_length"]:
+        return []
+    times = {key: own[-1][key] / own[0][key] for key in ("minutes", "peak_gib")}
+    return [
+        f"Rows of {own[-1]['max_length']:,} tokens took {times['minutes']:.1f} times the minutes "
+        f"of rows of {own[0]['max_length']:,}, and {times['peak_gib']:.1f} times the memory."
+    ]
+
+
+def corpus_table(metrics: dict) -> str:
+    """Right answers of everyone, and what McNemar's test says beside the linear SVM."""
+    brief = {"is better than": "better", "is worse than": "worse"}
+    said = {
+        name: f"{brief.get(words, 'not told apart')} ({p:.2g})"
+        for name, (words, p) in svm_verdicts(metrics).items()
+    }
+    lines = [
+        f"| {name} | {generate} | {score} | {said.get(name, '')} |"
+        for name, generate, score in result_rows(metrics)
+    ]
+    title = "Right answers on the test rows, % (95 % Wilson interval), and McNemar's test at 5 %:"
+    return titled_table(title, "| | generate | score | beside the SVM (p) |", lines)
+
+
+def pair_lines(metrics: dict) -> str:
+    """The p of every pair that was tested, as Markdown."""
+    lines = [f"* {pair['a']} and {pair['b']}: p = {pair['p']:.2g}" for pair in metrics["mcnemar"]]
+    return "\n".join(["Exact McNemar tests by `score`, every pair:", "", *lines])
 
 
 def titled_table(title: str, head: str, lines: list[str]) -> str:
@@ -150,13 +295,15 @@ def curve_table(curves: dict[str, list[dict]]) -> str:
             asked.add(point["n"])
             svm = f"{100 * point['svm']:.1f}" if point.get("svm") is not None else "–"
             share = result_cell(point)
-            lines.append(f"| {setting} | {point['step']} | {point['rows']:,} | {share} | {svm} |")
+            own = f"| {setting} " if len(curves) > 1 else ""
+            lines.append(f"{own}| {point['step']} | {point['rows']:,} | {share} | {svm} |")
     title = (
-        f"Learning curve on {' or '.join(map(str, sorted(asked)))} test rows. The SVM learned from "
-        "as many rows as the model had read, always the first ones of the training file:"
+        f"Learning curve of {', '.join(curves)} on {' or '.join(map(str, sorted(asked)))} test "
+        "rows. The SVM learned from as many rows as the model had read, always the first ones of "
+        "the training file:"
     )
-    head = "| setting | steps | rows seen | model, % right | SVM on as many rows, % right |"
-    return titled_table(title, head, lines)
+    head = "| steps | rows seen | model, % right | SVM on as many rows, % right |"
+    return titled_table(title, f"| setting {head}" if len(curves) > 1 else head, lines)
 
 
 def rare_table(rare: dict) -> str:
@@ -168,8 +315,8 @@ def rare_table(rare: dict) -> str:
         for name, own in rare["macro_f1"].items()
     ]
     title = (
-        f"Macro-F1 by `score`, over all classes and over the rarest of training "
-        f"({', '.join(rare['classes'])}: {rare['rows']} test rows):"
+        "{term}`Macro-F1 <macro-F1>` by `score`, over all classes and over the rarest of "
+        f"training ({', '.join(rare['classes'])}: {rare['rows']} test rows):"
     )
     return titled_table(title, "| | all classes | the rarest |", lines)
 
@@ -192,27 +339,27 @@ def svm_verdicts(metrics: dict) -> dict[str, tuple[str, float]]:
     }
 
 
-def verdict_lines(metrics: dict) -> str:
-    """What McNemar's test says about each setting and the linear SVM, in words."""
-    lines = [
-        f"* **{name}** {said} the linear SVM (p = {p:.2g})."
-        for name, (said, p) in svm_verdicts(metrics).items()
-    ]
-    head = "So on these rows, each tested by itself at 5 %:"
-    return "\n".join([head, "", *lines]) if lines else ""
-
-
 def header_table(contest: dict) -> str:
     """Who relies on an article's header: right answers with it and without it."""
-    shares = {name: share for name, share in contest.items() if isinstance(share, dict)}
+    shares = {name: result_cell(one) for name, one in contest.items() if isinstance(one, dict)}
     if not shares or 2 * contest["with_header"] < contest["rows"]:
         return ""  # too few rows have a header for a comparison
-    said = (
-        f"The header taken away, on {contest['rows']} test rows "
-        f"of which {contest['with_header']} have one:"
+    title = (
+        f"Right answers on {contest['rows']} test rows of which {contest['with_header']} have a "
+        "header, % (95 % Wilson interval):"
     )
-    lines = [f"| {name} | {result_cell(share)} |" for name, share in shares.items()]
-    return titled_table(said, "| | right, % |", lines)
+    there, gone, never = ", header there", ", header stripped", ", stripped in training too"
+    lines = [
+        f"| {name.removesuffix(there)} | {share} | {shares[name.removesuffix(there) + gone]} |"
+        for name, share in shares.items()
+        if name.endswith(there)
+    ]
+    lines += [
+        f"| {name.removesuffix(never)}, trained without headers | | {share} |"
+        for name, share in shares.items()
+        if name.endswith(never)
+    ]
+    return titled_table(title, "| | header there | header taken away |", lines)
 
 
 def decision_table(decisions: dict[str, dict]) -> str:
@@ -236,13 +383,23 @@ def decision_table(decisions: dict[str, dict]) -> str:
 
 def cascade_table(cascades: dict[str, list]) -> str:
     """The SVM answers where it is sure: accuracy by the share of rows that the model is asked."""
-    lines = []
+    right = {}
     for setting, points in cascades.items():
-        for share in (0.0, 0.1, 0.2, 0.3, 0.5, 1.0):
-            asked, accuracy = min(points, key=lambda point: abs(point[0] - share))
-            lines.append(f"| {setting} | {100 * asked:.0f} | {100 * accuracy:.1f} |")
-    head = "| setting | rows that the model was asked, % | right, % |"
-    return titled_table("A cascade, the SVM first:", head, list(dict.fromkeys(lines)))
+        nearest = [
+            min(points, key=lambda point: abs(point[0] - share))
+            for share in (0.0, 0.1, 0.2, 0.3, 0.5, 1.0)
+        ]
+        right[setting] = {round(100 * asked): f"{100 * share:.1f}" for asked, share in nearest}
+    columns = sorted({asked for shares in right.values() for asked in shares})
+    lines = [
+        f"| {setting} | {' | '.join(shares.get(asked, '') for asked in columns)} |"
+        for setting, shares in right.items()
+    ]
+    title = (
+        "A {term}`cascade`, the SVM first: right answers, %, by the share of rows that the model "
+        "was asked:"
+    )
+    return titled_table(title, f"| | {' | '.join(f'{asked} %' for asked in columns)} |", lines)
 
 
 def seed_tables() -> str:

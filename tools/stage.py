@@ -192,7 +192,6 @@ def main() -> None:
             f"{{doc}}`{setting} <04-training-{setting}>`" for setting in arguments.settings
         ),
         "{{ study }}": recorded.study_sentence(),
-        "{{ real_corpus }}": recorded.real_corpus(),
         "{{ seeds }}": recorded.seed_tables(),
         "{{ benchmarks }}": recorded.benchmark_tables(),
         "{{ full_size }}": recorded.full_size_tables(),
@@ -200,7 +199,7 @@ def main() -> None:
         "{{ other_book }}": other_book(arguments.run),
     }
     for page in [*BOOK.glob("*.md"), *BOOK.glob("*.bib")]:
-        text = page.read_text(encoding="utf-8")
+        text = recorded.place_runs(page.read_text(encoding="utf-8"))
         for mark, value in filled.items():
             text = text.replace(mark, value)
         (arguments.site / page.name).write_text(text, encoding="utf-8")
