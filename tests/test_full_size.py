@@ -149,6 +149,7 @@ def test_the_page_shows_what_was_measured_or_says_that_nothing_was(tmp_path, mon
     assert "| 3 | 1.5 | 2.5 | 1.9 | -24 | 2.0 | 61 |" in table
     assert "at most 256 tokens in place of the profile's 2,048" in table
     assert "2026-01-02: a CPU" in table
+    assert recorded.full_size_most().endswith("| yi-6b | 11.3 | 256 | 3 | 2.5 | 1.9 |")
 
 
 @pytest.mark.parametrize("readme", ["README.md", "README.zh.md"])

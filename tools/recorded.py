@@ -539,6 +539,21 @@ def full_size_tables() -> str:
     return "\n\n".join(full_size_table(name, record) for name, record in kept.items())
 
 
+def full_size_most() -> str:
+    """The chapter of each model that held most memory at full size, as a table in Markdown."""
+    lines = []
+    for name, record in (read_results("full-size") or {}).items():
+        most = max(record["chapters"], key=lambda line: line["process_gib"])
+        expected = most["forecast_gib"] + ASIDE_GIB
+        lines.append(
+            f"| {name} | {record['weights_gib']:.1f} | {record['max_length']:,} "
+            f"| {most['chapter']} | {expected:.1f} | {most['process_gib']:.1f} |"
+        )
+    columns = "profile, weights GiB, tokens a row, chapter, forecast GiB, measured GiB"
+    head = f"| {columns.replace(', ', ' | ')} |"
+    return titled_table("", head, lines).strip()
+
+
 def full_size_table(name: str, record: dict) -> str:
     """One profile's chapters: forecast, measured peak and seconds, as Markdown.
 

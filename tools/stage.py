@@ -194,6 +194,7 @@ def main() -> None:
         "{{ study }}": recorded.study_sentence(),
         "{{ seeds }}": recorded.seed_tables(),
         "{{ benchmarks }}": recorded.benchmark_tables(),
+        "{{ full_size_most }}": recorded.full_size_most(),
         "{{ full_size }}": recorded.full_size_tables(),
         "{{ helpers }}": helper_reference(ROOT / "helpers"),
         "{{ other_book }}": other_book(arguments.run),
