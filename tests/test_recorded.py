@@ -88,6 +88,11 @@ def test_the_findings_on_the_real_corpus_are_counted_from_its_records():
     assert f"In {sum(together)} of {len(together)} short trainings the pair was better" in page
     assert len(over_svm) == len(together) and not any(over_svm)
     assert "and in none of them better than the classifier alone" in page
+    tests = recorded.read_results("fudan-lengths")["metrics"]["mcnemar"]
+    p = {(pair["a"], pair["b"]): pair["p"] for pair in tests}
+    alike = [("head-128", "head-1024"), ("head-256", "ends-256"), ("head-512", "ends-512")]
+    assert "rows of 128 tokens did as well as rows of 1,024, and the beginning of an" in page
+    assert all(p[pair] > 0.05 for pair in alike)
     epoch = recorded.read_results("fudan")["metrics"]
     p = {(pair["a"], pair["b"]): pair["p"] for pair in epoch["mcnemar"]}
     both = "rank16-prompt + svm"
