@@ -193,7 +193,8 @@ def read_json(path: Path) -> Rows:
         text += chunk  # one object, or a first row, may be longer than a read
     table = sole_object(text)
     whole = table is not None and holds_rows(table)
-    if is_json_lines(text) and not whole:
+    in_lines = sole_object(text.partition("\n")[0]) is not None
+    if in_lines and not whole:
         yield from read_jsonl(path)
         return
     if not text.startswith("["):
@@ -234,23 +235,11 @@ def read_json(path: Path) -> Rows:
         )
 
 
-def is_json_lines(text: str) -> bool:
-    """Whether a file has one object per line, judging by its first line.
-
-    Args:
-        text: the file's beginning.
-    """
-    try:
-        return isinstance(json.loads(text.partition("\n")[0]), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
 def sole_object(text: str) -> dict | None:
-    """The object that a file consists of; None where it holds something else.
+    """The object that a text consists of; None where it holds something else.
 
     Args:
-        text: the file, or its beginning where it is long.
+        text: a file, its first line, or its beginning where it is long.
     """
     try:
         value = json.loads(text)
