@@ -50,19 +50,16 @@ def fetch_dataset(source: str, revision: str | None = None) -> Path:
             script of its repository, which is not run.
     """
     name = source.removeprefix(HUGGING_FACE)
+    wanted = {"revision": revision, "allow_patterns": [*DATA, "*.py"]}
     try:
         if source.startswith(HUGGING_FACE):
             from huggingface_hub import snapshot_download
 
-            fetched = snapshot_download(
-                name, repo_type="dataset", revision=revision, allow_patterns=[*DATA, "*.py"]
-            )
+            fetched = snapshot_download(name, repo_type="dataset", **wanted)
         else:
             from modelscope import dataset_snapshot_download
 
-            fetched = dataset_snapshot_download(
-                name, revision=revision, allow_patterns=[*DATA, "*.py"]
-            )
+            fetched = dataset_snapshot_download(name, **wanted)
     except Exception as error:
         raise InputError(
             f"source {source!r} is no file or folder here, and could not be fetched "
