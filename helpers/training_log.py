@@ -122,16 +122,14 @@ def look_at_first_row(folder: Path, tokenizer) -> bool:
     ids, labels = (
         re.search(rf"\[{name}\] \[([-\d, ]+)\]", text) for name in ("INPUT_IDS", "LABELS_IDS")
     )
-    head = "\ntask_type: seq_cls" in (folder / "sft.yaml").read_text(encoding="utf-8")
+    arguments = yaml.safe_load((folder / "sft.yaml").read_text(encoding="utf-8"))
+    head = arguments.get("task_type") == "seq_cls"
     if not ids or not (labels or head):
         return False
     ids, labels = (
         [int(number) for number in match[1].split(",")] if match else [] for match in (ids, labels)
     )
-    bos = (
-        yaml.safe_load((folder / "sft.yaml").read_text(encoding="utf-8"))["template"] == "news-bos"
-    )
-    start = [tokenizer.bos_token_id] if bos else []
+    start = [tokenizer.bos_token_id] if arguments["template"] == "news-bos" else []
     for row in read_jsonl(folder / "train.jsonl"):
         prompt, *labelled = (message["content"] for message in row["messages"])
         # a classification head has no answer in words: its label is no token
