@@ -86,10 +86,8 @@ class StorageTracker(TorchDispatchMode):
         return self._bound
 
     def _add(self, tensor: torch.Tensor) -> None:
-        reference, size = (
-            StorageWeakRef(tensor.untyped_storage()),
-            tensor.untyped_storage().nbytes(),
-        )
+        storage = tensor.untyped_storage()
+        reference, size = StorageWeakRef(storage), storage.nbytes()
         if reference in self._alive:
             return
         self._alive[reference] = (size, self._name(tensor))
