@@ -398,19 +398,10 @@ def forecast(
             StorageTracker(part) as tracker,
         ):
             run()
-    traced_parts = {name: size / GIB for name, size in tracker.parts.items()}
-    parts = (
-        dict.fromkeys(PARTS, 0.0)
-        | {
-            "weights": weights,
-            "adapters": adapters,
-            "gradients": adapters,
-            "optimizer": 2 * adapters,
-        }
-        | traced_parts
-    )
+    parts = dict.fromkeys(PARTS, 0.0) | {name: size / GIB for name, size in tracker.parts.items()}
     parts["activations"] = max(0.0, parts["activations"] - adapters - cache)
-    parts["cache"] = cache
+    parts |= {"weights": weights, "adapters": adapters, "gradients": adapters}
+    parts |= {"optimizer": 2 * adapters, "cache": cache}
     return parts | {"total": sum(parts.values())}
 
 
