@@ -4,8 +4,8 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from filecmp import cmp
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -48,10 +48,19 @@ def write_text(path: Path | str, parts: Iterable[str]) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    with when_changed(path) as scratch, scratch.open("w", encoding="utf-8", newline="") as file:
+        file.writelines(parts)
+
+
+@contextmanager
+def when_changed(path: Path) -> Iterator[Path]:
+    """A scratch file that takes a file's place when the block ends, unless both hold the same.
+
+    If the block raises an error, the file stays as it was.
+    """
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with scratch.open("w", encoding="utf-8", newline="") as file:
-            file.writelines(parts)
+        yield scratch
         if not (path.is_file() and cmp(scratch, path, shallow=False)):
             scratch.replace(path)
     finally:

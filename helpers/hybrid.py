@@ -8,7 +8,6 @@ import json
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from filecmp import cmp
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -19,7 +18,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from helpers import InputError, one_line
-from helpers.files import DAMAGE, write_json
+from helpers.files import DAMAGE, when_changed, write_json
 
 ARRAYS, WORDS = "linear.npz", "linear.json"
 PRIOR = 2.5
@@ -115,14 +114,9 @@ def save_linear(model: LinearModel, folder: Path) -> None:
         folder: gets linear.npz and linear.json.
     """
     folder = Path(folder)
-    scratch = folder / f".{ARRAYS}.npz"
     arrays = {"idf": model.idf, "weights": model.weights, "intercepts": model.intercepts}
-    try:
-        np.savez_compressed(scratch, **{name: a.astype(np.float32) for name, a in arrays.items()})
-        if not ((folder / ARRAYS).is_file() and cmp(scratch, folder / ARRAYS, shallow=False)):
-            scratch.replace(folder / ARRAYS)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with when_changed(folder / ARRAYS) as scratch, scratch.open("wb") as file:
+        np.savez_compressed(file, **{name: a.astype(np.float32) for name, a in arrays.items()})
     words = sorted(model.vocabulary, key=model.vocabulary.__getitem__)
     write_json(folder / WORDS, {"classes": model.classes, "words": words})
 
