@@ -97,9 +97,7 @@ def without_classes(
     Raises:
         InputError: when no row with a label remains.
     """
-    if not any(
-        label not in {None, *classes} for rows in splits.values() for label in rows["output"]
-    ):
+    if all({None, *classes}.issuperset(rows["output"]) for rows in splits.values()):
         raise InputError(
             f"rare_classes: drop would leave no row: all {len(classes)} classes are too rare to be "
             f"both learned and judged; {MORE_ROWS}"
