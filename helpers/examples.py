@@ -21,14 +21,12 @@ def written_table(rows: list[dict], texts: list[str], show_text: bool) -> pd.Dat
     """
     kinds = []
     for row, text in zip(rows, texts):
-        option = next((o for o in row["category"] if text.strip().startswith(o)), None)
-        exact = text.strip() in row["category"]
-        begins = "begins with an option" if option else "not an option"
-        kinds.append("an option" if exact else begins)
-    table = pd.DataFrame({"label": [row["output"] for row in rows]})
-    if show_text:
-        return table.assign(**{"what it wrote": texts, "kind": kinds})
-    return table.assign(**{"characters": [len(text) for text in texts], "kind": kinds})
+        begins = text.strip().startswith(tuple(row["category"]))
+        kind = "begins with an option" if begins else "not an option"
+        kinds.append("an option" if text.strip() in row["category"] else kind)
+    labels = [row["output"] for row in rows]
+    shown = {"what it wrote": texts} if show_text else {"characters": list(map(len, texts))}
+    return pd.DataFrame({"label": labels, **shown, "kind": kinds})
 
 
 def mistakes(
