@@ -423,8 +423,7 @@ class Judged(NamedTuple):
 
     def values(self) -> list:
         """In the order of ADDED, probabilities to four digits."""
-        digits = [None if p is None else round(p, 4) for p in (self[2], self[4])]
-        return [self.answer, digits[0], self.second, digits[1], self.look, self.note]
+        return [round(value, 4) if isinstance(value, float) else value for value in self[1:]]
 
 
 def refuse_changed(source: Path, survey: Survey) -> None:
