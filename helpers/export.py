@@ -13,6 +13,7 @@ from helpers.adapters import WEIGHTS, AdapterPrompt, adapter_digest, read_prompt
 from helpers.decision import DECISION, read_decision
 from helpers.files import DAMAGE, below_root, replace_folder, save_model, write_text
 from helpers.hybrid import ARRAYS, WORDS
+from helpers.pages import per_cent_interval
 from helpers.settings import place_of
 from helpers.writers import check_target
 
@@ -268,9 +269,8 @@ def figure_lines(run: Path, setting: str, adapter: Path) -> list[str]:
         if setting in metrics.get("hybrid", {}):
             rows["with the linear classifier (hybrid)"] = metrics["hybrid"][setting]
         for mode, value in rows.items():
-            low, high = (100 * bound for bound in value["ci95"])
-            share = 100 * value["accuracy"]
-            lines.append(f"| {mode} | {share:.1f} | {low:.1f} – {high:.1f} | {value['n']} |")
+            share, interval = 100 * value["accuracy"], per_cent_interval(*value["ci95"], 1)
+            lines.append(f"| {mode} | {share:.1f} | {interval} | {value['n']} |")
         if metrics.get("adapters", {}).get(setting) != adapter_digest(adapter):
             return ["Not measured: chapter 05 asked this setting before it was trained anew."]
     return [*lines, "\nThe lines below ask by `score`: the option with the largest probability."]

@@ -16,6 +16,7 @@ from pathlib import Path
 from helpers import ROOT, InputError
 from helpers.files import need, write_json, write_text
 from helpers.metrics import score_shares
+from helpers.pages import per_cent_interval
 from helpers.profiles import Profile, read_profile
 
 VERSIONS = ("torch", "transformers", "peft", "ms-swift", "scikit-learn")
@@ -24,8 +25,7 @@ RESULTS = ROOT / "book" / "results"
 
 def cell(value: dict) -> str:
     """Accuracy and its interval in per cent, such as "93.3 (89.1 – 96.0)"."""
-    low, high = (100 * bound for bound in value["ci95"])
-    return f"{100 * value['accuracy']:.1f} ({low:.1f} – {high:.1f})"
+    return f"{100 * value['accuracy']:.1f} ({per_cent_interval(*value['ci95'], 1)})"
 
 
 def result_rows(metrics: dict) -> list[tuple[str, str, str]]:
