@@ -160,24 +160,33 @@ def folder_splits(folder: Path) -> dict[str, list[Path]]:
             )
         if matches and not unsharded:
             matches.sort(key=lambda pair: int(pair[1][3]))
-            numbers = [int(match[3]) for _, match in matches]
-            said = matches[0][1][4]
-            count = int(said)
-            first = 1 if count in numbers and 0 not in numbers else 0  # hubs count from 0
-            if missing := sorted(set(range(first, count + first)) - set(numbers)):
-                there = f"{len(numbers)} of {count} are there"
-                if not {0, count} & set(numbers):  # whether from 0 or from 1 cannot be told
-                    there = f"or {count:0{len(said)}}-of-{said}; {there}"
-                raise InputError(
-                    f"{folder}: shard {missing[0]:0{len(said)}}-of-{said} of {split} is missing; "
-                    f"{there}"
-                )
-            if len(numbers) > count:
-                raise InputError(f"{folder} holds a shard of {split} twice, or one beyond the last")
+            refuse_missing_shards(folder, split, [match for _, match in matches])
         if matches:
             splits[split] = [file for file, _ in matches]
     refuse_unread(folder, there, splits)
     return splits
+
+
+def refuse_missing_shards(folder: Path, split: str, shards: list[re.Match]) -> None:
+    """Raise InputError when a shard of a split is missing, or is one too many.
+
+    Args:
+        folder: where they lie.
+        split: whose shards they are.
+        shards: what `folder_splits` made out of their names, in their order.
+    """
+    numbers, said = [int(shard[3]) for shard in shards], shards[0][4]
+    count = int(said)
+    first = 1 if count in numbers and 0 not in numbers else 0  # hubs count from 0
+    if missing := sorted(set(range(first, count + first)) - set(numbers)):
+        there = f"{len(numbers)} of {count} are there"
+        if not {0, count} & set(numbers):  # whether from 0 or from 1 cannot be told
+            there = f"or {count:0{len(said)}}-of-{said}; {there}"
+        raise InputError(
+            f"{folder}: shard {missing[0]:0{len(said)}}-of-{said} of {split} is missing; {there}"
+        )
+    if len(numbers) > count:
+        raise InputError(f"{folder} holds a shard of {split} twice, or one beyond the last")
 
 
 def refuse_unread(folder: Path, there: list[Path], splits: dict[str, list[Path]]) -> None:
