@@ -405,19 +405,7 @@ def read_decision(adapter: Path) -> dict | None:
         decision = json.loads(path.read_text(encoding="utf-8-sig"))
         check_number(decision["model"]["temperature"], 1e-6, math.inf)
         for part in filter(None, (decision["model"], decision["hybrid"])):
-            check_number(part["sets"]["threshold"], 0, 1)
-            if part.get("menus") is not None:  # files from before it was kept lack it
-                fewest, most = part["menus"]
-                check_number(fewest, 1, most)
-            for target, learned in part["targets"].items():
-                check_number(float(target), 0, 1)
-                if learned["rows_needed"] is not None:
-                    check_number(learned["rows_needed"], 0, math.inf)
-                if learned["threshold"] is not None:
-                    for name in ("threshold", "bound"):
-                        check_number(learned[name], 0, 1)
-                    for name in ("share", "on_test") if "on_test" in learned else ():
-                        check_number(learned[name], 0, 1)
+            check_learned(part)
         if decision["hybrid"] is not None:
             for name in ("logprob", "margin"):
                 check_number(decision["hybrid"]["weights"][name], 0, math.inf)
@@ -433,6 +421,26 @@ def read_decision(adapter: Path) -> dict | None:
                 "promises do not hold here; remove it, and chapter 05 writes it anew"
             )
     return decision
+
+
+def check_learned(part: dict) -> None:
+    """Raise ValueError unless the numbers that `learn` kept are such as it can learn.
+
+    Args:
+        part: of decision.json, for the model or for the hybrid.
+    """
+    check_number(part["sets"]["threshold"], 0, 1)
+    if part.get("menus") is not None:  # files from before it was kept lack it
+        fewest, most = part["menus"]
+        check_number(fewest, 1, most)
+    for target, learned in part["targets"].items():
+        check_number(float(target), 0, 1)
+        if learned["rows_needed"] is not None:
+            check_number(learned["rows_needed"], 0, math.inf)
+        if learned["threshold"] is not None:
+            doubted_by = ("share", "on_test") if "on_test" in learned else ()
+            for name in ("threshold", "bound", *doubted_by):
+                check_number(learned[name], 0, 1)
 
 
 def check_number(value, low: float, high: float) -> None:
