@@ -1,6 +1,5 @@
 """Export a tuned model: one folder with merged weights that other programs can open."""
 
-import json
 import shutil
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +10,7 @@ import yaml
 from helpers import InputError, models, one_line
 from helpers.adapters import WEIGHTS, AdapterPrompt, adapter_digest, read_prompt, write_prompt
 from helpers.decision import DECISION, read_decision
-from helpers.files import DAMAGE, below_root, replace_folder, save_model, write_text
+from helpers.files import DAMAGE, below_root, read_json, replace_folder, save_model, write_text
 from helpers.hybrid import ARRAYS, WORDS
 from helpers.pages import per_cent_interval
 from helpers.settings import place_of
@@ -193,7 +192,7 @@ def model_card(run: Path, setting: str, adapter: Path, prompt: AdapterPrompt) ->
     name, licence, about = SOURCES.get(prompt.model, own_terms)
     form = prompt.prompt_format
     with reading(adapter / WEIGHTS[0]):
-        config = json.loads((adapter / WEIGHTS[0]).read_text(encoding="utf-8"))
+        config = read_json(adapter / WEIGHTS[0])
         kind = config["peft_type"]
         if kind == "LORA":
             kind = f"LoRA of rank {config['r']}, alpha {config['lora_alpha']}"
@@ -257,7 +256,7 @@ def figure_lines(run: Path, setting: str, adapter: Path) -> list[str]:
     path = run / "eval" / "metrics.json"
     lines = ["| asked by | right, % | 95 % interval | test rows |", "|---|---|---|---|"]
     with reading(path):
-        metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        metrics = read_json(path) if path.is_file() else {}
         modes = metrics.get("models", {}).get(setting)
         if not modes:
             return ["Not measured: chapter 05 has not asked this setting about test rows."]
@@ -280,7 +279,7 @@ def data_lines(run: Path) -> list[str]:
     """What the model learned from, as far as the run has recorded it."""
     path = run / "data" / "summary.json"
     with reading(path):
-        summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        summary = read_json(path) if path.is_file() else {}
         source = summary.get("source")
         names = [source] if isinstance(source, str) else list(source or [])
         names = [without_place(one) for one in names]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.files import DAMAGE
+from helpers.files import DAMAGE, read_json
 
 
 def records(frame: pd.DataFrame) -> list[dict]:
@@ -44,7 +44,7 @@ def settled(results: dict, path: Path) -> dict:
         return json.dumps(figures | {"baselines": baselines}, sort_keys=True)
 
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_json(path)
         return before if untimed(before) == untimed(results) else results
     except DAMAGE:  # or there is none
         return results

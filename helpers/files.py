@@ -137,6 +137,11 @@ def share(folder: Path) -> None:
         path.chmod(0o666 & ~mask)
 
 
+def read_json(path: Path):
+    """The value that a JSON file holds."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def read_jsonl(path: Path | str) -> list[dict]:
     """The objects of a file that this project wrote, one per line.
 

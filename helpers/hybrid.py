@@ -4,7 +4,6 @@ The two make mistakes on different rows. A conditional logit over a row's option
 log-probability and the linear margin; its probabilities are calibrated by the way it is fitted.
 """
 
-import json
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from helpers import InputError, one_line
-from helpers.files import DAMAGE, when_changed, write_json
+from helpers.files import DAMAGE, read_json, when_changed, write_json
 
 ARRAYS, WORDS = "linear.npz", "linear.json"
 PRIOR = 2.5
@@ -132,7 +131,7 @@ def load_linear(folder: Path) -> LinearModel:
     """
     folder = Path(folder)
     try:
-        content = json.loads((folder / WORDS).read_text(encoding="utf-8"))
+        content = read_json(folder / WORDS)
         classes, words = content["classes"], content["words"]
         with np.load(folder / ARRAYS, allow_pickle=False) as stored:
             names = ("idf", "weights", "intercepts")

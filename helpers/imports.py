@@ -4,11 +4,11 @@ They are read from the code without running it.
 """
 
 import ast
-import json
 from functools import cache
 from pathlib import Path
 
 from helpers import ROOT
+from helpers.files import read_json
 
 
 def imported_helpers(notebook: Path) -> list[str]:
@@ -20,7 +20,7 @@ def imported_helpers(notebook: Path) -> list[str]:
     Returns:
         Paths below the project's root, sorted.
     """
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    cells = read_json(notebook)["cells"]
     return files_imported(
         "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     )

@@ -2,7 +2,6 @@
 learn.
 """
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ import torch
 
 from helpers import InputError
 from helpers.budgets import CORNER
+from helpers.files import read_json
 from helpers.models import find_model, load_config, trusts
 
 
@@ -115,7 +115,7 @@ def file_of(folder: Path, tensor: str) -> Path | None:
 
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        name = json.loads(index.read_text(encoding="utf-8"))["weight_map"].get(tensor)
+        name = read_json(index)["weight_map"].get(tensor)
         return folder / name if name else None
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, "pt") as saved:

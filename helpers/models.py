@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from helpers import ROOT, InputError, one_line
 from helpers.adapters import TRUST, adapter_digest
-from helpers.files import below_root, save_model
+from helpers.files import below_root, read_json, save_model
 from helpers.hubs import fetch_model
 
 PACKAGED = "gemma-3-270m"
@@ -144,7 +144,7 @@ def remote_code(folder: Path) -> list[str]:
     for path in sorted(folder.glob("*config*.json")):
         try:
             # parsed and written anew, so that no escape sequence hides a key
-            content = json.dumps(json.loads(path.read_text(encoding="utf-8")))
+            content = json.dumps(read_json(path))
         except ValueError as error:
             raise InputError(f"{path} is not valid JSON: {one_line(error)}") from None
         if '"auto_map": ' in content:
@@ -264,7 +264,7 @@ def shorten_tokenizer(path: Path) -> None:
     Args:
         path: of a byte-pair tokenizer. It stays as it is when a piece of a merge holds a space.
     """
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path)
     merges = [" ".join(pair) for pair in content["model"]["merges"]]
     if any(merge.count(" ") != 1 for merge in merges):
         return
@@ -323,7 +323,7 @@ def recorded_config(name: str):
     from transformers import AutoConfig
 
     path = ROOT / "data" / "configs" / f"{name}.json"
-    return AutoConfig.for_model(**json.loads(path.read_text(encoding="utf-8")))
+    return AutoConfig.for_model(**read_json(path))
 
 
 def load_adapter(network, adapter: Path, model: str):

@@ -16,6 +16,7 @@ from pathlib import Path
 from traitlets.config import Config
 
 from helpers import ROOT, InputError, leave
+from helpers.files import read_json
 from helpers.parameters import refuse_wrong
 
 LONGEST_ADDRESS = 100
@@ -102,7 +103,7 @@ def kernel_sockets(folder: str) -> Config:
 
 def strip_paths(notebook: Path) -> None:
     """Reduce papermill's record to what a reader may see: parameters and times, but no paths."""
-    content = json.loads(notebook.read_text(encoding="utf-8"))
+    content = read_json(notebook)
     record = content["metadata"]["papermill"]
     content["metadata"]["papermill"] = {
         name: record[name] for name in ("parameters", "start_time", "end_time", "duration")

@@ -1,6 +1,5 @@
 """Where memory goes as a row grows, why the study's inference ran out of it, and the cures."""
 
-import json
 import runpy
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +9,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from helpers import ROOT, budgets, estimates, memory, scoring
+from helpers.files import read_json
 
 CARD_GIB = 23.69
 """Memory of the study's card, as its error message gives it."""
@@ -100,7 +100,7 @@ def riddle() -> tuple[pd.DataFrame, dict]:
     """
     here = ROOT / "data" / "riddle1"
     now = runpy.run_path(str(here / "trace.py"))["trace"]()
-    then = json.loads((here / "events-4.41.2.json").read_text(encoding="utf-8"))
+    then = read_json(here / "events-4.41.2.json")
     columns = ["length", "requested_gib", "allocated_gib", "residual_gib", "resting_gib"]
     table = pd.DataFrame(then["rows"]).set_index("hypothesis")[columns]
     today = pd.DataFrame(now["rows"]).set_index("hypothesis")

@@ -4,7 +4,6 @@ A line of that cell reads `rank: int = 8  # LoRA rank r`.
 """
 
 import ast
-import json
 import math
 import re
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import ClassVar
 import yaml
 
 from helpers import ROOT, InputError
+from helpers.files import read_json
 
 LEAST = {"seed": 0, "dropout": 0} | dict.fromkeys(
     "rank alpha steps rows_per_step batch_size max_length evaluations checkpoint_rows nproc "
@@ -123,7 +123,7 @@ def defaults_of(notebook: Path) -> dict:
 
 def parameters_cell(notebook: Path) -> str:
     """The code of the cell that papermill takes a notebook's parameters from."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    cells = read_json(notebook)["cells"]
     tagged = (c for c in cells if "parameters" in c["metadata"].get("tags", []))
     return "".join(next(tagged)["source"])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from helpers import InputError
-from helpers.files import DAMAGE, write_json, write_jsonl
+from helpers.files import DAMAGE, read_json, write_json, write_jsonl
 
 
 def keep_predictions(
@@ -45,7 +45,7 @@ def keep_predictions(
     with named_if_unwritable(file):
         folder.mkdir(parents=True, exist_ok=True)
     try:
-        known = json.loads(key_file.read_text(encoding="utf-8")) == key
+        known = read_json(key_file) == key
     except DAMAGE:
         known = False
     if not known:

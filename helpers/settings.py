@@ -1,12 +1,11 @@
 """Trained settings: where their adapters lie, and which did best on val."""
 
-import json
 import math
 from pathlib import Path
 
 from helpers import ROOT, InputError, metrics, one_line
 from helpers.adapters import HEAD, PROMPT, WEIGHTS, adapter_digest
-from helpers.files import DAMAGE, digest, from_here, from_root, read_jsonl
+from helpers.files import DAMAGE, digest, from_here, from_root, read_json, read_jsonl
 from helpers.training_log import read_log
 
 ROWS = "rows.json"
@@ -56,7 +55,7 @@ def training_summary(folder: Path) -> dict:
     """
     for place in (folder, folder / "adapter"):
         if (place / "summary.json").is_file():
-            return json.loads((place / "summary.json").read_text(encoding="utf-8"))
+            return read_json(place / "summary.json")
     return {}
 
 
@@ -101,7 +100,7 @@ def kept_shares(folders: list[Path]) -> dict[Path, float] | None:
     for folder in folders:
         answers_folder = folder.parents[1] / "eval" / folder.name / "val"
         try:
-            key = json.loads((answers_folder / "key.json").read_text(encoding="utf-8"))
+            key = read_json(answers_folder / "key.json")
             lines = read_jsonl(answers_folder / "predictions.jsonl")
             if not lines or key["adapter"] != adapter_digest(folder / "adapter"):
                 return None
@@ -149,7 +148,7 @@ def learned_from(folder: Path) -> str | None:
         folder: of a trained setting.
     """
     try:
-        return json.loads((folder / ROWS).read_text(encoding="utf-8"))["train"]
+        return read_json(folder / ROWS)["train"]
     except DAMAGE:
         return None
 

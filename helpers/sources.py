@@ -7,7 +7,6 @@ helpers/watches.py.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from helpers import Fault, InputError, one_line
-from helpers.files import DAMAGE, below_root, need
+from helpers.files import DAMAGE, below_root, need, read_json
 from helpers.lines import form_of
 from helpers.locations import SPLITS, Part, find_splits, source_parts
 from helpers.parameters import refuse_out_of_range
@@ -163,7 +162,7 @@ def read_summary(path: Path) -> dict:
         path: its summary.json. Without a sound file nothing is known, and the dict is empty.
     """
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = read_json(path)
         return summary if isinstance(summary, dict) else {}
     except DAMAGE:
         return {}

@@ -1,6 +1,5 @@
 """What an adapter learned: how many directions its corrections have, and where they are large."""
 
-import json
 import re
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pandas as pd
 
 from helpers import InputError
 from helpers.adapters import BASE_CHANGING, adapter_digest
+from helpers.files import read_json
 
 OUTSIDE = -1
 """The block number of a layer that belongs to no block, such as the output matrix."""
@@ -182,7 +182,7 @@ def product_spectrum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def read_config(folder: str | Path) -> dict:
     """An adapter's adapter_config.json."""
     adapter_digest(folder)  # refuses a folder, naming the file that is missing
-    return json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
+    return read_json(Path(folder) / "adapter_config.json")
 
 
 def learned_figures(relative: dict[str, np.ndarray], changes: pd.DataFrame) -> dict:

@@ -1,6 +1,5 @@
 """What swift loads through `--external_plugins`: a frame for prompts, and what keeps adapters."""
 
-import json
 import os
 import threading
 import time
@@ -10,6 +9,7 @@ from swift.callbacks import TrainerCallback
 from swift.callbacks.mapping import callbacks_map
 from swift.template import Template, TemplateMeta, register_template
 
+from helpers.files import read_json
 from helpers.swift_setup import KEPT, WATCHED
 from helpers.templating import tokenize
 
@@ -48,7 +48,7 @@ class KeepAdapters(TrainerCallback):
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         steps = Path(KEPT)  # there is none in a run repeated by hand
-        if steps.exists() and state.global_step in json.loads(steps.read_text(encoding="utf-8")):
+        if steps.exists() and state.global_step in read_json(steps):
             adapted = self.trainer.accelerator.unwrap_model(model)
             adapted.save_pretrained(f"curve/step-{state.global_step}")
 

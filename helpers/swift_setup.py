@@ -1,11 +1,11 @@
 """The arguments of `swift sft`: made of parameters, and small enough for this machine."""
 
 import importlib.util
-import json
 from functools import cache
 from pathlib import Path
 
 from helpers import InputError, estimates, memory
+from helpers.files import read_json
 from helpers.models import find_model, pick_attention, pick_dtype, trusts
 from helpers.parameters import refuse_out_of_range
 from helpers.swift_arguments import decided, refuse_arguments, rhythm, total_steps
@@ -138,7 +138,7 @@ def known_model_type(model: str) -> str | None:
     qwen2_gte).
     """
     folder = Path(find_model(model))
-    name = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    name = read_json(folder / "config.json").get("model_type")
     return name if name in swift_model_types() else None
 
 

@@ -24,6 +24,7 @@ from helpers import InputError
 from helpers.adapters import WEIGHTS, AdapterHead, AdapterPrompt, write_prompt
 from helpers.files import (
     DAMAGE,
+    read_json,
     read_jsonl,
     replace_folder,
     set_aside,
@@ -311,11 +312,11 @@ def finished(folder: Path, key: str, keep_steps: tuple[int, ...]) -> dict | None
     adapters = [folder / "adapter", *(folder / "curve" / f"step-{step}" for step in keep_steps)]
     try:
         # Not the one in `folder`: Snakemake removes a rule's outputs before it runs the rule again.
-        summary = json.loads((folder / "adapter" / "summary.json").read_text(encoding="utf-8"))
+        summary = read_json(folder / "adapter" / "summary.json")
         read_log(folder / "logging.jsonl")
         sound = summary["fingerprint"] == key
         for config, weights in ([adapter / name for name in WEIGHTS] for adapter in adapters):
-            sound &= "peft_type" in json.loads(config.read_text(encoding="utf-8"))
+            sound &= "peft_type" in read_json(config)
             with safe_open(weights, "pt"):
                 pass
     except (*DAMAGE, SafetensorError):
@@ -333,9 +334,9 @@ def begun(work: Path, key: str, keep_steps: tuple[int, ...] = ()) -> bool:
     """
     log = work / "swift" / "logging.jsonl"
     try:
-        same = json.loads((work / BEGUN).read_text(encoding="utf-8")) == key
+        same = read_json(work / BEGUN) == key
         if keep_steps:
-            same &= set(keep_steps) <= set(json.loads((work / KEPT).read_text(encoding="utf-8")))
+            same &= set(keep_steps) <= set(read_json(work / KEPT))
         return same and (not log.exists() or bool(read_jsonl(log)))
     except DAMAGE:
         return False
@@ -353,7 +354,7 @@ def finish_adapter(folder: Path, adapter_prompt: AdapterPrompt | AdapterHead) ->
     for leftover in ("*.bin", "*.pt", "*.pth", "README.md", "args.json", "trainer_state.json"):
         for path in folder.glob(leftover):
             path.unlink()
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "adapter_config.json")
     write_json(
         folder / "adapter_config.json", config | {"base_model_name_or_path": adapter_prompt.model}
     )
@@ -432,7 +433,7 @@ def spent(work: Path) -> float:
         work: see `unfinished`.
     """
     with suppress(*DAMAGE):
-        return float(json.loads((work / SPENT).read_text(encoding="utf-8")))
+        return float(read_json(work / SPENT))
     return 0.0
 
 
@@ -485,7 +486,7 @@ def last_checkpoint(folder: Path, steps: int) -> Path | None:
     """
     for checkpoint in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
         with suppress(*DAMAGE):
-            state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+            state = read_json(checkpoint / "trainer_state.json")
             if state["global_step"] < steps:
                 return checkpoint
     return None

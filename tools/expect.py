@@ -10,13 +10,13 @@ cost of moving in float32 was measured on a fifth machine (0.12 in float32), whe
 35 minutes. How long a notebook takes to start was measured on two cores.
 """
 
-import json
 import sys
 import time
 
 import torch
 
 from helpers import ROOT, InputError, models, profiles
+from helpers.files import read_json
 from helpers.parameters import defaults_of
 from helpers.swift_arguments import total_steps
 
@@ -140,7 +140,7 @@ def say_how_long(name: str) -> None:
         return
     dtype = models.pick_dtype()
     rate = product_rate(dtype)
-    config = json.loads((models.packaged_model() / "config.json").read_text(encoding="utf-8"))
+    config = read_json(models.packaged_model() / "config.json")
     minutes = expected_minutes(profile, rate, config, cores, getattr(torch, dtype).itemsize)
     print(
         f"▶ {profile.values['title']}: about {minutes:.0f} minutes when all is to be made "

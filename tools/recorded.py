@@ -1,10 +1,9 @@
 """Measurements that were made once and kept in book/results, as Markdown for the book's pages."""
 
-import json
-
 import pandas as pd
 
 from helpers.budgets import ASIDE_GIB
+from helpers.files import read_json
 from helpers.parameters import without_seed
 from helpers.templating import KEPT
 from tools.results import RESULTS, result_rows
@@ -14,13 +13,13 @@ from tools.results import cell as result_cell
 def read_results(name: str) -> dict | None:
     """The results that were recorded under a name; None where there are none."""
     file = RESULTS / f"{name}.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    return read_json(file) if file.is_file() else None
 
 
 def corpus_runs() -> dict[str, dict]:
     """The records of runs on the real corpus by name, its main run before the variants."""
     files = sorted(RESULTS.glob("*.json"), key=lambda file: file.stem)
-    records = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+    records = {file.stem: read_json(file) for file in files}
     return {
         name: record
         for name, record in records.items()

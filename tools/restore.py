@@ -35,7 +35,7 @@ def made(run: Path, profile: Profile) -> dict[str, str | None]:
         summary = run / "train" / setting / "summary.json"
         if summary.is_file():
             try:
-                known_by = json.loads(summary.read_text(encoding="utf-8"))["fingerprint"]
+                known_by = files.read_json(summary)["fingerprint"]
             except files.DAMAGE:
                 known_by = None
             kept[f"04-training-{setting}"] = known_by

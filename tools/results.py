@@ -8,13 +8,12 @@ for both READMEs.
 import argparse
 import datetime
 import importlib.metadata
-import json
 import re
 import sys
 from pathlib import Path
 
 from helpers import ROOT, InputError
-from helpers.files import need, write_json, write_text
+from helpers.files import need, read_json, write_json, write_text
 from helpers.metrics import score_shares
 from helpers.pages import per_cent_interval
 from helpers.profiles import Profile, read_profile
@@ -80,8 +79,7 @@ def record(run: Path, metrics: dict, device: str) -> dict:
             ),
         },
         "trainings": {name: training_of(profile, name, metrics) for name in profile.settings},
-        "summary": json.loads((run / "data" / "summary.json").read_text(encoding="utf-8"))
-        | {"source": values["title"]},
+        "summary": read_json(run / "data" / "summary.json") | {"source": values["title"]},
         "metrics": metrics,
     }
     write_json(RESULTS / f"{run.name}.json", content)
@@ -129,7 +127,7 @@ def main() -> None:
         file = need(arguments.run / "eval" / "metrics.json", "05-evaluation")
     except InputError as error:
         sys.exit(f"✗ {error}")
-    metrics = json.loads(file.read_text(encoding="utf-8"))
+    metrics = read_json(file)
     n = next(iter(metrics["baselines"].values()))["n"]
     rows = result_rows(metrics)
     width = max(len(name) for name, _, _ in rows) + 2

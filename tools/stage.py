@@ -16,6 +16,7 @@ import yaml
 
 from helpers import ROOT
 from helpers.adapters import TRUST
+from helpers.files import read_json
 from helpers.profiles import notebook_names, read_profile
 from tools import recorded
 from tools.reference import helper_reference
@@ -150,7 +151,7 @@ def extract_figure(notebook: Path, name: str, target: Path) -> None:
         name: of the figure.
         target: the file, to which .svg or .png is added.
     """
-    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+    for cell in read_json(notebook)["cells"]:
         if cell["metadata"].get("mystnb", {}).get("figure", {}).get("name") == name:
             pictures = next(
                 output["data"]
