@@ -6,7 +6,7 @@ from helpers.budgets import ASIDE_GIB
 from helpers.files import read_json
 from helpers.parameters import without_seed
 from helpers.templating import KEPT
-from tools.results import RESULTS, result_rows
+from tools.results import RESULTS, markdown_table, result_rows
 from tools.results import cell as result_cell
 
 
@@ -235,8 +235,7 @@ def titled_table(title: str, head: str, lines: list[str]) -> str:
         head: the line that names its columns.
         lines: all others.
     """
-    rule = "|---" * (head.count("|") - 1) + "|"
-    return "\n".join([title, "", head, rule, *lines]) if lines else ""
+    return f"{title}\n\n{markdown_table(head, lines)}" if lines else ""
 
 
 def ten_rows(longer: dict[str, float]) -> str:
@@ -414,11 +413,9 @@ def seed_tables() -> str:
     table = by_seed.add_prefix("seed ")
     table["mean"], table["standard deviation"] = by_seed.mean(axis=1), by_seed.std(axis=1)
     lines = [
-        f"| right by generation, % | {' | '.join(table)} |",
-        "|---" * (len(table.columns) + 1) + "|",
+        f"| {name} | {' | '.join(f'{value:.1f}' for value in values)} |"
+        for name, values in table.iterrows()
     ]
-    for name, values in table.iterrows():
-        lines.append(f"| {name} | {' | '.join(f'{value:.1f}' for value in values)} |")
     moved = by_seed.max(axis=1) - by_seed.min(axis=1)
     apart = table["mean"].max() - table["mean"].min()
     verdict = (
@@ -437,7 +434,8 @@ def seed_tables() -> str:
         f"The seed alone moved {moved.idxmax()} by {moved.max():.1f} points. The means of the best "
         f"and the worst setting are {apart:.1f} points apart. {verdict}"
     )
-    return "\n\n".join([said, "\n".join(lines), moves, against_svm(record["metrics"])])
+    by_setting = titled_table(said, f"| right by generation, % | {' | '.join(table)} |", lines)
+    return "\n\n".join([by_setting, moves, against_svm(record["metrics"])])
 
 
 def against_svm(metrics: dict) -> str:
@@ -474,7 +472,7 @@ def benchmark_tables() -> str:
     if recorded is None:
         return "*Nothing has been measured yet; `make bench` does.*"
     figures = {name: value for part in recorded["figures"].values() for name, value in part.items()}
-    lines, met = ["| figure | measured | goal | |", "|---|---|---|---|"], []
+    lines, met = [], []
     for name, goal in recorded["goals"].items():
         measured, verdict = "not measured there", ""
         if name in figures:
@@ -486,7 +484,7 @@ def benchmark_tables() -> str:
         measured_on(recorded),
         f"Of {len(met)} goals, {met.count(False) or 'none'} "
         f"{'was' if met.count(False) < 2 else 'were'} missed on this machine.",
-        "\n".join(lines),
+        markdown_table("| figure | measured | goal | |", lines),
     ]
     return "\n\n".join([*parts, growth_section()])
 
@@ -514,7 +512,7 @@ def growth_section() -> str:
         "largest size. At 1 they grow as the work does. Below 1 a fixed start is shared by "
         "more work. Above 1 something grows with the square, as {term}`attention` does with "
         "length.",
-        "\n".join(["| work | grows with | over linear |", "|---|---|---|", *rows]),
+        markdown_table("| work | grows with | over linear |", rows),
     ]
     return "\n\n".join(parts)
 
@@ -550,7 +548,7 @@ def full_size_most() -> str:
         )
     columns = "profile, weights GiB, tokens a row, chapter, forecast GiB, measured GiB"
     head = f"| {columns.replace(', ', ' | ')} |"
-    return titled_table("", head, lines).strip()
+    return markdown_table(head, lines) if lines else ""
 
 
 def full_size_table(name: str, record: dict) -> str:
@@ -562,15 +560,11 @@ def full_size_table(name: str, record: dict) -> str:
     """
     own, used = record["own_max_length"], record["max_length"]
     shorter = f" in place of the profile's {own:,}" if used < own else ", as the profile says"
-    lines = [
+    said = (
         f"**{name}**, {record['weights_gib']:.1f} GiB of weights in {record['dtype']}, rank "
-        f"{record['rank']}, rows of at most {used:,} tokens{shorter}. "
-        f"{measured_on(record)}",
-        "",
-        "| chapter | forecast, GiB | and 1 for Python | measured | off by, % | all processes "
-        "| seconds |",
-        "|---|---|---|---|---|---|---|",
-    ]
+        f"{record['rank']}, rows of at most {used:,} tokens{shorter}. {measured_on(record)}"
+    )
+    lines = []
     for line in record["chapters"]:
         expected, peak = line["forecast_gib"] + ASIDE_GIB, line["process_gib"]
         off = round(100 * (peak / expected - 1))
@@ -579,4 +573,8 @@ def full_size_table(name: str, record: dict) -> str:
             f"| {f'{off:+d}' if off else 0} | {line['peak_gib']:.1f} "
             f"| {line['seconds']:.0f} |"
         )
-    return "\n".join(lines)
+    head = (
+        "| chapter | forecast, GiB | and 1 for Python | measured | off by, % | all processes "
+        "| seconds |"
+    )
+    return titled_table(said, head, lines)

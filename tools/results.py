@@ -41,10 +41,21 @@ def result_rows(metrics: dict) -> list[tuple[str, str, str]]:
     ]
 
 
+def markdown_table(head: str, lines: list[str]) -> str:
+    """A table in Markdown.
+
+    Args:
+        head: its first line, with the names of the columns.
+        lines: the others, below the rule.
+    """
+    rule = "|---" * (head.count("|") - 1) + "|"
+    return "\n".join([head, rule, *lines])
+
+
 def table(metrics: dict) -> str:
     """The result table in Markdown."""
     lines = [f"| {name} | {generate} | {score} |" for name, generate, score in result_rows(metrics)]
-    return "\n".join(["| | generate | score |", "|---|---|---|", *lines])
+    return markdown_table("| | generate | score |", lines)
 
 
 def record(run: Path, metrics: dict, device: str) -> dict:
