@@ -135,7 +135,7 @@ def learning_curves(logs: dict[str, pd.DataFrame], val_rows: dict[str, int]):
             the 95 % intervals.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
-    for (name, log), mark in zip(logs.items(), SETTING_MARKS * len(logs)):
+    for (name, log), mark in zip(logs.items(), itertools.cycle(SETTING_MARKS)):
         train, val = log.dropna(subset="loss"), log.dropna(subset="eval_loss")
         smooth = train["loss"].rolling(5, min_periods=1).mean()
         (line,) = left.plot(train["step"], smooth, label=f"{name}, train")
@@ -394,7 +394,7 @@ def singular_values(spectra: dict[str, np.ndarray]):
             quartile to quartile.
     """
     figure, axes = plt.subplots()
-    for (name, values), mark in zip(spectra.items(), SETTING_MARKS * len(spectra)):
+    for (name, values), mark in zip(spectra.items(), itertools.cycle(SETTING_MARKS)):
         if not len(values):
             continue
         index = np.arange(1, values.shape[1] + 1)
