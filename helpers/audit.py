@@ -41,11 +41,12 @@ def out_of_sample(rows: list[dict], clusters: list[int]) -> list[np.ndarray | No
             for i, values in zip(held, option_margins(model, [rows[i] for i in held])):
                 margins[i] = values
     known = [i for i, values in enumerate(margins) if values is not None]
+    known_margins = [margins[i] for i in known]
     places = [rows[i]["category"].index(rows[i]["output"]) for i in known]
-    temperature = fit_temperature([margins[i] for i in known], places)
+    temperature = fit_temperature(known_margins, places)
     probabilities: list[np.ndarray | None] = [None] * len(rows)
-    for i in known:
-        (probabilities[i],) = option_probabilities([margins[i]], temperature)
+    for i, values in zip(known, option_probabilities(known_margins, temperature)):
+        probabilities[i] = values
     return probabilities
 
 
