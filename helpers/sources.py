@@ -151,8 +151,7 @@ def read_source(
     if options:
         refuse_strange_labels(source, labels)
         refuse_codes_counted_otherwise(source, labels)
-    counts = dict(reading.skipped), reading.padded, reading.broken
-    return Source(splits, *counts, tuple(options))
+    return Source(splits, dict(reading.skipped), reading.padded, reading.broken, tuple(options))
 
 
 def read_summary(path: Path) -> dict:
