@@ -120,10 +120,10 @@ def save_model(network, tokenizer, folder: Path) -> None:
         if type(error) not in (SafetensorError, Exception):  # tokenizers raises a bare Exception
             raise
         raise OSError(errno.EIO, one_line(error)) from None
-    share(folder)
+    give_usual_mode(folder)
 
 
-def share(folder: Path) -> None:
+def give_usual_mode(folder: Path) -> None:
     """Give a folder's safetensors files the mode of new files.
 
     The library safetensors lets only their owner read them.

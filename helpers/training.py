@@ -24,11 +24,11 @@ from helpers import InputError
 from helpers.adapters import WEIGHTS, AdapterHead, AdapterPrompt, write_prompt
 from helpers.files import (
     DAMAGE,
+    give_usual_mode,
     read_json,
     read_jsonl,
     replace_folder,
     set_aside,
-    share,
     write_json,
     write_jsonl,
     write_text,
@@ -359,7 +359,7 @@ def finish_adapter(folder: Path, adapter_prompt: AdapterPrompt | AdapterHead) ->
         folder / "adapter_config.json", config | {"base_model_name_or_path": adapter_prompt.model}
     )
     write_prompt(folder, adapter_prompt)
-    share(folder)
+    give_usual_mode(folder)
 
 
 def run_swift(folder: Path, arguments: dict, tokenizer, nproc: int = 1) -> tuple[float, float]:
