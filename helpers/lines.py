@@ -54,9 +54,14 @@ def form_of(path: Path) -> str:
     return Path(name).suffix
 
 
+def is_packed(path: Path) -> bool:
+    """Whether a file is gzipped, by its name."""
+    return path.name.lower().endswith(".gz")
+
+
 def open_bytes(path: Path):
     """Open a file for reading bytes, unpacked where it is gzipped."""
-    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
+    return gzip.open(path, "rb") if is_packed(path) else path.open("rb")
 
 
 def refuse_bomb(path: Path, size: int) -> None:
@@ -103,7 +108,7 @@ def read_text(path: Path) -> Iterator[str]:
             if not chosen and not chunk.isascii():
                 decoder, chosen = decoder_of(path, chunk), True
             size += len(chunk)
-            if path.name.lower().endswith(".gz"):
+            if is_packed(path):
                 refuse_bomb(path, size)
             try:
                 text = decoder.decode(chunk, final=not chunk)

@@ -20,6 +20,7 @@ from helpers.lines import (
     GZIP,
     LINE_LIMIT,
     form_of,
+    is_packed,
     line_fault,
     open_bytes,
     read_lines,
@@ -57,8 +58,7 @@ def read_file(path: Path, sheet: str | None = None) -> Rows:
     Raises:
         InputError: when the file is of no known kind, or cannot be read as what its name says.
     """
-    form = form_of(path)
-    packed = path.name.lower().endswith(".gz")
+    form, packed = form_of(path), is_packed(path)
     if form not in READERS or (packed and form == ".xlsx"):
         way = f"; {CONVERSIONS[form]}" if form in CONVERSIONS else ""
         raise InputError(
@@ -295,7 +295,7 @@ def read_parquet(path: Path) -> Rows:
     from pyarrow import parquet
 
     file = path
-    if path.name.lower().endswith(".gz"):
+    if is_packed(path):
         with open_bytes(path) as packed:
             content = packed.read(2**31)
         refuse_bomb(path, len(content))
