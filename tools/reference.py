@@ -22,13 +22,8 @@ def signature(node: ast.FunctionDef | ast.ClassDef) -> str:
         fields = [
             f"    {ast.unparse(field)}" for field in node.body if isinstance(field, ast.AnnAssign)
         ]
-        return "\n".join(
-            [
-                f"class {node.name}({', '.join(map(ast.unparse, node.bases))})"
-                + (":" if fields else ""),
-                *fields,
-            ]
-        )
+        head = f"class {node.name}({', '.join(map(ast.unparse, node.bases))})"
+        return "\n".join([f"{head}:", *fields]) if fields else head
     result = f" -> {ast.unparse(node.returns)}" if node.returns else ""
     return f"{node.name}({ast.unparse(node.args)}){result}"
 
