@@ -71,9 +71,9 @@ def largest_tensors(network, growth_table: pd.DataFrame) -> pd.DataFrame:
         A line for each way; columns formula, "predicted, GiB" and "seen, GiB".
     """
     n = int(growth_table["tokens"].max())
-    text, size = network.config.get_text_config(), network.dtype.itemsize
+    text, number_bytes = network.config.get_text_config(), network.dtype.itemsize
     formulas = {
-        "inference, naive": ("length × vocabulary × bytes", n * text.vocab_size * size),
+        "inference, naive": ("length × vocabulary × bytes", n * text.vocab_size * number_bytes),
         "inference, eager attention": (
             "heads × length² × 4 bytes",
             text.num_attention_heads * n**2 * 4,
