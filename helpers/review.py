@@ -87,12 +87,12 @@ class Review:
         page.append(heads)
         menus: dict[frozenset, object] = {}  # a drop-down for each set of options
         for number, values in enumerate(self.rows(), 2):
-            options = values["category"]
-            if frozenset(options) not in menus:
+            options, key = values["category"], frozenset(values["category"])
+            if key not in menus:
                 lists.append([xlsx_cell(lists, option) for option in options])
-                menus[frozenset(options)] = drop_down(len(menus) + 1, len(options))
-                page.data_validations.append(menus[frozenset(options)])
-            menus[frozenset(options)].add(f"{letters['output']}{number}")
+                menus[key] = drop_down(len(menus) + 1, len(options))
+                page.data_validations.append(menus[key])
+            menus[key].add(f"{letters['output']}{number}")
             cells = [xlsx_cell(page, shown(name, values.get(name))) for name in COLUMNS]
             for cell in cells:
                 cell.alignment = Alignment(wrap_text=True, vertical="top")
