@@ -492,10 +492,11 @@ class Tally:
         for row in rows:
             self.look += bool(row.look)
             self.unanswered += row.answer is None
-            if row.answer is not None and row.article.row["output"] is not None:
+            label = None if row.answer is None else row.article.row["output"]
+            if label is not None:
                 self.rows[row.answer] += 1
-                self.right[row.answer] += row.answer == row.article.row["output"]
-                self.offered += row.article.row["output"] in row.article.row["category"]
+                self.right[row.answer] += row.answer == label
+                self.offered += label in row.article.row["category"]
             yield row
 
     def table(self) -> pd.DataFrame:
