@@ -115,12 +115,12 @@ def learning_curve(
     Returns:
         For each step "step", "rows", "accuracy", "ci95", "n", "svm" (share right, or None).
     """
-    points = []
+    points, rows = [], test[:CURVE_ROWS]
     for step, folder in curve_folders(entrant).items():
         early = Entrant(entrant.name, read_prompt(folder), folder)
-        lines = ask(f"{entrant.name}/step-{step}", early, test[:CURVE_ROWS])
+        lines = ask(f"{entrant.name}/step-{step}", early, rows)
         count = rows_until(log, step, len(train))
-        share = share_right(test[:CURVE_ROWS], svm(train[:count], test[:CURVE_ROWS]))
+        share = share_right(rows, svm(train[:count], rows))
         own = metrics.accuracy(metrics.correct(lines, "score"))
         points.append({"step": step, "rows": count, "svm": share} | own)
     return points
