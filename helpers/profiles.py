@@ -42,16 +42,18 @@ KINDS = {
 """The keys of a profile and their types."""
 DEFAULTS = {"side_by_side": {"notebooks": 1, "gib": 1}, "evaluation": {}, "memory": {}}
 """Keys that may be left out."""
-CHAPTERS = (
-    "01-dataset-exploration",
-    "02-prompt-design",
-    "03-lora-theory",
-    "04-training",
-    "05-evaluation",
-    "06-out-of-memory",
-    "07-max-length",
-    "08-classify-your-articles",
-)
+TAKEN = {
+    "01-dataset-exploration": ("model bos show_text source seed candidate_lengths", "data"),
+    "02-prompt-design": ("model bos show_text max_length seed", "prompts"),
+    "03-lora-theory": ("model seed", None),
+    "04-training": ("model bos", None),
+    "05-evaluation": ("show_text", "evaluation"),
+    "06-out-of-memory": ("model", "memory"),
+    "07-max-length": ("model bos show_text", None),
+    "08-classify-your-articles": ("show_text", None),
+}
+"""What each notebook takes of a profile: values at its top, in this order, and a section."""
+CHAPTERS = tuple(TAKEN)
 """The notebooks, in the order in which they are read and run."""
 DECIDED = set(
     "run_dir source model bos show_text setting settings candidate_lengths swift_arguments".split()
@@ -100,27 +102,13 @@ class Profile:
             chapter: one of CHAPTERS.
             setting: whose training it is, for 04-training.
         """
-        values = self.values
-        common = {"run_dir": self.run_dir}
-        model = {name: values[name] for name in ("model", "bos")}
-        text = {"show_text": values["show_text"]}
-        if chapter == "01-dataset-exploration":
-            own = {name: values[name] for name in ("source", "seed", "candidate_lengths")}
-            return common | model | text | own | values["data"]
-        if chapter == "02-prompt-design":
-            own = {name: values[name] for name in ("max_length", "seed")}
-            return common | model | text | own | values["prompts"]
-        if chapter == "03-lora-theory":
-            return common | {"model": values["model"], "seed": values["seed"]}
+        names, section = TAKEN[chapter]
+        given = {"run_dir": self.run_dir} | {name: self.values[name] for name in names.split()}
         if chapter == "04-training":
-            return common | model | self.training_parameters(setting)
+            return given | self.training_parameters(setting)
         if chapter == "05-evaluation":
-            return common | text | {"settings": self.settings} | values["evaluation"]
-        if chapter == "06-out-of-memory":
-            return common | {"model": values["model"]} | values["memory"]
-        if chapter == "07-max-length":
-            return common | model | text
-        return common | text
+            given |= {"settings": self.settings}
+        return given | (self.values[section] if section else {})
 
     def training_parameters(self, setting: str) -> dict:
         """What notebook 04 is given for one setting, in a fixed order."""
