@@ -103,16 +103,13 @@ def is_plain(module) -> bool:
         or len(module.active_adapters) != 1
     ):
         return False
-    name = module.active_adapters[0]
-    whole = (
+    name, base = module.active_adapters[0], module.base_layer
+    return (
         isinstance(module.lora_dropout[name], torch.nn.Identity)
         and name not in module.lora_variant
         and not module.lora_bias[name]
-    )
-    return (
-        whole
-        and type(module.base_layer) is torch.nn.Linear
-        and not module.base_layer.weight.requires_grad
+        and type(base) is torch.nn.Linear
+        and not base.weight.requires_grad
     )
 
 
