@@ -8,7 +8,6 @@ benchmarks scoring growth`, only these are run, and the figures of the others ar
 
 import datetime
 import importlib.metadata
-import json
 import platform
 import re
 import subprocess
@@ -19,7 +18,7 @@ import torch
 from matplotlib import pyplot as plt
 
 from helpers import ROOT, models, plotting
-from helpers.files import write_json
+from helpers.files import read_json, write_json
 from tools import pictures
 from tools.recorded import meets
 from tools.results import RESULTS
@@ -102,7 +101,7 @@ def keep(script: str, values: dict[str, float], results: Path) -> None:
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
     }
-    kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    kept = read_json(file) if file.is_file() else {}
     alike = all(kept.get(name) == value for name, value in said.items())
     parts = (kept["figures"] if alike else {}) | {script: values}
     today = datetime.date.today().isoformat()

@@ -34,7 +34,7 @@ import torch
 
 from benchmarks.__main__ import VERSIONS, processor
 from helpers import ROOT, InputError, budgets, estimates, memory, models
-from helpers.files import read_jsonl, write_json, write_jsonl
+from helpers.files import read_json, read_jsonl, write_json, write_jsonl
 from helpers.profiles import CHAPTERS, Profile, read_profile
 
 CONFIGS = {"qwen3-0.6b": "Qwen3-0.6B-Base", "qwen1.5-1.8b": "Qwen1.5-1.8B", "yi-6b": "Yi-6B"}
@@ -211,7 +211,7 @@ def forecast_gib(config, number: int, training: dict, run: Path) -> float:
         choices = {"length": length, "batch": training["batch_size"], "rank": training["rank"]}
         choices["checkpointing"] = bool(extra.get("gradient_checkpointing"))
     if number == 6:
-        report = json.loads((run / "memory" / "report.json").read_text(encoding="utf-8"))
+        report = read_json(run / "memory" / "report.json")
         choices = {"length": max(line["tokens"] for line in report["grid"])}
     return budgets.chapter_needs(config, number, dtype=dtype, **choices)
 
@@ -385,7 +385,7 @@ def main() -> None:
         finally:
             if not arguments.keep:
                 shutil.rmtree(scratch, ignore_errors=True)
-        kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+        kept = read_json(RESULTS) if RESULTS.is_file() else {}
         write_json(RESULTS, kept | {name: record})
 
 
