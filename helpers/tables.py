@@ -27,6 +27,7 @@ NUL_AT_QUOTE = re.compile('\0+(?=")|(?<=")\0+|^\0+(?=[\r\n]*$)')
 BURIED_QUOTE = re.compile('\ufeff+(?=")')
 TOP_ROW = re.compile("[A-Z]+1:[A-Z]+1")
 """Cells of a sheet's first row."""
+NO_TITLE = "the first line must name every column, no title"
 TRUE = ("1", "true")
 """How XML writes a truth value that is true."""
 Rows = Iterator[tuple[str, dict | Fault]]
@@ -193,18 +194,17 @@ def table_row(names: list[str], fields: list, is_first: bool = False) -> dict | 
         kind = "more" if len(fields) > len(names) else "fewer"
         detail = f" ({len(fields)} of {len(names)})"
         if len(names) == 1:
-            detail += "; the first line must name every column, no title"
+            detail += f"; {NO_TITLE}"
         return Fault(f"{kind} fields than the header names", detail, raw)
     if [clean(str(field)) for field in fields] == names:
         return Fault("the header once more, as where files were joined", "", raw)
     if is_header(fields, names):
-        way = "convert the files before they are joined"
-        way = "the first line must name every column, no title" if is_first else way
+        way = NO_TITLE if is_first else "convert the files before they are joined"
         detail = f": {shown(list(map(str, fields)))}; {way}"
         return Fault("another header, as where files were joined", detail, raw)
     for name, field in list(zip(names, fields))[indexed:]:
         if not name and not is_blank([field]):
-            way = "quote what holds commas; the first line must name every column, no title"
+            way = f"quote what holds commas; {NO_TITLE}"
             detail = f": {shown(field)}; {way}"
             return Fault("a value in a column without a name", detail, raw)
     return raw
