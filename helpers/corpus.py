@@ -48,7 +48,10 @@ def without_headers(splits: dict[str, Dataset]) -> dict[str, Dataset]:
     Args:
         splits: rows by split.
     """
-    stripped = lambda row: {"text": headers.strip_header(row["text"])}  # noqa: E731
+
+    def stripped(row: dict) -> dict:
+        return {"text": headers.strip_header(row["text"])}
+
     return {name: rows.map(stripped, load_from_cache_file=False) for name, rows in splits.items()}
 
 
