@@ -248,7 +248,11 @@ def other_place(folder: Path) -> str:
             return f"give the folder {from_root(below)} as source"
     places = [folder, *filter(Path.is_dir, listed(folder))]  # as in train/0000.parquet
     there = dict.fromkeys(file for place in places for file in listed(place))
-    files = [from_root(file) for file in there if form_of(file) in READERS]
+    rows = [file for file in there if form_of(file) in READERS]
+    files = [from_root(file) for file in rows]
+    if len(files) > 1 and any(map(resembled, rows)):
+        names = ", ".join(f"{split}{form_of(rows[0])}" for split in SPLITS)
+        return f"call the file of each split by its name alone ({names})"
     if len(files) > 1:
         more = ", …" if len(files) > 3 else ""
         return f"give its files as a list, `source: [{', '.join(files[:3])}{more}]`"
@@ -257,6 +261,25 @@ def other_place(folder: Path) -> str:
     other = next((file for file in there if form_of(file) in CONVERSIONS), None)
     way = f" ({other.name}: {CONVERSIONS[form_of(other)]})" if other else ""
     return f"none of these is read{way}"
+
+
+def called(file: Path) -> str | None:
+    """The split whose name a file has, as test.csv has, or train-00000-of-00002.parquet."""
+    stem = file.name.lower().partition(".")[0]
+    return next(
+        (
+            split
+            for split, names in SPLITS.items()
+            if re.fullmatch(rf"({'|'.join(names)})({SHARD})?", stem)
+        ),
+        None,
+    )
+
+
+def resembled(file: Path) -> str | None:
+    """The split, val or test, whose name a file's name only resembles, as news.test.csv does."""
+    alike = (split for split, names in LIKE_SPLITS.items() if names.search(file.name.lower()))
+    return None if called(file) else next(alike, None)
 
 
 def split_by_name(file: Path) -> str:
@@ -269,17 +292,13 @@ def split_by_name(file: Path) -> str:
         InputError: when the name only resembles that of val or test, so that rows of that split
             would be trained on.
     """
-    stem = file.name.lower().partition(".")[0]
-    for split, names in SPLITS.items():
-        if re.fullmatch(rf"({'|'.join(names)})({SHARD})?", stem):
-            return split
-    for split, names in LIKE_SPLITS.items():
-        if names.search(stem):
-            raise InputError(
-                f"{file.name} beside other files: its name says {split}, and its rows would be "
-                f"trained on; if it is that split, call it {split}{form_of(file)}, else something "
-                "else"
-            )
+    if split := called(file):
+        return split
+    if split := resembled(file):
+        raise InputError(
+            f"{file.name} beside other files: its name says {split}, and its rows would be "
+            f"trained on; if it is that split, call it {split}{form_of(file)}, else something else"
+        )
     folder = file.parent.name.lower()  # hubs keep files such as test/0000.parquet
     return next((split for split, names in SPLITS.items() if folder in names), "train")
 

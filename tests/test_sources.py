@@ -778,7 +778,7 @@ def test_files_of_a_list_are_the_splits_that_they_are_called(tmp_path):
     assert list(sources.read_source(paths[3]).splits) == ["train"]  # a file alone is all there is
     with pytest.raises(InputError, match="no training rows"):
         sources.read_source(paths[2:])
-    for name in ("my_test.csv", "测试集.csv", "dev-v2.csv"):
+    for name in ("my_test.csv", "测试集.csv", "dev-v2.csv", "news.test.csv"):
         with pytest.raises(InputError, match="would be trained on") as error:
             sources.read_source([paths[0], write_csv(tmp_path / name, [GOOD])])
         assert "\n" not in str(error.value) and name in str(error.value)

@@ -147,6 +147,17 @@ def test_several_files_of_a_folder_are_proposed_as_a_list(tmp_path):
         read_source(str(tmp_path), COLUMNS)
 
 
+def test_files_called_after_a_corpus_and_a_split_are_to_be_called_after_the_split(tmp_path):
+    """As in news.train.csv and news.test.csv, whose rows must not end up in one split."""
+    for split in ("train", "val", "test"):
+        write_table(tmp_path / f"news.{split}.csv", ROWS[:6])
+    with pytest.raises(InputError, match=r"by its name alone \(train\.csv, val\.csv, test\.csv\)"):
+        read_source(str(tmp_path), COLUMNS)
+    for split in ("train", "val", "test"):
+        (tmp_path / f"news.{split}.csv").rename(tmp_path / f"{split}.csv")
+    assert len(read_source(str(tmp_path), COLUMNS).splits) == 3
+
+
 def test_lines_of_objects_may_be_called_json(tmp_path):
     path = write_lines(tmp_path / "train.json", [row | {"turns": [{"a": 1}]} for row in ROWS])
     assert len(read_source(path, COLUMNS).splits["train"]) == 30
