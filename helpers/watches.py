@@ -27,6 +27,8 @@ space.
 """
 ALIKE = "give all files the same columns"
 """The remedy where files of one source call their columns by different names."""
+NUMBERS = {"", "id"}
+"""What columns that number rows are called; test files of public corpora often have one more."""
 SPLIT_NAMES = {name: split for split, names in SPLITS.items() for name in names}
 """Splits by each name that they are given."""
 
@@ -238,11 +240,11 @@ class SplitWatch:
                 f"{file.name}: the label stands under {named[0]!r} and not under {column!r} "
                 f"as in other files; {ALIKE}"
             )
-        new = [name for name in file.own if name not in self.columns]
+        new = [name for name in file.own if name not in self.columns | NUMBERS]
         if self.columns and new and not has_labels and column in self.columns:
             raise InputError(
                 f"{file.name} has no column {column!r} for output, and {shown(new[0])}, which "
-                f"other files have not; {ALIKE}"
+                f"other files have not; {ALIKE}, and where labels are missing an empty {column!r}"
             )
         self.columns.update(file.own)
         mapped = column != LAYOUT["output"]

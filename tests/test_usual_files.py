@@ -74,6 +74,21 @@ def test_labels_of_a_test_file_under_a_name_of_its_own_are_not_passed_over(tmp_p
     assert read_source(str(tmp_path), COLUMNS).splits["test"]["output"] == [None] * 6
 
 
+@pytest.mark.parametrize("name", ["id", "", "number"])
+def test_a_test_file_without_labels_may_number_its_rows(tmp_path, name):
+    """Contests keep the labels, and ask for answers by number."""
+    rows = [{name: n, "text": row["text"]} for n, row in enumerate(ROWS[:6])]
+    write_table(tmp_path / "train.csv", ROWS)
+    path = write_table(tmp_path / "test.csv", rows)
+    if name == "number":  # it may be a label
+        with pytest.raises(InputError, match="where labels are missing an empty 'label'"):
+            read_source(str(tmp_path), COLUMNS)
+        write_table(tmp_path / "test.csv", [row | {"label": ""} for row in rows])
+    test = read_source(str(tmp_path), COLUMNS).splits["test"]
+    assert test["text"] == [row["text"] for row in rows] and test["output"] == [None] * 6
+    assert len(list(read_articles(path, options=LABELS))) == 6
+
+
 def test_articles_of_a_second_file_under_another_name_ask_for_the_same_columns(tmp_path):
     first = write_table(tmp_path / "a.csv", ROWS)
     second = write_table(tmp_path / "b.csv", renamed(ROWS, text="content"))
