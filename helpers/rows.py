@@ -386,7 +386,11 @@ def check_columns(columns: dict | None, known: dict | None = None) -> dict[str, 
 
 
 def no_column(
-    key: str, columns: dict[str, str | None], names: list[str], alone: bool = False
+    key: str,
+    columns: dict[str, str | None],
+    names: list[str],
+    alone: bool = False,
+    nested: list[str] | None = None,
 ) -> Fault:
     """The fault that names a missing column and says how to map it.
 
@@ -395,20 +399,23 @@ def no_column(
         columns: the layout in use.
         names: of the columns that are there.
         alone: whether no other column is needed, as when articles are classified.
+        nested: those of them that hold objects; see `columns_of_objects`.
     """
     names = list(filter(None, names))
-    there = ", ".join(map(shown, names[:8])) + (" …" if len(names) > 8 else "")
+    flat = [name for name in names if name not in (nested or [])]
+    there = ", ".join(map(shown, flat[:8])) + (" …" if len(flat) > 8 else "")
     # A file without a column of options is a usual one; a mapping that misses its column is not.
     unmapped = key == "category" == columns[key]
-    usual = next(usual_columns(key, names), None if unmapped else "NAME")
+    usual = next(usual_columns(key, flat), None if unmapped else "NAME")
     mapping = own_mapping(columns) | {key: usual}
     further = set() if alone else LAYOUT.keys() - mapping.keys()
     for other in further:  # what is missing as well, if it can be told
-        guess = next(usual_columns(other, names), None)
+        guess = next(usual_columns(other, flat), None)
         if columns[other] == other not in names and (guess or other == "category"):
             mapping[other] = guess
-    # a table of answers is no table of labels: to learn from it teaches a model what it says
-    if mapping.get("output") == "answer" and "probability" in names:
+    # a table of answers is no table of labels: to learn from it teaches a model what it says;
+    # a tool for labelling has what is accepted in one column, and in the other that it was
+    if mapping.get("output") == "answer" and {"probability", "accept"} & set(names):
         mapping["output"] = "NAME"
     labels = ""
     if mapping.get("output") == "NAME" and columns["category"] == "category" in names:
@@ -417,13 +424,37 @@ def no_column(
     mapping = {one: mapping[one] for one in LAYOUT if one in mapping}
     means = " (null offers every row all labels)" if None in mapping.values() else ""
     yaml = as_yaml(mapping)
+    reason = f"no column {columns[key]!r} for {key}"
+    objects = no_parts(key, columns, flat, nested or [])
+    if objects and not flat:
+        return Fault(reason, objects)
     return Fault(
-        f"no column {columns[key]!r} for {key}",
-        f"; there are {there or 'none'}: map them with `columns`, as in `columns: {yaml}`{means} "
-        f"below `data:` in a profile, `columns = {mapping}` in a parameters cell, "
+        reason,
+        f"{objects}; there are {there or 'none'}: map them with `columns`, as in "
+        f"`columns: {yaml}`{means} below `data:` in a profile, "
+        f"`columns = {mapping}` in a parameters cell, "
         f"`-y 'columns: {yaml}'` for papermill, `COLUMNS='{yaml}'` for make classify"
         + labels
         + (no_names(names) if mapping[key] == "NAME" else ""),
+    )
+
+
+def no_parts(key: str, columns: dict[str, str | None], flat: list[str], nested: list[str]) -> str:
+    """What a message adds where a missing column may be a part of an object; "" elsewhere.
+
+    Args:
+        key: text, category or output.
+        columns: the layout in use.
+        flat: the columns that hold no objects.
+        nested: those that do.
+    """
+    wanted = "output" if key == "category" else key  # a row may do without options of its own
+    found = columns[wanted] in flat or any(usual_columns(wanted, flat))
+    if not nested or (found and not any(usual_columns(key, nested))):
+        return ""
+    return (
+        f"; {', '.join(map(shown, nested[:4]))} {'holds' if len(nested) == 1 else 'hold'} objects, "
+        "whose parts cannot be mapped: write text, options and label as columns of their own"
     )
 
 
@@ -498,13 +529,7 @@ def check_row(raw: dict, columns: dict, options: list[str] | None, number: str) 
     for key, column in columns.items():
         needed = key == "text" or (key == "category" and options is None)
         if needed and column not in raw:
-            fault = no_column(key, columns, list(raw))
-            nested = next((name for name, value in raw.items() if holds_objects(value)), None)
-            if nested and not next(usual_columns(key, list(raw)), None):
-                way = "write text, options and label as columns of their own"
-                detail = f"; {shown(nested)} holds objects, whose parts cannot be mapped: {way}"
-                raise Fault(fault.reason, detail)
-            raise fault
+            raise no_column(key, columns, list(raw), nested=columns_of_objects(raw))
     text = text_of(raw[columns["text"]])
     if options is None:
         options = options_of(raw[columns["category"]])
@@ -523,9 +548,12 @@ def check_row(raw: dict, columns: dict, options: list[str] | None, number: str) 
     }
 
 
-def holds_objects(value) -> bool:
-    """Whether a raw value is an object with columns of its own, or a list of such."""
-    return isinstance(value[0] if isinstance(value, list) and value else value, dict)
+def columns_of_objects(raw: dict) -> list[str]:
+    """The columns of a row that hold an object with columns of its own, or a list of such."""
+    firsts = {
+        name: value[:1] if isinstance(value, list) else [value] for name, value in raw.items()
+    }
+    return [name for name, first in firsts.items() if any(isinstance(v, dict) and v for v in first)]
 
 
 def refuse_other_labels(row: dict) -> dict:

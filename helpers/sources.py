@@ -27,6 +27,7 @@ from helpers.rows import (
     check_columns,
     check_row,
     clean,
+    columns_of_objects,
     is_gap,
     is_number,
     no_column,
@@ -415,7 +416,9 @@ def read_articles(
     for key, column in layout.items():
         mapped = key == "text" or key in (columns or {})
         if mapped and column is not None and column not in names:
-            raise InputError(f"{path}: {no_column(key, layout, names, alone=True)}")
+            rows = (raw for _, raw in read_file(path, sheet) if isinstance(raw, dict))
+            nested = columns_of_objects(next(rows, {}))
+            raise InputError(f"{path}: {no_column(key, layout, names, alone=True, nested=nested)}")
     if not options and layout["category"] not in names:
         raise InputError(f"{path} has no column of options; give `options`, or map `category`")
     if options and layout["category"] in names:

@@ -198,6 +198,48 @@ def test_articles_within_objects_are_not_to_be_mapped(tmp_path):
         read_source(write_lines(tmp_path / "rows.jsonl", rows))
 
 
+WITH_OBJECTS = {
+    "of a database": {"_id": {"$oid": "0"}, "text": "甲", "label": "A"},
+    "of a tool for labelling": {"text": "甲", "meta": {"page": 1}, "label": ["A"], "notes": []},
+}
+
+
+@pytest.mark.parametrize("row", WITH_OBJECTS.values(), ids=WITH_OBJECTS.keys())
+def test_objects_beside_text_and_label_are_no_hindrance(tmp_path, row):
+    path = write_lines(tmp_path / "rows.jsonl", [row, row | {"text": "乙", "label": "B"}])
+    with pytest.raises(InputError, match=r"\{category: null, output: label\}") as error:
+        read_source(path)
+    assert "cannot be mapped" not in str(error.value)
+    assert read_source(path, COLUMNS).splits["train"]["output"] == ["A", "B"]
+
+
+WITHIN_OBJECTS = {
+    "a search engine's": ({"_index": "news", "_source": {"text": "甲"}}, "'_source' holds objects"),
+    "a tool's": (
+        {"id": 1, "data": {"text": "甲"}, "marks": [{"label": "A"}]},
+        "'data', 'marks' hold",
+    ),
+    "a chat's": ({"messages": [{"role": "user", "content": "甲"}]}, "'messages' holds objects"),
+    "options": ({"text": "甲", "options": [{"id": "A"}], "label": "A"}, "'options' holds objects"),
+}
+
+
+@pytest.mark.parametrize("row, says", WITHIN_OBJECTS.values(), ids=WITHIN_OBJECTS.keys())
+def test_what_stands_within_objects_is_to_be_taken_out_of_them(tmp_path, row, says):
+    path = write_lines(tmp_path / "rows.jsonl", [row])
+    with pytest.raises(InputError, match=says + ".*columns of their own"):
+        read_source(path)
+    if "text" not in row:
+        with pytest.raises(InputError, match=says + ".*columns of their own"):
+            read_articles(path, options=LABELS)
+
+
+def test_the_word_that_a_label_was_accepted_is_not_proposed_as_label(tmp_path):
+    rows = [{"text": "甲", "accept": ["A"], "answer": "accept"}]
+    with pytest.raises(InputError, match=r"\{category: null, output: NAME\}"):
+        read_source(write_lines(tmp_path / "rows.jsonl", rows))
+
+
 def test_equal_texts_are_found_without_a_comparison_of_each_pair(monkeypatch):
     """Thousands of reviews may be equal; only the first of them is looked up and kept."""
     from datasketch import MinHashLSH
