@@ -405,7 +405,8 @@ def no_column(
     flat = [name for name in names if name not in (nested or [])]
     there = ", ".join(map(shown, flat[:8])) + (" …" if len(flat) > 8 else "")
     # A file without a column of options is a usual one; a mapping that misses its column is not.
-    unmapped = key == "category" == columns[key]
+    # Where articles are classified, their labels may be missing, too.
+    unmapped = key == "category" == columns[key] or (alone and key == "output")
     usual = next(usual_columns(key, flat), None if unmapped else "NAME")
     mapping = own_mapping(columns) | {key: usual}
     further = set() if alone else LAYOUT.keys() - mapping.keys()
@@ -422,7 +423,10 @@ def no_column(
         way = own_mapping(columns) | {"category": None, "output": "category"}
         labels = f"; if 'category' holds one label a row, it is `columns: {as_yaml(way)}`"
     mapping = {one: mapping[one] for one in LAYOUT if one in mapping}
-    means = " (null offers every row all labels)" if None in mapping.values() else ""
+    nulls = {"category": "null offers every row all labels"}
+    nulls["output"] = "output is null where there are no labels"
+    means = "; ".join(nulls[one] for one, name in mapping.items() if name is None)
+    means = f" ({means})" if means else ""
     yaml = as_yaml(mapping)
     reason = f"no column {columns[key]!r} for {key}"
     objects = no_parts(key, columns, flat, nested or [])

@@ -542,7 +542,7 @@ def test_articles_are_streamed(tmp_path):
     ("columns", "options", "says"),
     [
         ({"text": "body"}, ["A"], "no column 'body' for text; there are 'text', 'label'"),
-        ({"output": "label2"}, ["A"], "no column 'label2' for output"),
+        ({"output": "label2"}, ["A"], "no column 'label2' for output.*{output: label}"),
         ({"body": "text"}, ["A"], "only text, category and output"),
         (None, None, "give `options`, or map `category`"),
     ],

@@ -89,6 +89,17 @@ def test_a_test_file_without_labels_may_number_its_rows(tmp_path, name):
     assert len(list(read_articles(path, options=LABELS))) == 6
 
 
+def test_articles_without_labels_are_classified_once_the_mapping_says_so(tmp_path):
+    """The mapping of the training file is given for new articles, too."""
+    path = write_table(tmp_path / "new.csv", [{"text": row["text"]} for row in ROWS])
+    with pytest.raises(
+        InputError, match=r"\{category: null, output: null\}` \(.*there are no labels\)"
+    ):
+        read_articles(path, COLUMNS, options=LABELS)
+    articles = list(read_articles(path, COLUMNS | {"output": None}, options=LABELS))
+    assert [article.row["text"] for article in articles] == [row["text"] for row in ROWS]
+
+
 def test_articles_of_a_second_file_under_another_name_ask_for_the_same_columns(tmp_path):
     first = write_table(tmp_path / "a.csv", ROWS)
     second = write_table(tmp_path / "b.csv", renamed(ROWS, text="content"))
