@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +39,8 @@ UNREAD = (
     *(".arrow", ".zip", ".zst", ".bz2", ".xz", ".7z", ".rar", ".tar", ".tgz", ".bak"),
 )
 """Endings of files that may hold rows but are not read."""
+ABOUT = ("dataset_dict.json", "dataset_info.json", "dataset_infos.json", "state.json")
+"""Files in which the library `datasets` describes the rows that lie beside them."""
 
 
 class Part(NamedTuple):
@@ -124,7 +127,8 @@ def one_file(name: Path | str) -> Path:
 
 
 def listed(folder: Path) -> list[Path]:
-    """The contents of a folder and of its `data` folder, in order, without what systems keep there.
+    """The contents of a folder and of its `data` folder, in order, without what systems keep there
+    or `datasets` writes about them.
 
     Raises:
         InputError: when the folder cannot be read.
@@ -135,7 +139,8 @@ def listed(folder: Path) -> list[Path]:
             for place in (folder, folder / "data")
             if place.is_dir()
             for file in sorted(place.iterdir())
-            if not file.name.startswith((".", "~$"))  # hidden files, and locks of open ones
+            # not hidden files, nor locks of open ones
+            if not file.name.startswith((".", "~$")) and file.name not in ABOUT
         ]
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {one_line(error)}") from None
@@ -258,7 +263,8 @@ def other_place(folder: Path) -> str:
         return f"give its files as a list, `source: [{', '.join(files[:3])}{more}]`"
     if files:
         return f"give the file {files[0]} as source"
-    other = next((file for file in there if form_of(file) in CONVERSIONS), None)
+    deeper = (text for level in ("*/*/*.txt", "*/*/*/*.txt") for text in folder.glob(level))
+    other = next((file for file in chain(there, deeper) if form_of(file) in CONVERSIONS), None)
     way = f" ({other.name}: {CONVERSIONS[form_of(other)]})" if other else ""
     return f"none of these is read{way}"
 

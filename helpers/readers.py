@@ -41,9 +41,14 @@ CONVERSIONS = (
     | dict.fromkeys(
         (".zip", ".7z", ".rar", ".tar", ".tgz", ".zst", ".bz2", ".xz", ".lz4"), "unpack it"
     )
-    | dict.fromkeys((".arrow", ".feather", ".pkl", ".pickle"), "write it as .parquet")
+    | dict.fromkeys((".feather", ".pkl", ".pickle"), "write it as .parquet")
     | dict.fromkeys((".ndjson", ".jsonlines"), "name it .jsonl")
-    | {".txt": "with names of columns and tabs between fields it is .tsv"}
+    | dict.fromkeys((".sql", ".db", ".sqlite", ".sav", ".dta", ".rds"), "export a table as .csv")
+    | {
+        ".arrow": "write it as .parquet, as book/your-data.md shows",
+        ".txt": "with names of columns and tabs between fields it is .tsv, and of other texts "
+        "book/your-data.md shows how to make a table",
+    }
 )
 """What to do with a file that is not read as it is, by the ending of its name."""
 

@@ -2,12 +2,15 @@
 
 import csv
 import json
+import re
 
 import pandas as pd
 import pytest
+from datasets import Dataset, DatasetDict
 
-from helpers import Fault, InputError, duplicates, lines
+from helpers import ROOT, Fault, InputError, duplicates, lines
 from helpers.encodings import misread, other_encoding
+from helpers.locations import one_file
 from helpers.rows import text_of
 from helpers.sources import read_articles, read_source
 
@@ -333,3 +336,48 @@ def test_nul_characters_that_pad_a_table_end_up_in_no_row(tmp_path):
         ["train-2", None, "二", ["A", "B"], "B"],
     ]
     assert source.padded == 1
+
+
+PAGE = (ROOT / "book" / "your-data.md").read_text(encoding="utf-8")
+RECIPES = re.findall(r"^```python\n(.*?)^```", PAGE.split("is no table yet")[1], re.M | re.S)
+CORPUS = [
+    (f"第{n}篇“{word}”：{word}的消息\u3000", word) for n in range(4) for word in ("体育", "财经")
+]
+
+
+def test_the_recipes_for_other_layouts_make_sources(tmp_path, monkeypatch):
+    """A folder a class, lines without names, chats, and a data set that was saved to disk."""
+    monkeypatch.chdir(tmp_path)
+    texts = [(text.strip(), label) for text, label in CORPUS]
+    for n, (text, label) in enumerate(texts):
+        (tmp_path / "THUCNews" / label).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "THUCNews" / label / f"{n}.txt").write_text(text, encoding="utf-8")
+    lines = [f"{label}\t{text}\n" for text, label in texts]
+    (tmp_path / "cnews.train.txt").write_text("".join(lines), encoding="utf-8")
+    said = [[{"content": text}, {"content": label}] for text, label in texts]
+    write_lines(tmp_path / "chats.jsonl", [{"messages": messages} for messages in said])
+    rows = Dataset.from_list([{"text": text, "label": label} for text, label in texts])
+    DatasetDict(train=rows, test=rows).save_to_disk(str(tmp_path / "corpus"))
+    results = ["news.jsonl", "train.jsonl", "train.jsonl", "train.parquet"]
+    for recipe, result in zip(RECIPES, results, strict=True):
+        exec(recipe, {})
+        read = read_source(str(tmp_path / result), COLUMNS).splits["train"]
+        assert sorted(zip(read["text"], read["output"])) == sorted(texts)
+        (tmp_path / result).unlink()
+
+
+def test_a_folder_of_texts_or_of_a_saved_data_set_names_the_page_with_recipes(tmp_path):
+    folders = ("corpus/train/C3-Art", "corpus/test/C3-Art")
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "1.txt").write_text("甲", encoding="utf-8")
+    for source in ("corpus", "corpus/train"):
+        with pytest.raises(InputError, match=r"1\.txt: .*book/your-data\.md shows how to make"):
+            read_source(str(tmp_path / source))
+    rows = Dataset.from_list(ROWS)
+    DatasetDict(train=rows, test=rows).save_to_disk(str(tmp_path / "saved"))
+    for source in ("saved", "saved/train"):
+        with pytest.raises(InputError, match=r"\.arrow: write it as \.parquet, as book/your-data"):
+            read_source(str(tmp_path / source))
+    with pytest.raises(InputError, match=r"with rows: \.jsonl"):
+        one_file(tmp_path / "saved" / "train")
