@@ -480,7 +480,11 @@ def no_names(names: list[str]) -> str:
         names: what the first line holds.
     """
     if is_prose(names):
-        return "; if that is an article already, write the names of the columns in a line above it"
+        way = ", and if it is a title or a note, delete it" if len(names) == 1 else ""
+        return (
+            "; if that is an article already, write the names of the columns in a line above it"
+            + way
+        )
     if len(names) == 1:
         return (
             "; if that is a title, delete what stands above the names of the columns (of a "

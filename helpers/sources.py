@@ -299,7 +299,9 @@ class Reading:
             counted: whether it is added to those that were skipped.
         """
         if self.on_bad_row == "error":
-            raise InputError(f"{name} {where}: {fault}") from None
+            way = "; mend or delete the row, or leave such rows out with `on_bad_row: skip`"
+            way = "" if ";" in fault.detail else way  # it names one already
+            raise InputError(f"{name} {where}: {fault}{way}") from None
         if counted:
             self.skipped[fault.reason] += 1
         self.first_fault = self.first_fault or f"{where}: {fault}"

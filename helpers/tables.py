@@ -195,6 +195,8 @@ def table_row(names: list[str], fields: list, is_first: bool = False) -> dict | 
         detail = f" ({len(fields)} of {len(names)})"
         if len(names) == 1:
             detail += f"; {NO_TITLE}"
+        elif is_first and first.isdecimal() and len(fields) == len(names) + 1:  # as R writes
+            detail += "; if rows begin with their number, name this column in the first line, too"
         return Fault(f"{kind} fields than the header names", detail, raw)
     if [clean(str(field)) for field in fields] == names:
         return Fault("the header once more, as where files were joined", "", raw)

@@ -377,6 +377,14 @@ def test_a_row_that_does_not_fit_the_header_is_a_bad_row_of_its_line(tmp_path):
     assert rows[0][1].raw == {"text": "a", "category": "A|B"}
 
 
+def test_a_table_of_r_whose_numbers_have_no_name_says_so(tmp_path):
+    table = '"text"\t"label"\n"1"\t"甲"\t"A"\n"2"\t"乙"\t"B"\n'
+    fault = rows_of(save(tmp_path / "a.tsv", table))[0]
+    assert "(3 of 2); if rows begin with their number, name this column" in str(fault)
+    rows = rows_of(save(tmp_path / "a.tsv", '"number"\t' + table))
+    assert rows[1] == {"number": "2", "text": "乙", "label": "B"}
+
+
 def test_a_space_before_a_quote_is_named(tmp_path):
     table = (
         'output, text\nA, "他说，""好""。"\nB, "a, b"\nA, "Yes" or "no"\nB," ""c"" "\nA,"x , "\n'

@@ -160,6 +160,7 @@ def test_a_bad_row_is_named_or_counted(tmp_path, row, says):
         and str(tmp_path) in str(error.value)
         and "\n" not in str(error.value)
     )
+    assert "; " in str(error.value)  # what to do
     found = sources.read_source(path, on_bad_row="skip")
     assert len(found.splits["train"]) == 2
     assert sum(found.skipped.values()) == 1 and next(iter(found.skipped)) in str(error.value)
@@ -560,6 +561,7 @@ def test_articles_with_wrong_choices_are_one_line(tmp_path, columns, options, sa
     [
         (["二〇二四年新闻语料"], "if that is a title, delete what stands above"),
         (["第0号文章。比赛今天结束。", "体育"], "if that is an article already, write the names"),
+        (["每行填一条。类别从下拉框选。"], "if it is a title or a note, delete it"),
     ],
 )
 def test_a_table_that_does_not_begin_with_its_header(tmp_path, first, says):
@@ -990,7 +992,7 @@ def test_labels_that_look_alike_are_not_two_classes(tmp_path, one, other):
     path = labelled(tmp_path / "a.jsonl", one, other, "财经")
     with pytest.raises(InputError, match="line 2: a label spelled in two ways") as error:
         sources.read_source(str(path), columns={"category": None})
-    first, second = str(error.value).rpartition(": ")[2].split(" and ")
+    first, second = re.search(r": ([^:]*) and ([^:;]*); mend", str(error.value)).groups()
     assert first != second and (second.isascii() or len(second) > 3)
 
 
