@@ -358,7 +358,7 @@ def test_the_recipes_for_other_layouts_make_sources(tmp_path, monkeypatch):
     write_lines(tmp_path / "chats.jsonl", [{"messages": messages} for messages in said])
     rows = Dataset.from_list([{"text": text, "label": label} for text, label in texts])
     DatasetDict(train=rows, test=rows).save_to_disk(str(tmp_path / "corpus"))
-    results = ["news.jsonl", "train.jsonl", "train.jsonl", "train.parquet"]
+    results = ["news.parquet", "train.parquet", "train.parquet", "train.parquet"]
     for recipe, result in zip(RECIPES, results, strict=True):
         exec(recipe, {})
         read = read_source(str(tmp_path / result), COLUMNS).splits["train"]
