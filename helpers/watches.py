@@ -240,7 +240,7 @@ class SplitWatch:
                 f"{file.name}: the label stands under {named[0]!r} and not under {column!r} "
                 f"as in other files; {ALIKE}"
             )
-        new = [name for name in file.own if name not in self.columns | NUMBERS]
+        new = [n for n in file.own if n not in self.columns and n.lower() not in NUMBERS]
         if self.columns and new and not has_labels and column in self.columns:
             raise InputError(
                 f"{file.name} has no column {column!r} for output, and {shown(new[0])}, which "

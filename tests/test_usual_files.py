@@ -77,7 +77,7 @@ def test_labels_of_a_test_file_under_a_name_of_its_own_are_not_passed_over(tmp_p
     assert read_source(str(tmp_path), COLUMNS).splits["test"]["output"] == [None] * 6
 
 
-@pytest.mark.parametrize("name", ["id", "", "number"])
+@pytest.mark.parametrize("name", ["id", "ID", "", "number"])
 def test_a_test_file_without_labels_may_number_its_rows(tmp_path, name):
     """Contests keep the labels, and ask for answers by number."""
     rows = [{name: n, "text": row["text"]} for n, row in enumerate(ROWS[:6])]
