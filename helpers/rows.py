@@ -547,6 +547,10 @@ def check_row(raw: dict, columns: dict, options: list[str] | None, number: str) 
     label = label_of(label)
     if label and label not in options:
         refuse_doubtful(label)
+    # Prodigy exports a label that it proposed even where a person said no to it
+    if label and columns["output"] != "answer" and raw.get("answer") in ("reject", "ignore"):
+        way = f" ('answer' is {raw['answer']!r}); delete the row, or leave such rows out with "
+        raise Fault("a label that nobody accepted", way + "`on_bad_row: skip`")
     return {
         "id": number,
         "source_id": source_id_of(raw.get("source_id" if is_from_run(raw) else "id")),

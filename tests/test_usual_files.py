@@ -381,3 +381,24 @@ def test_a_folder_of_texts_or_of_a_saved_data_set_names_the_page_with_recipes(tm
             read_source(str(tmp_path / source))
     with pytest.raises(InputError, match=r"with rows: \.jsonl"):
         one_file(tmp_path / "saved" / "train")
+
+
+def test_a_label_that_a_person_rejected_is_not_learned(tmp_path):
+    """Prodigy writes each label that it proposed, and beside it what the person answered."""
+    answers = ("accept", "reject", "accept", "ignore")
+    rows = [
+        {"text": f"第{i}篇文章", "label": "体育财经"[i % 2 * 2 :][:2], "answer": answer}
+        for i, answer in enumerate(answers)
+    ]
+    path = tmp_path / "prodigy.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    columns = {"category": None, "output": "label"}
+    with pytest.raises(InputError, match=r"line 2: a label that nobody accepted \('answer' is"):
+        read_source(str(path), columns)
+    for row in rows[1::2]:
+        row["answer"] = "accept"
+    rows[3]["answer"] = "ignore"
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    source = read_source(str(path), columns, on_bad_row="skip")
+    assert source.skipped == {"a label that nobody accepted": 1}
+    assert len(source.splits["train"]) == 3
