@@ -74,6 +74,10 @@ the sign that tokenizers write for a space.
 """
 WORD = re.compile(r"[^\W\d_]+")
 CHINESE = re.compile("[\u3400-\u9fff]")
+CODES = re.compile(
+    r"(?:\\u[0-9a-fA-F]{4}|<U\+[0-9a-fA-F]{4,6}>|&#(?:[0-9]{3,6}|x[0-9a-fA-F]{3,5});)+"
+)
+"""Codes in place of characters, as JSON, R and web pages write them."""
 VARIANTS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 """Variation selectors: they only choose between two looks of a character."""
 
@@ -209,6 +213,9 @@ def refuse_doubtful(label: str) -> None:
     if len(label) > 1 and not label.strip("?\ufffd"):
         way = "leave the field empty, or, if they stand for letters, save the file anew as UTF-8"
         raise Fault("question marks are no label", f": {label!r}; {way}")
+    if CODES.fullmatch(label):
+        way = "save the table anew with the characters themselves"
+        raise Fault("codes in place of characters are no label", f": {label!r}; {way}")
     if kind := literal_kind(label):
         raise Fault(f"a {kind} is no label", f": {shown(label)}; write the label alone")
 
@@ -229,7 +236,11 @@ def text_of(value) -> str:
     if lost >= 6 and 2 * lost >= len("".join(value.split())):
         way = f": {shown(value[:12])}; save the table anew as UTF-8"
         raise Fault("a text of which only question marks are left", way)
-    if found := misread(refuse_surrogates(value, "text")[:400][-200:]):  # behind a heading
+    beginning = refuse_surrogates(value, "text")[:400]
+    if 2 * sum(map(len, CODES.findall(beginning))) >= len(beginning):
+        way = f": {shown(value[:16])}; save the table anew with the characters themselves"
+        raise Fault("a text of codes in place of characters", way)
+    if found := misread(beginning[-200:]):  # behind a heading
         taken_for, original = found
         detail = f": {shown(value[:12])} was {shown(original[:6])} once; make the file anew from "
         raise Fault(f"a text that was opened as {taken_for} and saved so", detail + "what it was")

@@ -718,6 +718,21 @@ def test_a_gap_is_no_article(text):
         text_of(text)
 
 
+@pytest.mark.parametrize("code", [r"\u{:04x}", "<U+{:04X}>", "&#{};", "&#x{:x};"])
+def test_codes_in_place_of_characters_are_no_text(code):
+    """As where JSON was pasted into a table, or R wrote one, or a page was copied as it is."""
+    title, article = (
+        "".join(code.format(ord(s)) for s in text) for text in ("体育", "昨天下午比赛" * 9)
+    )
+    with pytest.raises(Fault, match="codes in place of characters"):
+        text_of(f"{article} 2024")
+    with pytest.raises(Fault, match="codes in place of characters are no label"):
+        check_row({"text": "甲", "output": title}, LAYOUT, ["体育"], "1")
+    assert text_of(
+        f"这个字写作 {title}，那个字写作 {title[: len(title) // 2]}，各位读者请看下面的例子再说话。"
+    )
+
+
 def test_a_mark_of_byte_order_hides_no_quote(tmp_path):
     content = 'output,text\nA,a\n\ufeff"B","b, c\n\ufeff""d"""\n'
     assert rows_of(save(tmp_path / "a.csv", content))[1] == {
