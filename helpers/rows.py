@@ -74,10 +74,8 @@ the sign that tokenizers write for a space.
 """
 WORD = re.compile(r"[^\W\d_]+")
 CHINESE = re.compile("[\u3400-\u9fff]")
-CODES = re.compile(
-    r"(?:\\u[0-9a-fA-F]{4}|<U\+[0-9a-fA-F]{4,6}>|&#(?:[0-9]{3,6}|x[0-9a-fA-F]{3,5});)+"
-)
-"""Codes in place of characters, as JSON, R and web pages write them."""
+CODE = re.compile(r"\\u[0-9a-fA-F]{4}|<U\+[0-9a-fA-F]{4,6}>|&#(?:[0-9]{3,6}|x[0-9a-fA-F]{3,5});")
+"""A code in place of a character, as JSON, R and web pages write one."""
 VARIANTS = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 """Variation selectors: they only choose between two looks of a character."""
 
@@ -213,7 +211,7 @@ def refuse_doubtful(label: str) -> None:
     if len(label) > 1 and not label.strip("?\ufffd"):
         way = "leave the field empty, or, if they stand for letters, save the file anew as UTF-8"
         raise Fault("question marks are no label", f": {label!r}; {way}")
-    if CODES.fullmatch(label):
+    if not CODE.sub("", label):
         way = "save the table anew with the characters themselves"
         raise Fault("codes in place of characters are no label", f": {label!r}; {way}")
     if kind := literal_kind(label):
@@ -237,7 +235,8 @@ def text_of(value) -> str:
         way = f": {shown(value[:12])}; save the table anew as UTF-8"
         raise Fault("a text of which only question marks are left", way)
     beginning = refuse_surrogates(value, "text")[:400]
-    if 2 * sum(map(len, CODES.findall(beginning))) >= len(beginning):
+    others, codes = CODE.subn("", beginning)
+    if codes >= len(others):
         way = f": {shown(value[:16])}; save the table anew with the characters themselves"
         raise Fault("a text of codes in place of characters", way)
     if found := misread(beginning[-200:]):  # behind a heading

@@ -728,6 +728,7 @@ def test_codes_in_place_of_characters_are_no_text(code):
         text_of(f"{article} 2024")
     with pytest.raises(Fault, match="codes in place of characters are no label"):
         check_row({"text": "甲", "output": title}, LAYOUT, ["体育"], "1")
+    assert text_of(f"朱{title[: len(title) // 2]}基会见来宾")  # a title with one rare character
     assert text_of(
         f"这个字写作 {title}，那个字写作 {title[: len(title) // 2]}，各位读者请看下面的例子再说话。"
     )
