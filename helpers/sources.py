@@ -300,7 +300,7 @@ class Reading:
         """
         if self.on_bad_row == "error":
             way = "; mend or delete the row, or leave such rows out with `on_bad_row: skip`"
-            way = "" if ";" in fault.detail else way  # it names one already
+            way = "" if "; " in fault.detail else way  # it names one already
             raise InputError(f"{name} {where}: {fault}{way}") from None
         if counted:
             self.skipped[fault.reason] += 1

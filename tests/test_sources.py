@@ -147,6 +147,10 @@ BAD_ROWS = {
         GOOD | {"output": "Law"},
         "line 2: the label is not among its options: 'Law'",
     ),
+    "two labels": (
+        GOOD | {"output": "Law;War"},
+        "line 2: the label is not among its options: 'Law;War'",
+    ),
 }
 
 
