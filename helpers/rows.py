@@ -558,7 +558,8 @@ def check_row(raw: dict, columns: dict, options: list[str] | None, number: str) 
     if label and label not in options:
         refuse_doubtful(label)
     # Prodigy exports a label that it proposed even where a person said no to it
-    if label and columns["output"] != "answer" and raw.get("answer") in ("reject", "ignore"):
+    asked = columns["output"] != "answer" and "probability" not in raw  # no answer of a model
+    if label and asked and raw.get("answer") in ("reject", "ignore"):
         way = f" ('answer' is {raw['answer']!r}); delete the row, or leave such rows out with "
         raise Fault("a label that nobody accepted", way + "`on_bad_row: skip`")
     return {

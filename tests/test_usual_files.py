@@ -402,3 +402,13 @@ def test_a_label_that_a_person_rejected_is_not_learned(tmp_path):
     source = read_source(str(path), columns, on_bad_row="skip")
     assert source.skipped == {"a label that nobody accepted": 1}
     assert len(source.splits["train"]) == 3
+
+
+def test_a_class_that_is_called_reject_is_learned_from_reviewed_rows(tmp_path):
+    """There, `answer` is what a model said, and a person may have chosen otherwise."""
+    rows = [
+        {"text": row["text"], "answer": "reject", "probability": 0.6, "output": label}
+        for row, label in zip(ROWS, ("accept", "reject") * 3)
+    ]
+    path = write_lines(tmp_path / "review.jsonl", rows)
+    assert read_source(path, {"category": None}).menu == ("accept", "reject")
