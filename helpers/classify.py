@@ -290,7 +290,7 @@ def look_through(
         raise InputError(f"{source} holds no rows")
     if faulty == rows:
         way = ""
-        if "is no label" in first.fault:
+        if "no label" in first.fault:
             mapping = own_mapping(check_columns(columns)) | {"output": None}
             way = f"; to read no labels, set `columns` to {as_yaml(mapping)}"
         raise InputError(

@@ -560,8 +560,8 @@ def check_row(raw: dict, columns: dict, options: list[str] | None, number: str) 
     # Prodigy exports a label that it proposed even where a person said no to it
     asked = columns["output"] != "answer" and "probability" not in raw  # no answer of a model
     if label and asked and raw.get("answer") in ("reject", "ignore"):
-        way = f" ('answer' is {raw['answer']!r}); delete the row, or leave such rows out with "
-        raise Fault("a label that nobody accepted", way + "`on_bad_row: skip`")
+        said = f" ('answer' is {raw['answer']!r})"
+        raise Fault("a label that nobody accepted is no label", said)
     return {
         "id": number,
         "source_id": source_id_of(raw.get("source_id" if is_from_run(raw) else "id")),

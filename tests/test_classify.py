@@ -604,13 +604,21 @@ def test_labels_that_no_row_is_offered_are_not_compared(tmp_path, adapter, fake)
     assert report.by_answer.empty and "no label in the file is an option of its row" in said
 
 
-@pytest.mark.parametrize(("output", "way"), [(1.5, True), (None, False)])
-def test_a_file_of_which_no_row_can_be_asked_is_refused(tmp_path, adapter, fake, output, way):
-    row = {"text": "第一篇" if way else " ", "output": output}
+@pytest.mark.parametrize(
+    ("output", "answer", "way"),
+    [(1.5, "", True), ("??", "", True), ("甲", "ignore", True), (None, "", False)],
+)
+def test_a_file_of_which_no_row_can_be_asked_is_refused(
+    tmp_path, adapter, fake, output, answer, way
+):
+    row = {"text": "第一篇" if way else " ", "output": output, "answer": answer}
     file = write(tmp_path / "in.jsonl", [row] * 3)
     with pytest.raises(InputError, match="not one of 3 rows can be asked") as error:
         run(file, adapter, tmp_path / "out.csv")
     assert ("{output: null}" in str(error.value)) == way and not (tmp_path / "out.csv").exists()
+    assert "on_bad_row" not in str(error.value)  # here its values are others
+    if way:
+        assert run(file, adapter, tmp_path / "out.csv", columns={"output": None})[0].unanswered == 0
 
 
 def test_a_profile_says_whose_adapter_is_meant(tmp_path, monkeypatch):
