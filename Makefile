@@ -74,6 +74,7 @@ clean: ## remove what runs and builds left (not the virtual environment)
 # The whole set-up: a virtual environment with the pinned dependencies. The tests need some more.
 .venv/.ready: requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c '$(FITS); sys.exit(None if fits else f"Python 3.11, 3.12 or 3.13 is needed and {sys.executable} is another; set PYTHON=/path/to/python3.13")'
+	@$(BIN)/python -c '$(FITS); sys.exit(0 if fits else 3)' 2>/dev/null; [ $$? -ne 3 ] || { echo "the folder .venv has another Python than 3.11, 3.12 or 3.13; delete it, and run this again" >&2; exit 1; }
 	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv .venv  # made again where one was begun but not finished
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=26'  # the pip that comes with Python 3.11 takes twice as long
 	$(BIN)/python -m pip install --no-compile -r requirements.txt

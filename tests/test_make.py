@@ -75,6 +75,20 @@ def test_a_python_that_the_pinned_packages_lack_is_not_taken(make, tmp_path):
     assert "(3, 13) was asked for venv" in make(".venv/.ready", PATH=path).stderr
 
 
+def test_an_environment_of_another_python_is_to_be_deleted(make, tmp_path):
+    """An earlier set-up may have begun it with a Python that the pinned packages lack."""
+    bin_folder = tmp_path / ".venv" / "bin"
+    bin_folder.mkdir(parents=True)
+    pretend(tmp_path / "python3", (3, 13))
+    pretend(bin_folder / "python", (3, 14))
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = make(".venv/.ready", PATH=path)
+    assert done.returncode == 2 and "the folder .venv has another Python" in done.stderr
+    assert "was asked for" not in done.stderr  # neither venv nor pip
+    shutil.rmtree(tmp_path / ".venv")
+    assert "(3, 13) was asked for venv" in make(".venv/.ready", PATH=path).stderr
+
+
 def test_a_shell_does_not_decide_what_snakemake_does(make):
     show = "--eval=show: ; @echo [$$SNAKEMAKE_PROFILE]"
     assert make(show, "show", SNAKEMAKE_PROFILE="mine").stdout == "[]\n"
