@@ -199,8 +199,8 @@ def literal_kind(text: str) -> str | None:
 
 
 def refuse_doubtful(label: str) -> None:
-    """Raise Fault for what is hardly meant as a label: a word for a gap, question marks, a list, a
-    quoted text.
+    """Raise Fault for what is hardly meant as a label: a word for a gap, question marks, codes in
+    place of characters, a list, a quoted text.
 
     Args:
         label: one that its row does not offer as an option.
