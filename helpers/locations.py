@@ -18,6 +18,8 @@ SPLITS = {"train": ("train",), "val": ("val", "valid", "validation", "dev"), "te
 """The splits, and the names that files and hubs give them."""
 SHARD = r"[-_](\d+)[-_]of[-_](\d+)(-[0-9a-f]+)?"
 """What hubs add to a split's name, as in train-00000-of-00002-0123456789abcdef.parquet."""
+NAMES = {split: rf"({'|'.join(names)})({SHARD})?" for split, names in SPLITS.items()}
+"""How the name of a split's file reads, up to its ending."""
 WORD = r"(?<![a-z])({})(sets?|data|[sab])?(?![a-z])|({})(集|数据|数据集)?"
 LIKE_SPLITS = {
     "val": re.compile(
@@ -152,8 +154,8 @@ def folder_splits(folder: Path) -> dict[str, list[Path]]:
     files = [file for file in there if file.is_file()]
     forms = "|".join(re.escape(form) for form in READERS)
     splits = {}
-    for split, names in SPLITS.items():
-        pattern = rf"({'|'.join(names)})({SHARD})?({forms})(\.gz)?"
+    for split, name in NAMES.items():
+        pattern = rf"{name}({forms})(\.gz)?"
         matches = [(file, re.fullmatch(pattern, file.name.lower())) for file in files]
         matches = [(file, match) for file, match in matches if match]
         unsharded = [file for file, match in matches if not match[2]]
@@ -272,14 +274,7 @@ def other_place(folder: Path) -> str:
 def called(file: Path) -> str | None:
     """The split whose name a file has, as test.csv has, or train-00000-of-00002.parquet."""
     stem = file.name.lower().partition(".")[0]
-    return next(
-        (
-            split
-            for split, names in SPLITS.items()
-            if re.fullmatch(rf"({'|'.join(names)})({SHARD})?", stem)
-        ),
-        None,
-    )
+    return next((split for split, name in NAMES.items() if re.fullmatch(name, stem)), None)
 
 
 def resembled(file: Path) -> str | None:
