@@ -13,7 +13,7 @@ import math
 import re
 import tokenize
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from itertools import pairwise
@@ -400,7 +400,7 @@ def no_column(
     columns: dict[str, str | None],
     names: list[str],
     alone: bool = False,
-    nested: list[str] | None = None,
+    nested: Sequence[str] = (),
 ) -> Fault:
     """The fault that names a missing column and says how to map it.
 
@@ -412,7 +412,7 @@ def no_column(
         nested: those of them that hold objects; see `columns_of_objects`.
     """
     names = list(filter(None, names))
-    flat = [name for name in names if name not in (nested or [])]
+    flat = [name for name in names if name not in nested]
     there = ", ".join(map(shown, flat[:8])) + (" …" if len(flat) > 8 else "")
     # A file without a column of options is a usual one; a mapping that misses its column is not.
     # Where articles are classified, their labels may be missing, too.
@@ -439,7 +439,7 @@ def no_column(
     means = f" ({means})" if means else ""
     yaml = as_yaml(mapping)
     reason = f"no column {columns[key]!r} for {key}"
-    objects = no_parts(key, columns, flat, nested or [])
+    objects = no_parts(key, columns, flat, nested)
     if objects and not flat:
         return Fault(reason, objects)
     return Fault(
@@ -453,7 +453,9 @@ def no_column(
     )
 
 
-def no_parts(key: str, columns: dict[str, str | None], flat: list[str], nested: list[str]) -> str:
+def no_parts(
+    key: str, columns: dict[str, str | None], flat: list[str], nested: Sequence[str]
+) -> str:
     """What a message adds where a missing column may be a part of an object; "" elsewhere.
 
     Args:
@@ -574,9 +576,10 @@ def check_row(raw: dict, columns: dict, options: list[str] | None, number: str) 
 def columns_of_objects(raw: dict) -> list[str]:
     """The columns of a row that hold an object with columns of its own, or a list of such."""
     firsts = {
-        name: value[:1] if isinstance(value, list) else [value] for name, value in raw.items()
+        name: value[0] if isinstance(value, list) and value else value
+        for name, value in raw.items()
     }
-    return [name for name, first in firsts.items() if any(isinstance(v, dict) and v for v in first)]
+    return [name for name, first in firsts.items() if isinstance(first, dict) and first]
 
 
 def refuse_other_labels(row: dict) -> dict:
