@@ -38,22 +38,24 @@ def place_runs(page: str) -> str:
     """
     if "{{ other_runs }}" not in page:
         return page
-    runs = corpus_runs()
-    marks = "\n\n".join(f"{{{{ NAME {part} }}}}" for part in ("answer", "results", "rest"))
-    others = [
-        f"## {record['title']}\n\n{marks}".replace("NAME", name)
-        for name, record in runs.items()
-        if f"{{{{ {name} " not in page
-    ]
+
+    def mark(run: str, part: str) -> str:
+        return f"{{{{ {run} {part} }}}}"
+
+    runs, others = corpus_runs(), []
+    for name, record in runs.items():
+        if f"{{{{ {name} " not in page:
+            others.append(f"## {record['title']}")
+            others += [mark(name, part) for part in ("answer", "results", "rest")]
     page = page.replace("{{ other_runs }}", "\n\n".join(others))
     for name, record in runs.items():
         parts = run_parts(record)
-        rest = [text for part, text in parts.items() if f"{{{{ {name} {part} }}}}" not in page]
+        rest = [text for part, text in parts.items() if mark(name, part) not in page]
         parts["rest"] = "\n\n".join(
             ["````{dropdown} What else this run measured, and how", *filter(None, rest), "````"]
         )
         for part, text in parts.items():
-            page = page.replace(f"{{{{ {name} {part} }}}}", text)
+            page = page.replace(mark(name, part), text)
     return page
 
 
@@ -151,7 +153,7 @@ def answer(record: dict) -> str:
             f"{max(right):.1f} % of the {rows} test rows, and the linear SVM on {svm}.",
             f"Of them, {len(better) or 'none'} can be told to be better than it{listed(better)}, "
             f"and {len(worse) or 'none'} to be worse{listed(worse)}.",
-            *told_apart(metrics, list(said)),
+            *told_apart(metrics["mcnemar"], dict(zip(said, right))),
             *length_costs(record.get("trainings", {})),
         ]
     )
@@ -162,21 +164,19 @@ def listed(names: list[str]) -> str:
     return f" ({', '.join(names)})" if names else ""
 
 
-def told_apart(metrics: dict, settings: list[str]) -> list[str]:
+def told_apart(tests: list[dict], right: dict[str, float]) -> list[str]:
     """A sentence on the pairs of settings that McNemar's test tells apart; none without a pair.
 
     Args:
-        metrics: the content of a run's eval/metrics.json.
-        settings: names.
+        tests: of pairs, as eval/metrics.json has them.
+        right: how much each setting has right.
     """
-    from helpers.metrics import score_shares  # slow to load
-    from helpers.verdicts import in_words
+    from helpers.verdicts import in_words  # slow to load
 
-    right = {name: share["accuracy"] for name, share in score_shares(metrics).items()}
-    own = {name: without_seed(name) for name in settings}
+    own = {name: without_seed(name) for name in right}
     pairs = [
         pair
-        for pair in metrics["mcnemar"]
+        for pair in tests
         if {pair["a"], pair["b"]} <= own.keys() and own[pair["a"]] != own[pair["b"]]
     ]
     apart = []
